@@ -1,0 +1,61 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+# `--no-deps`: the lock is complete, and some packages ask for what we do not ship.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+	--generate-hashes --no-header --no-annotate --no-emit-index-url \
+	--no-emit-find-links pyproject.toml --extra cpu --extra models --extra build
+
+.PHONY: help
+help: ## show what there is to do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Guise needs Python 3.11 or newer")'
+	@$(PYTHON) -m venv .venv
+
+.venv/.setup: requirements/demo.lock pyproject.toml | .venv/bin/python
+	@echo 'installing the pinned packages into .venv (once)'
+	@$(INSTALL) --require-hashes -r requirements/demo.lock
+	@$(INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+.venv/.setup-dev: requirements/dev.lock .venv/.setup
+	@echo 'installing the pinned development tools into .venv (once)'
+	@$(INSTALL) --require-hashes -r requirements/dev.lock
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.setup ## install everything pinned, into .venv
+
+.PHONY: demo
+demo: .venv/.setup ## swap a face through the real functions, from nothing
+	@$(BIN)/guise demo
+
+.PHONY: test
+test: .venv/.setup-dev ## run every test, with branch coverage
+	@$(BIN)/guise models pull lite
+	@$(BIN)/python -m pytest
+
+.PHONY: check
+check: .venv/.setup-dev ## lint, types and floors
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+.PHONY: bench
+bench: .venv/.setup-dev ## run every benchmark, one JSON line a figure
+	@for each in benchmarks/[a-z]*.py; do $(BIN)/python $$each || exit 1; done
+
+.PHONY: lock
+lock: .venv/.setup-dev ## resolve the two lock files anew
+	@$(BIN)/python -m pip install --quiet uv
+	@$(LOCK) --output-file requirements/demo.lock
+	@$(LOCK) --extra dev --output-file requirements/dev.lock
+
+.PHONY: clean
+clean: ## remove what was built and what ran here
+	@rm -rf .venv .guise .pytest_cache .mypy_cache .ruff_cache .coverage*
