@@ -1,0 +1,1 @@
+"""Swap a face: a door anyone may knock at, and a worker that has the models."""

@@ -1,0 +1,86 @@
+"""PNG (W3C, third edition) without decoding: every chunk, every checksum."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+from functions.problems import Unreadable, Unsupported
+from functions.swap.media.container import Container, cut, unpack
+from functions.swap.media.icc import PROFILE_BYTES_MAX
+
+MAGIC = b"\x89PNG\r\n\x1a\n"
+_HEADER_BYTES = 13
+_GREY = 0
+_DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
+
+
+def walk(data: bytes) -> Container:
+    """Read every chunk up to IEND and check its CRC.
+
+    Raises:
+        Unreadable: truncated, a wrong checksum, or no PNG grammar.
+        Unsupported: animated (APNG).
+
+    """
+    found, grey, pixels, at, kind = Container(), False, False, len(MAGIC), b""
+    while kind != b"IEND":
+        kind, body = _chunk(data, at)
+        if (at == len(MAGIC)) != (kind == b"IHDR"):
+            raise Unreadable("The PNG is corrupt: its header is not first.")
+        at += 12 + len(body)
+        if kind == b"IHDR":
+            grey = _image_header(body, found) == _GREY
+        elif kind == b"acTL":
+            raise Unsupported("Animated PNG is not accepted; send one picture.")
+        elif kind == b"eXIf":
+            found.exif = body
+        elif kind == b"iCCP":
+            found.icc = _profile(body)
+        elif kind == b"tRNS" and grey:
+            found.transparent = unpack(">H", body, 0)[0]
+        elif kind == b"IDAT":
+            pixels = True
+    if not pixels:
+        raise Unreadable("This PNG has no picture in it.")
+    return found
+
+
+def with_profile(data: bytes, profile: bytes) -> bytes:
+    """Return the PNG with an iCCP chunk straight after its header."""
+    body = b"iCCPicc\0\0" + zlib.compress(profile)
+    chunk = (
+        struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    )
+    at = len(MAGIC) + 12 + _HEADER_BYTES
+    return data[:at] + chunk + data[at:]
+
+
+def _chunk(data: bytes, at: int) -> tuple[bytes, bytes]:
+    (length,) = unpack(">I", data, at)
+    named = cut(data, at + 4, 4 + length)
+    (checksum,) = unpack(">I", data, at + 8 + length)
+    if zlib.crc32(named) != checksum:
+        raise Unreadable("The PNG is corrupt: a checksum does not match.")
+    return named[:4], named[4:]
+
+
+def _image_header(body: bytes, found: Container) -> int:
+    """Note size and depth; return the colour type."""
+    if len(body) != _HEADER_BYTES:
+        raise Unreadable("The PNG is corrupt: its header has a wrong length.")
+    found.width, found.height, found.depth, colour = unpack(">IIBB", body, 0)
+    if found.depth not in _DEPTHS.get(colour, ()):
+        raise Unreadable("The PNG is corrupt: no such depth of colour.")
+    return colour
+
+
+def _profile(body: bytes) -> bytes:
+    """Return the inflated profile, or no bytes: a bad one costs only itself."""
+    _, _, rest = body.partition(b"\0")
+    inflate = zlib.decompressobj()
+    try:
+        profile = inflate.decompress(rest[1:], PROFILE_BYTES_MAX + 1)
+    except zlib.error:
+        return b""
+    return profile

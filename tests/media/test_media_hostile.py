@@ -1,0 +1,239 @@
+"""Attacks on the decoder: every one ends in a Problem, most before decoding."""
+
+from __future__ import annotations
+
+import io
+import struct
+import time
+import zlib
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+
+from functions.problems import Problem, TooLarge, Unreadable, Unsupported
+from functions.swap.media import decode, read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL.Image import Image
+
+SMALL = Pillow.linear_gradient("L").resize((40, 30)).convert("RGB")
+
+
+def save(form: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    SMALL.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+FILES = {
+    "jpeg": save("JPEG"),
+    "progressive": save("JPEG", progressive=True),
+    "png": save("PNG"),
+    "lossy": save("WEBP"),
+    "lossless": save("WEBP", lossless=True),
+    "extended": save("WEBP", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0"),
+}
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    crc = zlib.crc32(kind + body)
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
+
+
+def png(width: int, height: int, *chunks: bytes, depth: int = 8) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+def two_frames(picture: Image, form: str) -> bytes:
+    buffer = io.BytesIO()
+    other = picture.rotate(90, expand=False)
+    picture.save(buffer, form, save_all=True, append_images=[other], duration=90)
+    return buffer.getvalue()
+
+
+def test_a_bomb_is_refused_before_decoding() -> None:
+    """A 30 KB PNG of 60,000 x 60,000 pixels costs microseconds, not gigabytes."""
+    bomb = png(60_000, 60_000, chunk(b"IDAT", zlib.compress(bytes(30_000_000))))
+    assert len(bomb) < 40_000
+    began = time.perf_counter()
+    with pytest.raises(TooLarge):
+        decode(bomb)
+    assert time.perf_counter() - began < 0.05
+
+
+def test_a_long_thin_bomb_is_refused() -> None:
+    """A side is limited too: few pixels can still be a million wide."""
+    with pytest.raises(TooLarge):
+        decode(png(1_000_000, 2, chunk(b"IDAT", b"x")))
+
+
+def test_too_many_bytes_are_refused_unread() -> None:
+    """The byte limit comes first, even before the format is told."""
+    with pytest.raises(TooLarge):
+        decode(b"\0" * 101, bytes_max=100)
+
+
+def test_the_pixel_limit_is_exact() -> None:
+    """As many pixels as allowed pass; one more does not."""
+    assert decode(FILES["png"], pixels_max=1200).width == 40
+    with pytest.raises(TooLarge):
+        decode(FILES["png"], pixels_max=1199)
+
+
+@pytest.mark.parametrize("form", ["GIF", "TIFF", "BMP", "ICO", "AVIF"])
+def test_another_format_is_named(form: str) -> None:
+    """A picture we do not take is refused by the name of its format."""
+    with pytest.raises(Unsupported, match=form):
+        decode(save(form))
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0", "video"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\xff\x0a\0\0", "JPEG XL"),
+    ],
+)
+def test_a_foreign_header_is_named(data: bytes, name: str) -> None:
+    """The first bytes are enough to say what it is."""
+    with pytest.raises(Unsupported, match=name):
+        decode(data)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_an_animation_is_refused(form: str) -> None:
+    """Animated PNG and WebP are named, not silently cut to one frame."""
+    with pytest.raises(Unsupported, match="Animated"):
+        decode(two_frames(SMALL, form))
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"\xff\xd8\xff", b"<!doctype html>"])
+def test_what_is_no_image_is_unreadable(data: bytes) -> None:
+    """Empty, text and a bare signature are no image."""
+    with pytest.raises(Unreadable):
+        decode(data)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_truncation_is_refused(name: str) -> None:
+    """Cut anywhere, a file is unreadable; OpenCV would fill a JPEG with grey."""
+    data = FILES[name]
+    for length in range(len(data)):
+        with pytest.raises((Unreadable, Unsupported)):
+            decode(data[:length])
+
+
+@pytest.mark.parametrize("name", FILES)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(at=st.integers(0, 10_000), put=st.binary(min_size=1, max_size=8))
+def test_a_changed_file_never_raises_anything_else(
+    name: str, at: int, put: bytes
+) -> None:
+    """Whatever bytes are overwritten, only a Problem ever leaves decode."""
+    data = FILES[name]
+    at %= len(data)
+    with suppress(Problem):
+        decode(data[:at] + put + data[at + len(put) :])
+
+
+MAGICS = [data[:20] for data in FILES.values()] + [b"", b"RIFF\0\0\0\0WEBPVP8X"]
+
+
+@settings(max_examples=300)
+@given(magic=st.sampled_from(MAGICS), rest=st.binary(max_size=200))
+def test_noise_behind_a_magic_never_raises_anything_else(
+    magic: bytes, rest: bytes
+) -> None:
+    """Noise after a valid beginning is a Problem and nothing else."""
+    with pytest.raises(Problem):
+        decode(magic + rest)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(4, 4),
+        png(0, 4, chunk(b"IDAT", b"x")),
+        png(4, 4, chunk(b"IDAT", b"not zlib")),
+        png(4, 4, chunk(b"IDAT", zlib.compress(b"\x09" * 52))),
+        png(4, 4, chunk(b"IDAT", b"x"), depth=3),
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IDAT", b"x"),
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", b"short"),
+        FILES["png"].replace(b"IDAT", b"IDAU"),
+    ],
+)
+def test_a_corrupt_png_is_unreadable(data: bytes) -> None:
+    """Grammar, checksums and the stream inside must all hold."""
+    with pytest.raises(Unreadable):
+        decode(data)
+
+
+def frame_of(change: Callable[[bytearray, int], None]) -> bytes:
+    """Return the JPEG with its frame header changed."""
+    data = bytearray(FILES["jpeg"])
+    change(data, data.index(b"\xff\xc0"))
+    return bytes(data)
+
+
+def test_twelve_bits_a_sample_are_refused_by_name() -> None:
+    """Medical JPEG is an image, but not one we take."""
+    with pytest.raises(Unsupported, match="12 bits"):
+        decode(frame_of(lambda data, at: data.__setitem__(at + 4, 12)))
+
+
+def test_a_jpeg_whose_frames_disagree_is_refused() -> None:
+    """The size we check is the size a decoder would allocate."""
+    data = FILES["jpeg"]
+    at = data.index(b"\xff\xc0")
+    small = data[at : at + 19].replace(b"\0\x1e\0\x28", b"\0\x01\0\x01")
+    with pytest.raises(Unreadable, match="two frames"):
+        decode(data[:at] + small + data[at:])
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused() -> None:
+    """Progressive scans multiply the work; their number is limited."""
+    data = FILES["progressive"]
+    first = data.index(b"\xff\xda")
+    second = data.index(b"\xff\xda", first + 2)
+    with pytest.raises(Unreadable, match="scans"):
+        decode(data[:first] + data[first:second] * 101 + data[second:])
+
+
+@pytest.mark.parametrize(
+    "body", [b"\xff\xd9", b"\xff\xe1\0\0", b"\xff\x01\xff\xd9", b"x"]
+)
+def test_a_jpeg_without_a_picture_is_refused(body: bytes) -> None:
+    """Markers alone are no photograph."""
+    with pytest.raises(Unreadable):
+        decode(b"\xff\xd8\xff\xe0\0\x02" + body)
+
+
+def test_a_webp_whose_canvas_lies_is_refused() -> None:
+    """A small canvas cannot hide a large frame."""
+    data = bytearray(FILES["extended"])
+    data[24:27] = b"\0\0\0"
+    with pytest.raises(Unreadable, match="canvas"):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize("kind", [b"VP8 ", b"VP8L", b"XXXX"])
+def test_a_webp_without_a_frame_header_is_refused(kind: bytes) -> None:
+    """A chunk by the right name must hold a frame."""
+    body = b"WEBP" + kind + struct.pack("<I", 10) + bytes(10)
+    with pytest.raises(Unreadable):
+        decode(b"RIFF" + struct.pack("<I", len(body)) + body)
+
+
+def test_bytes_behind_the_end_are_ignored() -> None:
+    """Trailing bytes are common in the wild and are not ours to judge."""
+    for data in FILES.values():
+        assert read_header(data + b"trailer").width == 40
