@@ -1,1 +1,1 @@
-"""Swap a face: a door anyone may knock at, and a worker that has the models."""
+"""The swap function: a light door, a worker with the models, one story."""

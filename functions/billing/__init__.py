@@ -1,0 +1,1 @@
+"""The billing function: usage counted once, and what it costs."""

@@ -1,0 +1,179 @@
+"""Who signs, and who may verify: keys by name, from a `KeyProvider`.
+
+Names in use: `events/<tenant>` (each tenant's events), `audit` (checkpoints),
+`tokens` (the development profile's own issuer).  A verifier keeps every public
+key a name ever had, so what was signed before a rotation still verifies.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from functions.problems import Failed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+_NAME: Final = re.compile(r"[a-z0-9-]+(?:/[a-z0-9-]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """An Ed25519 private key and the id its signatures carry."""
+
+    kid: str
+    private: Ed25519PrivateKey
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the 64-byte signature of `data`."""
+        return self.private.sign(data)
+
+    def public_bytes(self) -> bytes:
+        """Return the raw 32-byte public key."""
+        return self.private.public_key().public_bytes_raw()
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """An Ed25519 public key and its id."""
+
+    kid: str
+    public: Ed25519PublicKey
+
+    def verify(self, signature: bytes, data: bytes) -> bool:
+        """Return whether `signature` is this key's over `data`."""
+        from cryptography.exceptions import InvalidSignature
+
+        try:
+            self.public.verify(signature, data)
+        except InvalidSignature:
+            return False
+        return True
+
+
+Verifiers = Mapping[str, Verifier]
+"""Verifiers by key id."""
+
+
+class KeyProvider(Protocol):
+    """Where keys come from."""
+
+    def signer(self, name: str) -> Signer:
+        """Return the current private key of `name`, or raise `Failed`."""
+
+    def verifiers(self, name: str) -> Verifiers:
+        """Return every public key `name` has had; empty when there is no such."""
+
+
+def key_id(public: bytes) -> str:
+    """Return the id of a raw public key: 16 hex digits of its SHA-256."""
+    return hashlib.sha256(public).hexdigest()[:16]
+
+
+class FileKeys:
+    """Keys in a folder: `<name>.key` (PKCS #8 PEM) and `<name>.pub`.
+
+    `.pub` holds one base64 public key a line, the newest last.  A function that
+    only verifies is given the `.pub` files and none of the others.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def signer(self, name: str) -> Signer:
+        """Return the private key of `name`, or raise `Failed`."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+        path = self._path(name, ".key")
+        try:
+            private = load_pem_private_key(path.read_bytes(), password=None)
+        except (OSError, ValueError) as error:
+            raise Failed(internal=f"no private key {name!r}: {error}") from error
+        if not isinstance(private, Ed25519PrivateKey):
+            raise Failed(internal=f"{name!r} is not an Ed25519 key")
+        return Signer(key_id(private.public_key().public_bytes_raw()), private)
+
+    def verifiers(self, name: str) -> Verifiers:
+        """Return every public key of `name`."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+        path = self._path(name, ".pub")
+        if not path.exists():
+            return {}
+        raws = [base64.b64decode(line) for line in path.read_text().split()]
+        return {
+            key_id(raw): Verifier(key_id(raw), Ed25519PublicKey.from_public_bytes(raw))
+            for raw in raws
+        }
+
+    def create(self, name: str) -> Signer:
+        """Make a key pair for `name` unless there is one, and return the signer."""
+        path = self._path(name, ".key")
+        if not path.exists():
+            self._write_new(name)
+        return self.signer(name)
+
+    def _write_new(self, name: str) -> None:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import (
+            Encoding,
+            NoEncryption,
+            PrivateFormat,
+        )
+
+        private = Ed25519PrivateKey.generate()
+        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        public = base64.b64encode(private.public_key().public_bytes_raw())
+        path = self._path(name, ".key")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # The public half first: a crash between the two leaves a verifier too
+        # many, never a signer whose signatures nobody can verify.
+        with self._path(name, ".pub").open("ab") as file:
+            file.write(public + b"\n")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+
+    def _path(self, name: str, suffix: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise Failed(internal=f"bad key name {name!r}")
+        return self._root / (name + suffix)
+
+
+class MemoryKeys:
+    """Keys that live as long as the process; every name has one from the start."""
+
+    def __init__(self) -> None:
+        self._signers: dict[str, Signer] = {}
+
+    def signer(self, name: str) -> Signer:
+        """Return the private key of `name`, made at first sight."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        if name not in self._signers:
+            private = Ed25519PrivateKey.generate()
+            kid = key_id(private.public_key().public_bytes_raw())
+            self._signers[name] = Signer(kid, private)
+        return self._signers[name]
+
+    def verifiers(self, name: str) -> Verifiers:
+        """Return the one public key of `name`."""
+        signer = self.signer(name)
+        return {signer.kid: Verifier(signer.kid, signer.private.public_key())}
+
+
+def events_key(tenant: str) -> str:
+    """Return the name of the key that signs a tenant's events."""
+    return f"events/{tenant}"

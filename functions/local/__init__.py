@@ -1,0 +1,1 @@
+"""One machine: activator, broker, uploads and timers over the manifests."""

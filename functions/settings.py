@@ -1,0 +1,140 @@
+"""Settings: read once from a mapping, frozen, every fault reported together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
+
+from functions.problems import UnknownTenant
+from functions.tenant import Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MIB: Final = 1024 * 1024
+
+Profile = Literal["production", "development"]
+Verify = Literal["full", "manifest"]
+
+
+class SettingsError(Exception):
+    """The environment is wrong; the message names every variable that is."""
+
+
+def _setting(name: str, parse: Callable[[str], Any], default: Any) -> Any:  # noqa: ANN401  # as dataclasses.field
+    """Declare a setting: its variable, how to read it, its value when unset."""
+    return field(default=default, metadata={"env": name, "parse": parse})
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{text!r} is not a positive whole number")
+    return number
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise ValueError(f"{text!r} is not an http(s) URL")
+    return text.rstrip("/")
+
+
+def _tenant(text: str) -> Tenant:
+    try:
+        return Tenant(text)
+    except UnknownTenant as error:
+        raise ValueError(f"{text!r} cannot name a tenant") from error
+
+
+def _one_of(kind: object) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in get_args(kind):
+            raise ValueError(f"{text!r} is none of {', '.join(get_args(kind))}")
+        return text
+
+    return parse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Everything that could grow, and how far it may."""
+
+    image_bytes_max: int = _setting("GUISE_IMAGE_BYTES_MAX", _positive, 25 * MIB)
+    image_pixels_max: int = _setting("GUISE_IMAGE_PIXELS_MAX", _positive, 50_000_000)
+    faces_max: int = _setting("GUISE_FACES_MAX", _positive, 64)
+    sources_max: int = _setting("GUISE_SOURCES_MAX", _positive, 8)
+    request_bytes_max: int = _setting("GUISE_REQUEST_BYTES_MAX", _positive, 65_536)
+    event_bytes_max: int = _setting("GUISE_EVENT_BYTES_MAX", _positive, 65_535)
+    attempts_max: int = _setting("GUISE_ATTEMPTS_MAX", _positive, 3)
+    queue_jobs_max: int = _setting("GUISE_QUEUE_JOBS_MAX", _positive, 64)
+    refusals_per_minute_max: int = _setting(
+        "GUISE_REFUSALS_PER_MINUTE_MAX",
+        _positive,
+        60,
+    )
+    delivery_ms_max: int = _setting("GUISE_DELIVERY_MS_MAX", _positive, 2_000)
+    receipt_ms_max: int = _setting("GUISE_RECEIPT_MS_MAX", _positive, 20_000)
+    job_seconds_max: int = _setting("GUISE_JOB_SECONDS_MAX", _positive, 300)
+    claim_seconds: int = _setting("GUISE_CLAIM_SECONDS", _positive, 20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a deployment may decide, and nothing else may."""
+
+    profile: Profile = _setting("GUISE_PROFILE", _one_of(Profile), "production")
+    tenant: Tenant | None = _setting("GUISE_TENANT", _tenant, None)
+    store: str = _setting("GUISE_STORE", str, "")
+    models: Path | None = _setting("GUISE_MODELS", Path, None)
+    verify: Verify = _setting("GUISE_VERIFY", _one_of(Verify), "full")
+    device: str = _setting("GUISE_DEVICE", str, "auto")
+    worker_url: str = _setting("GUISE_WORKER_URL", _url, "")
+    audit_url: str = _setting("GUISE_AUDIT_URL", _url, "")
+    sink_url: str = _setting("K_SINK", _url, "")
+    database: str = _setting("GUISE_DATABASE", str, "")
+    keys: Path | None = _setting("GUISE_KEYS", Path, None)
+    jwks: Path | None = _setting("GUISE_JWKS", Path, None)
+    issuer: str = _setting("GUISE_ISSUER", str, "")
+    audience: str = _setting("GUISE_AUDIENCE", str, "guise")
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read every setting, or raise `SettingsError` with every fault there is."""
+        faults = [
+            f"{name}: no such setting"
+            for name in sorted(environ)
+            if name.startswith("GUISE_") and name not in variables()
+        ]
+        limits = _read(Limits, environ, faults)
+        values = _read(cls, environ, faults)
+        if faults:
+            raise SettingsError("; ".join(faults))
+        return cls(**values, limits=Limits(**limits))
+
+    def require(self, *names: str) -> None:
+        """Raise `SettingsError` naming each of `names` that is not set."""
+        by_name = {each.name: each.metadata.get("env") for each in fields(self)}
+        missing = [str(by_name[name]) for name in names if not getattr(self, name)]
+        if missing:
+            raise SettingsError("; ".join(f"{name}: not set" for name in missing))
+
+
+def variables() -> frozenset[str]:
+    """Return the name of every environment variable that is a setting."""
+    every = (*fields(Settings), *fields(Limits))
+    return frozenset(each.metadata["env"] for each in every if each.metadata)
+
+
+def _read(kind: type, environ: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
+    values = {}
+    for each in fields(kind):
+        name = each.metadata.get("env")
+        if name is None or not environ.get(name):
+            continue
+        try:
+            values[each.name] = each.metadata["parse"](environ[name])
+        except ValueError as error:
+            faults.append(f"{name}: {error}")
+    return values

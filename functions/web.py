@@ -1,0 +1,160 @@
+"""How every door behaves: health, metrics, one shape of no, one event door.
+
+Flask is known to this module, to `swap/door.py`, `swap/worker.py` and the two
+`app.py`, and to nobody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from functions import events
+from functions.metrics import Metrics
+from functions.problems import (
+    TYPE_PREFIX,
+    Failed,
+    InvalidRequest,
+    Problem,
+    Refused,
+    TooLarge,
+    Unavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from functions.events import Event
+
+log = logging.getLogger(__name__)
+
+PROBLEM_JSON: Final = "application/problem+json"
+_RETRY_SECONDS: Final = 2
+
+
+def new_app(
+    name: str,
+    *,
+    bytes_max: int,
+    ready: Callable[[], bool] = lambda: True,
+    metrics: Metrics | None = None,
+) -> Flask:
+    """Return an app that answers health and turns every failure into a problem.
+
+    `bytes_max` bounds a request's body: Werkzeug refuses the rest unread.
+    """
+    app = Flask(name, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = bytes_max
+    metrics = metrics or Metrics()
+    _add_health(app, ready, metrics)
+    _add_problems(app)
+    _add_timing(app, metrics)
+    return app
+
+
+def _add_health(app: Flask, ready: Callable[[], bool], metrics: Metrics) -> None:
+    @app.get("/health/live")
+    def live() -> tuple[str, int]:
+        return "", 204
+
+    @app.get("/health/ready")
+    def readiness() -> tuple[str, int]:
+        return "", 204 if ready() else 503
+
+    @app.get("/metrics")
+    def show_metrics() -> Response:
+        return Response(metrics.text(), mimetype="text/plain; version=0.0.4")
+
+
+def _add_timing(app: Flask, metrics: Metrics) -> None:
+    @app.before_request
+    def begin() -> None:
+        g.began = time.monotonic()
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        # The rule, never the path: a path holds ids, and each would be a series.
+        rule = request.url_rule.rule if request.url_rule else "none"
+        took = time.monotonic() - g.get("began", time.monotonic())
+        metrics.observe("http_request_seconds", took, route=rule)
+        metrics.count("http_requests", route=rule, status=str(response.status_code))
+        return response
+
+
+def _add_problems(app: Flask) -> None:
+    @app.errorhandler(Problem)
+    def on_problem(problem: Problem) -> Response:
+        if isinstance(problem, Refused):
+            log.info("refused: %s: %s", problem.slug, problem)
+            return problem_response(problem.document())
+        return _failed(problem, problem)
+
+    @app.errorhandler(HTTPException)
+    def on_http(error: HTTPException) -> Response:
+        slug = error.name.lower().replace(" ", "-")
+        document = {"type": TYPE_PREFIX + slug, "title": error.name}
+        return problem_response({**document, "status": error.code or 500})
+
+    @app.errorhandler(Exception)
+    def on_anything(error: Exception) -> Response:
+        return _failed(Failed(), error)
+
+
+def _failed(problem: Problem, cause: Exception) -> Response:
+    """Return a document with an instance id; the cause goes to the log alone."""
+    instance = f"urn:uuid:{uuid.uuid4()}"
+    log.error("failed: %s", instance, exc_info=cause)
+    return problem_response(problem.document(instance=instance))
+
+
+def problem_response(document: Mapping[str, Any]) -> Response:
+    """Return a problem document as an answer."""
+    response = Response(
+        msgspec.json.encode(document),
+        status=document["status"],
+        mimetype=PROBLEM_JSON,
+    )
+    if response.status_code == Unavailable.status:
+        response.headers["Retry-After"] = str(_RETRY_SECONDS)
+    return response
+
+
+def json_response(value: object, status: int = 200, **headers: str) -> Response:
+    """Return `value` as JSON; `headers` are written with `_` for `-`."""
+    response = Response(
+        msgspec.json.encode(value),
+        status=status,
+        mimetype="application/json",
+    )
+    for name, text in headers.items():
+        response.headers[name.replace("_", "-")] = text
+    return response
+
+
+def received_event(bytes_max: int = events.EVENT_BYTES_MAX) -> Event:
+    """Return the event in the current request, or raise `Refused`."""
+    if (request.content_length or 0) > bytes_max:
+        raise TooLarge(f"an event has at most {bytes_max} bytes")
+    return events.decode(dict(request.headers), request.get_data(), bytes_max=bytes_max)
+
+
+def answer_broker(handle: Callable[[Event], Response | None]) -> Response:
+    """Hand the request's event to `handle` and answer as a broker understands.
+
+    Empty 204: done, or refused and on record.  400: malformed, to the dead
+    letters.  403: not signed by who it says.  503: try again.  Never 404, 408,
+    409 or 429, which a broker would retry although nothing will change.
+    """
+    try:
+        event = received_event()
+        return handle(event) or Response(status=204)
+    except (InvalidRequest, TooLarge) as problem:
+        log.warning("malformed event: %s", problem)
+        return problem_response(problem.document() | {"status": 400})
