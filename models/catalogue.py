@@ -60,6 +60,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Id
     contract: Contract
     licence: Text
+    commercial: bool
     member: Text
     sha256: Digest
     bytes: Size
@@ -74,12 +75,16 @@ class Pack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: Id
     version: SemVer
     licence: Text
-    commercial: bool
     source: Source
     models: Annotated[tuple[Model, ...], Meta(min_length=1)] = msgspec.field(
         name="model"
     )
     notices: tuple[Notice, ...] = msgspec.field(name="notice", default=())
+
+    @property
+    def commercial(self) -> bool:
+        """Whether every network in it may be used commercially."""
+        return all(model.commercial for model in self.models)
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -46,13 +46,24 @@ def convert(raw: bytes, model: Model) -> ModelProto:
         UnsupportedNetwork: it holds something we do not translate, or its inputs and
             outputs are not those of the catalogue.
     """
-    network = read(raw)
+    try:
+        return translate(read(raw), model)
+    except UnsupportedNetwork as error:
+        raise UnsupportedNetwork(f"{model.name}: {error}") from error
+
+
+def translate(network: Network, model: Model) -> ModelProto:
+    """Return `network` as an ONNX model with the contract of `model`.
+
+    Raises:
+        UnsupportedNetwork: as `convert`.
+    """
     graph = Graph(network)
     graph.begin(model)
     for operator in network.operators:
         TRANSLATE.get(operator.kind, _unknown)(graph, operator)
     graph.end(model)
-    return graph.model(model)
+    return graph.finished(model)
 
 
 class Graph:
@@ -83,14 +94,19 @@ class Graph:
             self.reshape(name, output.name, output.shape)
 
     def node(
-        self, kind: str, inputs: Sequence[str], output: str, **attributes: object
+        self,
+        kind: str,
+        inputs: Sequence[str],
+        output: str,
+        **attributes: int | str | Sequence[int],
     ) -> None:
         """Add a node; its name is the name of what it gives."""
         from onnx import helper
 
-        self.nodes.append(
-            helper.make_node(kind, inputs, [output], name=output, **attributes)
-        )
+        node = helper.make_node(kind, inputs, [output], name=output)
+        for name, value in attributes.items():
+            node.attribute.append(helper.make_attribute(name, value))
+        self.nodes.append(node)
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
         """Keep `value` as a weight called `name`, and return the name."""
@@ -99,7 +115,7 @@ class Graph:
         self.initializers[name] = numpy_helper.from_array(value, name)
         return name
 
-    def weight(self, index: int) -> NDArray[np.float32]:
+    def weight(self, index: int) -> NDArray[Any]:
         """Return a constant of the file.
 
         Raises:
@@ -125,19 +141,24 @@ class Graph:
         target = self.constant(f"{output}_shape", np.array(shape, np.int64))
         self.node("Reshape", [name, target], output)
 
-    def activated(self, operator: Operator, add: Callable[[str], None]) -> None:
-        """Let `add` make the node, and put the operator's fused activation after it."""
+    def activated(
+        self,
+        kind: str,
+        inputs: Sequence[str],
+        operator: Operator,
+        **attributes: int | str | Sequence[int],
+    ) -> None:
+        """Add a node for `operator`, and after it the activation fused into it."""
         fused = operator.options["FusedActivationFunction"]
-        output = f"t{operator.outputs[0]}"
-        if fused == NONE:
-            add(output)
-        elif fused == RELU:
-            add(f"{output}_raw")
-            self.node("Relu", [f"{output}_raw"], output)
-        else:
+        if fused not in {NONE, RELU}:
             raise UnsupportedNetwork(f"{operator.kind}: fused activation {fused}")
+        output = f"t{operator.outputs[0]}"
+        raw = output if fused == NONE else f"{output}_raw"
+        self.node(kind, inputs, raw, **attributes)
+        if fused == RELU:
+            self.node("Relu", [raw], output)
 
-    def model(self, model: Model) -> ModelProto:
+    def finished(self, model: Model) -> ModelProto:
         """Return the finished model, checked by ONNX itself."""
         import onnx
         from onnx import helper
@@ -155,7 +176,13 @@ class Graph:
             ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET)],
         )
-        onnx.checker.check_model(made, full_check=True)
+        try:
+            onnx.checker.check_model(made, full_check=True)
+        except (
+            onnx.checker.ValidationError,
+            onnx.shape_inference.InferenceError,
+        ) as error:
+            raise UnsupportedNetwork(f"does not fit together: {error}") from error
         return made
 
 
@@ -181,6 +208,13 @@ def _require(operator: Operator, **expected: int) -> None:
             )
 
 
+def _inputs(operator: Operator, count: int) -> tuple[int, ...]:
+    """Return the operator's inputs, none of which may be left out."""
+    if len(operator.inputs) != count or min(operator.inputs) < 0:
+        raise UnsupportedNetwork(f"{operator.kind}: inputs {operator.inputs}")
+    return operator.inputs
+
+
 def _pads(operator: Operator, size: Sequence[int], kernel: Sequence[int]) -> list[int]:
     """Return [top, left, bottom, right] of TFLite's padding for an NHWC `size`.
 
@@ -204,13 +238,15 @@ def _strides(operator: Operator) -> list[int]:
 
 def _convolution(graph: Graph, operator: Operator) -> None:
     _require(operator, DilationHFactor=1, DilationWFactor=1)
-    weights = graph.weight(operator.inputs[1]).transpose(0, 3, 1, 2)
+    _, kernel, _ = _inputs(operator, 3)
+    weights = graph.weight(kernel).transpose(0, 3, 1, 2)  # OHWI to OIHW
     _add_convolution(graph, operator, weights, group=1)
 
 
 def _depthwise(graph: Graph, operator: Operator) -> None:
     _require(operator, DilationHFactor=1, DilationWFactor=1, DepthMultiplier=1)
-    weights = graph.weight(operator.inputs[1]).transpose(3, 0, 1, 2)
+    _, kernel, _ = _inputs(operator, 3)
+    weights = graph.weight(kernel).transpose(3, 0, 1, 2)  # 1HWO to O1HW
     _add_convolution(graph, operator, weights, group=len(weights))
 
 
@@ -224,37 +260,35 @@ def _add_convolution(
         graph.constant(f"w{kernel}", weights),
         graph.constant(f"w{bias}", graph.weight(bias)),
     ]
-    attributes = {
-        "group": group,
-        "kernel_shape": window,
-        "strides": _strides(operator),
-        "pads": _pads(operator, graph.network.shapes[image], window),
-    }
     graph.activated(
-        operator, lambda name: graph.node("Conv", names, name, **attributes)
+        "Conv",
+        names,
+        operator,
+        group=group,
+        kernel_shape=window,
+        strides=_strides(operator),
+        pads=_pads(operator, graph.network.shapes[image], window),
     )
 
 
 def _max_pool(graph: Graph, operator: Operator) -> None:
-    (image,) = operator.inputs
+    (image,) = _inputs(operator, 1)
     window = [operator.options["FilterHeight"], operator.options["FilterWidth"]]
-    attributes = {
-        "kernel_shape": window,
-        "strides": _strides(operator),
-        "pads": _pads(operator, graph.network.shapes[image], window),
-    }
     graph.activated(
+        "MaxPool",
+        [f"t{image}"],
         operator,
-        lambda name: graph.node("MaxPool", [f"t{image}"], name, **attributes),
+        kernel_shape=window,
+        strides=_strides(operator),
+        pads=_pads(operator, graph.network.shapes[image], window),
     )
 
 
 def _add(graph: Graph, operator: Operator) -> None:
-    left, right = operator.inputs
+    left, right = _inputs(operator, 2)
     if graph.network.shapes[left] != graph.network.shapes[right]:
         raise UnsupportedNetwork("ADD: of two shapes")
-    names = [f"t{left}", f"t{right}"]
-    graph.activated(operator, lambda name: graph.node("Add", names, name))
+    graph.activated("Add", [f"t{left}", f"t{right}"], operator)
 
 
 def _relu(graph: Graph, operator: Operator) -> None:
@@ -262,7 +296,7 @@ def _relu(graph: Graph, operator: Operator) -> None:
 
 
 def _prelu(graph: Graph, operator: Operator) -> None:
-    image, slope = operator.inputs
+    image, slope = _inputs(operator, 2)
     alpha = graph.weight(slope)
     if alpha.shape != (1, 1, graph.network.shapes[image][3]):
         raise UnsupportedNetwork(f"PRELU: slopes {alpha.shape}, not one a channel")
@@ -273,8 +307,11 @@ def _prelu(graph: Graph, operator: Operator) -> None:
 def _pad(graph: Graph, operator: Operator) -> None:
     import numpy as np
 
-    image, amounts = operator.inputs
-    before_after = graph.weight(amounts)[[0, 3, 1, 2]].T.astype(np.int64)
+    image, amounts = _inputs(operator, 2)
+    published = graph.weight(amounts)
+    if published.shape != (IMAGE, 2):
+        raise UnsupportedNetwork(f"PAD: amounts {published.shape}, not of an image")
+    before_after = published[[0, 3, 1, 2]].T.astype(np.int64)
     name = graph.constant(f"t{operator.outputs[0]}_pads", before_after.ravel())
     graph.node("Pad", [f"t{image}", name], f"t{operator.outputs[0]}")
 
@@ -320,8 +357,7 @@ def _concatenation(graph: Graph, operator: Operator) -> None:
     if len(graph.network.shapes[output]) == IMAGE:
         raise UnsupportedNetwork("CONCATENATION: of images")
     names = [f"t{index}" for index in operator.inputs]
-    axis = operator.options["Axis"]
-    graph.activated(operator, lambda name: graph.node("Concat", names, name, axis=axis))
+    graph.activated("Concat", names, operator, axis=operator.options["Axis"])
 
 
 TRANSLATE: Mapping[str, Translate] = {

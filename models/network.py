@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from models.errors import UnsupportedNetwork
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    import flatbuffers
     import numpy as np
+    import tflite
     from numpy.typing import NDArray
 
 VERSION = 3
@@ -56,7 +58,7 @@ def read(raw: bytes) -> Network:
     """
     try:
         return _read(raw)
-    except (struct.error, IndexError, TypeError, ValueError) as error:
+    except (struct.error, LookupError, TypeError, ValueError) as error:
         raise UnsupportedNetwork(f"not a TFLite file: {error}") from error
 
 
@@ -132,7 +134,7 @@ OPTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def _operator(model: Any, operator: Any) -> Operator:
+def _operator(model: tflite.Model, operator: tflite.Operator) -> Operator:
     kind = _kind(model.OperatorCodes(operator.OpcodeIndex()))
     return Operator(
         kind=kind,
@@ -142,18 +144,18 @@ def _operator(model: Any, operator: Any) -> Operator:
     )
 
 
-def _kind(code: Any) -> str:
+def _kind(code: tflite.OperatorCode) -> str:
     """Return an operator's name; codes from 127 on live in the newer, wider field."""
     import tflite
 
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
     for name, value in vars(tflite.BuiltinOperator).items():
-        if value == number and name.isupper():
-            return name
+        if value == number:
+            return str(name)
     raise UnsupportedNetwork(f"operator code {number}")
 
 
-def _options(kind: str, operator: Any) -> dict[str, int]:
+def _options(kind: str, operator: tflite.Operator) -> dict[str, int]:
     import tflite
 
     if kind not in OPTIONS:
@@ -167,7 +169,7 @@ def _options(kind: str, operator: Any) -> dict[str, int]:
     return {field: int(getattr(options, field)()) for field in fields}
 
 
-def _integers(values: Any) -> tuple[int, ...]:
+def _integers(values: Iterable[int] | int) -> tuple[int, ...]:
     """Return a flatbuffers vector as integers; an absent one (a scalar's) as none."""
     return () if isinstance(values, int) else tuple(int(value) for value in values)
 
@@ -175,7 +177,9 @@ def _integers(values: Any) -> tuple[int, ...]:
 # --- weights -----------------------------------------------------------------
 
 
-def _constants(model: Any, tensors: list[Any]) -> dict[int, NDArray[Any]]:
+def _constants(
+    model: tflite.Model, tensors: list[tflite.Tensor]
+) -> dict[int, NDArray[Any]]:
     constants = {}
     for index, tensor in enumerate(tensors):
         buffer = model.Buffers(tensor.Buffer())
@@ -184,7 +188,7 @@ def _constants(model: Any, tensors: list[Any]) -> dict[int, NDArray[Any]]:
     return constants
 
 
-def _constant(tensor: Any, data: NDArray[np.uint8]) -> NDArray[Any]:
+def _constant(tensor: tflite.Tensor, data: NDArray[np.uint8]) -> NDArray[Any]:
     values = data.view(_dtype(tensor))
     shape = _integers(tensor.ShapeAsNumpy())
     if tensor.Sparsity() is not None:
@@ -192,7 +196,7 @@ def _constant(tensor: Any, data: NDArray[np.uint8]) -> NDArray[Any]:
     return values.reshape(shape)
 
 
-def _dtype(tensor: Any) -> str:
+def _dtype(tensor: tflite.Tensor) -> str:
     """Return the numpy type of a constant, little-endian as flatbuffers are."""
     from tflite import TensorType
 
@@ -206,29 +210,33 @@ def _dtype(tensor: Any) -> str:
     return known[tensor.Type()]
 
 
-def _dense(sparsity: Any, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _dense(
+    sparsity: tflite.SparsityParameters, values: NDArray[Any], shape: tuple[int, ...]
+) -> NDArray[Any]:
     """Return a sparse constant in full.
 
-    The format is the one of `SparsityParameters` in schema.fbs (after TACO): one
-    level a dimension, in traversal order; a dense level has all its positions, a
-    sparse one lists them, segment by segment, one segment for each position above.
+    The format is that of `SparsityParameters` in schema.fbs (after TACO): one level
+    a dimension; a dense level has all its positions, a sparse one lists them, segment
+    by segment, one segment for each position of the level above.
     """
     import numpy as np
 
-    if sparsity.BlockMapLength():
-        raise UnsupportedNetwork("DENSIFY: weights in blocks")
     order = _integers(sparsity.TraversalOrderAsNumpy())
+    if sparsity.BlockMapLength() or order != tuple(range(len(shape))):
+        raise UnsupportedNetwork(f"DENSIFY: in blocks, or in the order {order}")
     where: list[NDArray[Any]] = []
     for level in range(sparsity.DimMetadataLength()):
         above = len(where[0]) if where else 1
         parents, here = _level(sparsity.DimMetadata(level), above)
         where = [axis[parents] for axis in where] + [here]
     full = np.zeros(shape, values.dtype)
-    full[tuple(where[order.index(axis)] for axis in range(len(shape)))] = values
+    full[tuple(where)] = values
     return full
 
 
-def _level(metadata: Any, above: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def _level(
+    metadata: tflite.DimensionMetadata, above: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return, for each position of one level, its parent's index and its own."""
     import numpy as np
     from tflite import DimensionType
@@ -241,7 +249,7 @@ def _level(metadata: Any, above: int) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.repeat(np.arange(above), np.diff(segments)), indices
 
 
-def _vector(table: Any, kind: int) -> NDArray[Any]:
+def _vector(table: flatbuffers.table.Table, kind: int) -> NDArray[Any]:
     """Return an index vector; the schema has them in three widths."""
     import numpy as np
     import tflite

@@ -10,9 +10,11 @@ largest network has 2.4 MB, and loads in 3 ms either way.
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
+import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models import manifest
 from models.convert import convert
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from onnx import ModelProto
 
     from models.catalogue import Model, Pack
     from models.manifest import Input
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[np.float32]]
 
 GOLDEN = "golden.npz"
+
+GRID = 4096
+"""Golden outputs are whole multiples of 1/GRID: fine enough to find a fault, and so
+coarse that float64 on another CPU rounds to the same value."""
 
 
 def prepare(
@@ -40,8 +47,8 @@ def prepare(
 ) -> manifest.Pack:
     """Write the files of `pack` into the empty `folder`; return the manifest.
 
-    `originals` holds the published files by member name, already proved.  Done twice,
-    on one kind of machine, it writes the same bytes twice.
+    `originals` holds the published files by member name, already proved.  The same
+    files give the same bytes, each time and on every CPU.
 
     Raises:
         UnsupportedNetwork: a network cannot be converted.
@@ -49,9 +56,9 @@ def prepare(
     golden: Arrays = {}
     for model in pack.models:
         report(f"preparing {model.name}")
-        ready = optimise(convert(originals[model.member], model).SerializeToString())
-        (folder / f"{model.name}.onnx").write_bytes(ready)
-        for tensor, values in example(ready, model.name, model.input).items():
+        ready = optimise(convert(originals[model.member], model))
+        (folder / f"{model.name}.onnx").write_bytes(ready.SerializeToString())
+        for tensor, values in example(ready, model).items():
             golden[f"{model.name}/{tensor}"] = values
     _write_arrays(folder / GOLDEN, golden)
     for notice in pack.notices:
@@ -61,8 +68,11 @@ def prepare(
     return made
 
 
-def optimise(raw: bytes) -> bytes:
-    """Return the ONNX model `raw`, simplified as far as every CPU allows.
+# --- the network -------------------------------------------------------------
+
+
+def optimise(model: ModelProto) -> ModelProto:
+    """Return `model` simplified as far as it stays right on every CPU.
 
     ONNX Runtime names every operator set it knows in what it writes; those that no
     node uses are dropped, so that the file asks for ONNX itself and nothing else.
@@ -73,34 +83,42 @@ def optimise(raw: bytes) -> bytes:
     options = onnxruntime.SessionOptions()
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_BASIC
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="guise-") as folder:
         path = Path(folder, "model.onnx")
         options.optimized_model_filepath = str(path)
-        _session(raw, options)
-        model = onnx.load(path)
-    used = {node.domain for node in model.graph.node}
-    sets = [one for one in model.opset_import if one.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(sets)
-    return model.SerializeToString(deterministic=True)
+        onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        simple = onnx.load(path)
+    used = {node.domain for node in simple.graph.node}
+    sets = [one for one in simple.opset_import if one.domain in used]
+    del simple.opset_import[:]
+    simple.opset_import.extend(sets)
+    return simple
 
 
-def example(raw: bytes, name: str, expected: Input) -> Arrays:
-    """Return a golden input of the model and the outputs it gives, by tensor name.
+# --- what it must give -------------------------------------------------------
 
-    The input is noise with a seed, so the outputs depend on every weight; they are
-    computed at float32 on the CPU, without any optimisation.
+
+def example(ready: ModelProto, model: Model) -> Arrays:
+    """Return a golden input of the model and the outputs it must give, by tensor.
+
+    The input is noise, so that the outputs depend on every weight.  They are computed
+    by ONNX's reference implementation at float64 and rounded to a grid: another
+    CPU's last bits are lost in the rounding, and the pack is the same everywhere.
     """
-    import onnxruntime
+    import numpy as np
+    from onnx.reference import ReferenceEvaluator
 
-    options = onnxruntime.SessionOptions()
-    level = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_DISABLE_ALL
-    session = _session(raw, options)
-    image = noise(f"guise golden {name}", expected)
-    names = [output.name for output in session.get_outputs()]
-    outputs = session.run(names, {expected.name: image})
-    return {expected.name: image, **dict(zip(names, outputs, strict=True))}
+    image = noise(f"guise golden {model.name}", model.input)
+    names = [output.name for output in model.outputs]
+    outputs = ReferenceEvaluator(_doubled(ready)).run(
+        names, {model.input.name: image.astype(np.float64)}
+    )
+    arrays = {model.input.name: image}
+    for name, values in zip(names, outputs, strict=True):
+        arrays[name] = (np.rint(values * GRID) / GRID).astype(np.float32)
+    return arrays
 
 
 def noise(seed: str, expected: Input) -> NDArray[np.float32]:
@@ -110,26 +128,41 @@ def noise(seed: str, expected: Input) -> NDArray[np.float32]:
     """
     import numpy as np
 
-    count = int(np.prod(expected.shape))
+    count = math.prod(expected.shape)
     pixels = np.frombuffer(hashlib.shake_256(seed.encode()).digest(count), np.uint8)
-    scale = np.float32((expected.high - expected.low) / 255)
-    image = pixels.astype(np.float32) * scale + np.float32(expected.low)
-    return image.reshape(expected.shape)
+    scale = (expected.high - expected.low) / 255
+    image = pixels * np.float64(scale) + expected.low
+    return image.astype(np.float32).reshape(expected.shape)
 
 
-def _session(raw: bytes, options: Any) -> Any:
-    import onnxruntime
+def _doubled(model: ModelProto) -> ModelProto:
+    """Return `model` with float64 weights, input and outputs."""
+    import numpy as np
+    from onnx import ModelProto, TensorProto, numpy_helper
 
-    return onnxruntime.InferenceSession(
-        raw, options, providers=["CPUExecutionProvider"]
-    )
+    double = ModelProto()
+    double.CopyFrom(model)
+    for tensor in double.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            values = numpy_helper.to_array(tensor).astype(np.float64)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    for value in (*double.graph.input, *double.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    return double
 
 
 def _write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write what `numpy.load` reads.  Unlike `numpy.savez`: no clock, no order."""
     import numpy as np
 
-    with path.open("wb") as file:
-        np.savez(file, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in sorted(arrays):
+            member = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, always
+            with archive.open(member, "w") as file:
+                np.lib.format.write_array(file, arrays[name], allow_pickle=False)
+
+
+# --- the manifest ------------------------------------------------------------
 
 
 def _manifest(pack: Pack, folder: Path) -> manifest.Pack:
@@ -150,6 +183,7 @@ def _model(pack: Pack, model: Model) -> manifest.Model:
         file=f"{model.name}.onnx",
         contract=model.contract,
         licence=model.licence,
+        commercial=model.commercial,
         input=model.input,
         outputs=tuple(
             manifest.Output(name=output.name, shape=output.shape)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from models import catalogue
 from models.errors import DigestMismatch, FetchFailed, PackRefused
 from models.prepare import prepare
-from models.verify import verify
+from models.verify import verify_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,11 +45,11 @@ def pull(name: str, root: Path, *, report: Callable[[str], None]) -> Path:
         FetchFailed: the package could not be had.
         DigestMismatch: a published file is not the one the catalogue names.
         UnsupportedNetwork: a network cannot be converted.
+        OSError: `root` cannot be written.
     """
     pack = catalogue.load().pack(name)
     folder = root / pack.id / pack.version
-    if _stands(folder):
-        report(f"{pack.id} {pack.version} is already there")
+    if _stands(pack, folder, report):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     originals = _originals(pack, report)
@@ -57,21 +57,25 @@ def pull(name: str, root: Path, *, report: Callable[[str], None]) -> Path:
     try:
         prepare(pack, originals, building, report=report)
         _settle(building)
-        _publish(building, folder)
+        while not _published(building, folder):
+            if _stands(pack, folder, report):
+                return folder  # another pull was first: theirs stands
+            _set_aside(folder)
     finally:
         _remove(building)
     report(f"{pack.id} {pack.version} is ready")
     return folder
 
 
-def _stands(folder: Path) -> bool:
-    """Say whether the pack is there and whole."""
-    if not folder.exists():
-        return False
+def _stands(pack: Pack, folder: Path, report: Callable[[str], None]) -> bool:
+    """Say whether the pack is there and whole; report why one that is there is not."""
     try:
-        verify(folder)
-    except PackRefused:
+        verify_as(folder, pack.id, pack.version)
+    except PackRefused as error:
+        if folder.exists():
+            report(f"making {pack.id} {pack.version} anew: {error}")
         return False
+    report(f"{pack.id} {pack.version} is there")
     return True
 
 
@@ -97,7 +101,7 @@ def fetch(source: Source, folder: Path) -> Path:
         FetchFailed: pip is missing, cannot reach an index, or finds no such wheel.
     """
     command = [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-input"),
+        *(sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"),
         *("--disable-pip-version-check", "--no-cache-dir", "--progress-bar", "off"),
         *("--no-deps", "--only-binary=:all:", "--implementation", "cp"),
         *("--platform", source.platform, "--python-version", source.python),
@@ -113,7 +117,7 @@ def fetch(source: Source, folder: Path) -> Path:
             timeout=FETCH_SECONDS_MAX,
         )
     except subprocess.TimeoutExpired as error:
-        raise FetchFailed(f"{what}: more than {FETCH_SECONDS_MAX} s") from error
+        raise FetchFailed(f"{what}: not within {FETCH_SECONDS_MAX} s") from error
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         said = done.stderr[-DIAGNOSTICS_CHARS_MAX:]
@@ -158,19 +162,16 @@ def _settle(folder: Path) -> None:
     _fsync(folder)
 
 
-def _publish(building: Path, folder: Path) -> None:
-    """Give the finished folder its name.  If another pull was first, theirs stands."""
-    while True:
-        try:
-            building.rename(folder)
-        except OSError as error:
-            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
-                raise
-        else:
-            return _fsync(folder.parent)
-        if _stands(folder):
-            return None
-        _set_aside(folder)
+def _published(building: Path, folder: Path) -> bool:
+    """Give the finished folder its name, unless the name is taken."""
+    try:
+        building.rename(folder)
+    except OSError as error:
+        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+            raise
+        return False
+    _fsync(folder.parent)
+    return True
 
 
 def _set_aside(broken: Path) -> None:

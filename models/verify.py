@@ -5,22 +5,25 @@ This lies on the cold start: it reads each file once, and imports nothing heavy.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import hmac
 import os
 import stat
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from models import manifest
 from models.errors import ModelError, PackRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import BufferedReader
     from pathlib import Path
 
     from models.manifest import File, Pack
 
-__all__ = ["ModelError", "PackRefused", "verify"]
+__all__ = ["ModelError", "PackRefused", "verify", "verify_as"]
 
 
 def verify(folder: Path, *, full: bool = True) -> Pack:
@@ -34,25 +37,37 @@ def verify(folder: Path, *, full: bool = True) -> Pack:
         PackRefused: the folder is not that pack; the message names the file.
     """
     pack = _manifest(folder)
-    _refuse_strangers(folder, {file.name for file in pack.files})
+    _refuse_strangers(folder, {manifest.NAME, *(file.name for file in pack.files)})
     for file in pack.files:
         _check(folder, file, full=full)
     return pack
 
 
+def verify_as(folder: Path, name: str, version: str) -> Pack:
+    """Verify, and refuse a whole pack that lies in another one's place.
+
+    Raises:
+        PackRefused: as `verify`.
+    """
+    pack = verify(folder)
+    if (pack.id, pack.version) != (name, version):
+        raise PackRefused(f"{manifest.NAME}: it is {pack.id} {pack.version}")
+    return pack
+
+
 def _manifest(folder: Path) -> Pack:
-    with _open(folder, manifest.NAME) as file:
+    with _opened(folder, manifest.NAME) as file:
         return manifest.decode(file.read(manifest.BYTES_MAX + 1))
 
 
 def _refuse_strangers(folder: Path, known: set[str]) -> None:
-    for name in sorted(os.listdir(folder)):
-        if name not in known and name != manifest.NAME:
+    for name in sorted(path.name for path in folder.iterdir()):
+        if name not in known:
             raise PackRefused(f"{name}: not in the manifest")
 
 
 def _check(folder: Path, expected: File, *, full: bool) -> None:
-    with _open(folder, expected.name) as file:
+    with _opened(folder, expected.name) as file:
         size = os.fstat(file.fileno()).st_size
         if size != expected.bytes:
             raise PackRefused(f"{expected.name}: {size} bytes, not {expected.bytes}")
@@ -62,20 +77,23 @@ def _check(folder: Path, expected: File, *, full: bool) -> None:
                 raise PackRefused(f"{expected.name}: its SHA-256 is {digest}")
 
 
-def _open(folder: Path, name: str) -> BinaryIO:
-    """Open a plain file: never through a link, never waiting on a pipe."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+@contextlib.contextmanager
+def _opened(folder: Path, name: str) -> Iterator[BufferedReader]:
+    """Open a plain file, and blame it for whatever fails while it is open."""
     try:
-        file = os.fdopen(os.open(folder / name, flags), "rb")
+        with open(folder / name, "rb", opener=_open) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise PackRefused(f"{name}: not a plain file")
+            yield file
     except OSError as error:
         raise PackRefused(f"{name}: {_reason(error)}") from error
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise PackRefused(f"{name}: not a plain file")
-    return file
+
+
+def _open(path: str, flags: int) -> int:
+    """Open without following a link, and without waiting for a pipe's writer."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _reason(error: OSError) -> str:
-    if error.errno == errno.ELOOP:
-        return "a symbolic link"
-    return "missing" if error.errno == errno.ENOENT else os.strerror(error.errno or 0)
+    known = {errno.ELOOP: "a symbolic link", errno.ENOENT: "missing"}
+    return known.get(error.errno or 0, error.strerror or "unreadable")
