@@ -6,14 +6,28 @@ thread, after its socket is served.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
+from functions.problems import Unavailable
 from functions.settings import SettingsError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from collections.abc import Iterator
 
-BUSY_MS_MAX = 10_000
+    from sqlalchemy import Connection, Engine
+
+BUSY_MS_MAX: Final = 10_000
+_SCHEMES: Final = ("sqlite:///", "postgresql")
+
+
+def check_database(url: str) -> None:
+    """Raise `SettingsError` unless `open_database` knows what `url` names.
+
+    Imports nothing, so that a wrong deployment ends before it serves anything.
+    """
+    if not url.startswith(_SCHEMES):
+        raise SettingsError("GUISE_DATABASE: neither sqlite:/// nor postgresql")
 
 
 def open_database(url: str) -> Engine:
@@ -22,15 +36,29 @@ def open_database(url: str) -> Engine:
     `url` is `sqlite:////path/to.db` or `postgresql+psycopg://…`; anything else
     raises `SettingsError`.
     """
+    check_database(url)
     from sqlalchemy import create_engine
 
     if url.startswith("postgresql"):
         return create_engine(url, pool_pre_ping=True)
-    if url.startswith("sqlite:///"):
-        engine = create_engine(url, connect_args={"timeout": BUSY_MS_MAX / 1000})
-        _make_sqlite_strict(engine)
-        return engine
-    raise SettingsError("GUISE_DATABASE: neither sqlite:/// nor postgresql")
+    engine = create_engine(url, connect_args={"timeout": BUSY_MS_MAX / 1000})
+    _make_sqlite_strict(engine)
+    return engine
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection whose work is durable once the block has ended.
+
+    An exception undoes it all.  What the database itself raises is `Unavailable`.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise Unavailable(internal=repr(error)) from error
 
 
 def _make_sqlite_strict(engine: Engine) -> None:
