@@ -1,1 +1,1 @@
-"""The audit function: an append-only Merkle log a tenant, and its receipts."""
+"""The audit function: nothing is swapped before its log has it."""

@@ -1,0 +1,146 @@
+"""What a leaf of the log holds, and which events become one.
+
+A leaf is the RFC 8785 form of the event: its attributes, its data, and the
+signature of who sent it.  It depends on nothing else, so that whoever holds the
+event can compute its leaf hash, and whoever holds the leaf can check the event's
+signature.  Events carry salted commitments to images, never images, digests of
+images, or a person's name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from functions import events
+from functions.audit.merkle import leaf_hash
+from functions.audit.tiles import ENTRY_BYTES_MAX
+from functions.events import Event
+from functions.problems import InvalidRequest
+from functions.tenant import job_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONFLICT: Final = "dev.guise.audit.conflict.v1"
+RECORDED: Final = frozenset(
+    {
+        events.SWAP_STARTED,
+        events.SWAP_COMPLETED,
+        events.SWAP_FAILED,
+        events.SWAP_REFUSED,
+        events.SWAP_ERASED,
+    },
+)
+
+_ID: Final = re.compile(r"[!-~]{1,128}")
+_SIGNED: Final = ("source", "id", "type", "subject", "time", "tenant", "data")
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One entry before it has a place: its bytes, and what it is found by.
+
+    `at_ms` is the event's own time in milliseconds since the epoch.
+    """
+
+    tenant: str
+    source: str
+    id: str
+    type: str
+    job: str
+    at_ms: int
+    data: bytes
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What names it for ever: tenant, source and id."""
+        return self.tenant, self.source, self.id
+
+    @property
+    def hash(self) -> bytes:
+        """Its RFC 6962 leaf hash."""
+        return leaf_hash(self.data)
+
+
+def leaf_of(event: Event) -> Leaf:
+    """Return the leaf of an event, or raise `InvalidRequest`."""
+    if not _ID.fullmatch(event.id):
+        raise InvalidRequest("an event's id has 1 to 128 visible ASCII characters")
+    names = (*_SIGNED, "sig", "sigkid")
+    data = events.canonical({name: getattr(event, name) for name in names})
+    if len(data) > ENTRY_BYTES_MAX:
+        raise InvalidRequest(f"an entry has at most {ENTRY_BYTES_MAX} bytes")
+    return Leaf(
+        tenant=event.tenant,
+        source=event.source,
+        id=event.id,
+        type=event.type,
+        job=_job(event.data),
+        at_ms=_milliseconds(event.time),
+        data=data,
+    )
+
+
+def says_the_same(one: bytes, other: bytes) -> bool:
+    """Return whether two leaves state the same, whatever key signed them when."""
+    return one == other or _statement(one) == _statement(other)
+
+
+def conflict(offered: Leaf, index: int) -> Leaf:
+    """Return the entry which says that `offered` contradicts the entry at `index`.
+
+    Its id depends on what was offered, so that the same lie is recorded once.
+    """
+    tenant, source, ident = conflict_key(offered)
+    data = {
+        "source": offered.source,
+        "id": offered.id,
+        "type": offered.type,
+        "job": offered.job,
+        "index": index,
+        "leaf_hash": offered.hash.hex(),
+    }
+    return leaf_of(
+        Event(
+            id=ident,
+            source=source,
+            type=CONFLICT,
+            time=events.now(),
+            tenant=tenant,
+            data=data,
+        ),
+    )
+
+
+def conflict_key(offered: Leaf) -> tuple[str, str, str]:
+    """Return the key of the entry that would record `offered` as a contradiction."""
+    digest = offered.hash.hex()
+    ident = events.derived_id(CONFLICT, offered.source, offered.id, digest)
+    return offered.tenant, f"/tenants/{offered.tenant}/audit", ident
+
+
+def _statement(leaf: bytes) -> dict[str, Any]:
+    document = msgspec.json.decode(leaf)
+    return {name: document[name] for name in _SIGNED}
+
+
+def _job(data: Mapping[str, Any]) -> str:
+    job = data.get("job", "")
+    if not isinstance(job, str):
+        raise InvalidRequest("a job id is text")
+    return job_id(job) if job else ""
+
+
+def _milliseconds(time: str) -> int:
+    try:
+        moment = datetime.fromisoformat(time)
+    except ValueError as error:
+        raise InvalidRequest("an audited event has a time") from error
+    if moment.tzinfo is None:
+        raise InvalidRequest("an event's time has an offset")
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,227 @@
+"""The log: append an event, get its receipt; exactly once, and durable first.
+
+Group commit.  Whoever appends puts its leaf in a list and waits; one thread
+takes all that is there, locks the heads of every tenant in it in order, resolves
+duplicates under those locks, assigns indices, signs one checkpoint a tenant and
+commits once.  Only then does anybody get a receipt.  There is no timer: a batch
+is whatever came while the one before was being committed.
+
+Importing this module does not import SQLAlchemy; the same thread does.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from functions.audit import leaf as leaves
+from functions.audit.tiles import Checkpoint, origin, sign_checkpoint
+from functions.problems import Unavailable
+from functions.sink import Receipt
+from functions.warm import Opening
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from functions.audit.leaf import Leaf
+    from functions.audit.merkle import Frontier, Node
+    from functions.audit.store import Entry, Store
+    from functions.events import Event
+    from functions.keys import KeyProvider, Signer
+
+logger = logging.getLogger(__name__)
+
+SIGNING_KEY: Final = "audit"
+BATCH_MAX: Final = 512
+WAITING_MAX: Final = 4_096
+WAIT_SECONDS_MAX: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where an event stands in the log.
+
+    `conflict` says that its id was taken by other content: what the receipt is
+    for is then the entry that says so.
+    """
+
+    receipt: Receipt
+    conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    leaf: Leaf
+    answer: Future[Appended] = field(default_factory=Future)
+
+
+class Log:
+    """Every tenant's log, behind one committing thread.
+
+    `open_store` runs on a thread as soon as this is made, and again if it fails.
+    """
+
+    def __init__(self, open_store: Callable[[], Store], keys: KeyProvider) -> None:
+        self._keys = keys
+        self._store = Opening(open_store)
+        self._changed = threading.Condition()
+        self._waiting: list[_Waiting] = []
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def at(cls, url: str, keys: KeyProvider) -> Log:
+        """Return the log in the database at `url`."""
+
+        def open_store() -> Store:
+            from functions.audit.store import Store
+
+            return Store.open(url)
+
+        return cls(open_store, keys)
+
+    @property
+    def store(self) -> Store:
+        """The opened store, for readers; `Unavailable` if it does not open."""
+        return self._store.get(timeout=WAIT_SECONDS_MAX)
+
+    def append(self, event: Event) -> Appended:
+        """Return the receipt of `event` once it is durable.
+
+        An event that the log has already gets its first receipt again.  Raises
+        `InvalidRequest` for what cannot be a leaf, and `Unavailable`.
+        """
+        waiting = _Waiting(leaves.leaf_of(event))
+        with self._changed:
+            if self._closed or len(self._waiting) >= WAITING_MAX:
+                raise Unavailable(internal="the log takes no more")
+            self._waiting.append(waiting)
+            self._changed.notify()
+        try:
+            return waiting.answer.result(WAIT_SECONDS_MAX)
+        except TimeoutError as error:
+            raise Unavailable(internal="the commit takes too long") from error
+
+    def close(self) -> None:
+        """Commit what waits, take no more, and close the store."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+        self.store.close()
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            try:
+                answers = self._commit([each.leaf for each in batch])
+            except Exception as error:  # each waiter raises it
+                logger.warning("a batch of %d failed", len(batch), exc_info=error)
+                for each in batch:
+                    each.answer.set_exception(_as_unavailable(error))
+            else:
+                for each, answer in zip(batch, answers, strict=True):
+                    each.answer.set_result(answer)
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Return what waits, in the order it came; nothing once it is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            batch = self._waiting[:BATCH_MAX]
+            del self._waiting[:BATCH_MAX]
+            return batch
+
+    def _commit(self, batch: list[Leaf]) -> list[Appended]:
+        """Append a batch in one transaction; return when it is durable."""
+        from functions.audit import store
+
+        signer = self._keys.signer(SIGNING_KEY)
+        tenants = sorted({leaf.tenant for leaf in batch})
+        with self.store.transaction() as db:
+            frontiers = store.lock_heads(db, tenants)
+            growth = _Growth(frontiers, store.find(db, _keys(batch)))
+            placed = [growth.place(leaf) for leaf in batch]
+            notes = growth.write(db, signer)
+        return [each.appended(notes) for each in placed]
+
+
+def _keys(batch: list[Leaf]) -> list[tuple[str, str, str]]:
+    """Return the key of each leaf, and of the conflict it may turn out to be."""
+    own = [leaf.key for leaf in batch]
+    return own + [leaves.conflict_key(leaf) for leaf in batch]
+
+
+def _as_unavailable(error: Exception) -> Unavailable:
+    """Return an exception for one waiter: a shared one would be raised by many."""
+    unavailable = Unavailable(internal=repr(error))
+    unavailable.__cause__ = error
+    return unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    entry: Entry
+    conflict: bool
+
+    def appended(self, notes: dict[str, str]) -> Appended:
+        """Return the answer: with the entry's first checkpoint, old or new."""
+        note = self.entry.note or notes[self.entry.tenant]
+        receipt = Receipt(self.entry.index, self.entry.leaf_hash.hex(), note)
+        return Appended(receipt, self.conflict)
+
+
+class _Growth:
+    """The logs of a batch's tenants while it is appended; the heads are locked."""
+
+    def __init__(
+        self,
+        frontiers: dict[str, Frontier],
+        known: dict[tuple[str, str, str], Entry],
+    ) -> None:
+        self._frontiers = frontiers
+        self._known = known
+        self._added: list[tuple[int, Leaf]] = []
+        self._completed: dict[str, list[Node]] = {}
+
+    def place(self, leaf: Leaf) -> _Placed:
+        """Return where a leaf stands, appending it unless it is there."""
+        entry = self._known.get(leaf.key)
+        if entry is None:
+            return _Placed(self._add(leaf), conflict=False)
+        if leaves.says_the_same(entry.leaf, leaf.data):
+            return _Placed(entry, conflict=False)
+        recorded = self._known.get(leaves.conflict_key(leaf))
+        if recorded is None:
+            recorded = self._add(leaves.conflict(leaf, entry.index))
+        return _Placed(recorded, conflict=True)
+
+    def _add(self, leaf: Leaf) -> Entry:
+        from functions.audit.store import Entry
+
+        tenant = leaf.tenant
+        entry = Entry(tenant, self._frontiers[tenant].size, leaf.data, leaf.hash)
+        frontier, completed = self._frontiers[tenant].append(entry.leaf_hash)
+        self._frontiers[tenant] = frontier
+        self._completed.setdefault(tenant, []).extend(completed)
+        self._added.append((entry.index, leaf))
+        self._known[leaf.key] = entry
+        return entry
+
+    def write(self, db: Connection, signer: Signer) -> dict[str, str]:
+        """Write what grew; return each grown tenant's new checkpoint."""
+        from functions.audit import store
+
+        moved = []
+        for tenant, completed in self._completed.items():
+            frontier = self._frontiers[tenant]
+            checkpoint = Checkpoint(origin(tenant), frontier.size, frontier.root())
+            moved.append((tenant, frontier, sign_checkpoint(checkpoint, signer)))
+            store.add_nodes(db, tenant, completed)
+        store.add_entries(db, self._added)
+        store.move_heads(db, moved)
+        return {tenant: note for tenant, _, note in moved}
