@@ -1,0 +1,264 @@
+"""The manifests in `knative/`, read and typed: what one machine needs of them.
+
+Only what is understood is read, and what is not understood is refused: a
+manifest means here what it means on a cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from string import Template
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import yaml
+
+from functions.local.filters import Filter, FilterError, parse_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+SYSTEM: Final = "system"
+TENANT: Final = "tenant"
+_SCALE: Final = "autoscaling.knative.dev/"
+_VISIBILITY: Final = "networking.knative.dev/visibility"
+_DURATION: Final = re.compile(
+    r"P(?:(?P<d>\d+)D)?(?:T(?:(?P<h>\d+)H)?(?:(?P<m>\d+)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?",
+)
+
+
+class ManifestError(Exception):
+    """A manifest that cannot be run here; the message names it and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An object by kind, namespace and name, and a path at its address."""
+
+    kind: str
+    namespace: str
+    name: str
+    uri: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A `serving.knative.dev/v1` Service: one gunicorn that may scale to zero.
+
+    `args` follow the command `gunicorn`; a value in `environ` is None where the
+    cluster takes it from a ConfigMap or a Secret.  `scale_max` 0 is unlimited.
+    """
+
+    namespace: str
+    name: str
+    args: tuple[str, ...]
+    environ: Mapping[str, str | None]
+    concurrency: int
+    timeout_seconds: int
+    scale_min: int
+    scale_max: int
+    public: bool
+
+    @property
+    def app(self) -> str:
+        """The WSGI application, as `module:factory()`."""
+        return self.args[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How hard a Trigger tries, and where an event goes that it cannot deliver.
+
+    `retry` counts the tries after the first.
+    """
+
+    retry: int
+    policy: Literal["exponential", "linear"]
+    delay_seconds: float
+    timeout_seconds: float
+    dead_letters: Reference
+
+    def pause_seconds(self, retries: int) -> float:
+        """Return how long to wait before one more try, after `retries` of them.
+
+        As `RetryConfig` in knative/eventing computes it, and at most an hour.
+        """
+        factor = 2.0 ** min(retries, 32) if self.policy == "exponential" else retries
+        return min(self.delay_seconds * factor, _PAUSE_SECONDS_MAX)
+
+
+_PAUSE_SECONDS_MAX: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """An `eventing.knative.dev/v1` Trigger: which events go where."""
+
+    namespace: str
+    name: str
+    broker: str
+    passes: Filter
+    subscriber: Reference
+    delivery: Delivery
+
+    @property
+    def key(self) -> str:
+        """The name that no other Trigger has."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """An `eventing.knative.dev/v1` Broker: where events enter."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A SinkBinding: the Service that finds a Broker's address in `K_SINK`."""
+
+    subject: Reference
+    sink: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """Everything in one folder of manifests."""
+
+    services: tuple[Service, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    brokers: tuple[Broker, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+
+
+def documents(folder: Path, values: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return every object in `folder`, its `${…}` filled from `values`.
+
+    Raises `ManifestError` on a file that is not YAML or asks for another value.
+    """
+    found: list[dict[str, Any]] = []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            text = Template(path.read_text(encoding="utf-8")).substitute(values)
+            found += [each for each in yaml.safe_load_all(text) if each]
+        except (ValueError, KeyError, yaml.YAMLError) as error:
+            raise ManifestError(f"{path.name}: {error!r}") from error
+    return found
+
+
+def read(folder: Path, values: Mapping[str, str] | None = None) -> Manifests:
+    """Return the manifests in `folder`, typed, or raise `ManifestError`."""
+    return parse(documents(folder, values or {}))
+
+
+def parse(objects: Iterable[Mapping[str, Any]]) -> Manifests:
+    """Return the objects typed, or raise `ManifestError` on the first bad one."""
+    found: dict[str, list[Any]] = {kind: [] for kind in _READERS}
+    for each in objects:
+        kind = str(each.get("kind"))
+        if kind not in _READERS:
+            raise ManifestError(f"{kind}: not a kind that runs on one machine")
+        try:
+            found[kind].append(_READERS[kind](each))
+        except (KeyError, TypeError, ValueError, FilterError) as error:
+            name = each.get("metadata", {}).get("name")
+            raise ManifestError(f"{kind} {name}: {error!r}") from error
+    return Manifests(
+        services=tuple(found["Service"]),
+        triggers=tuple(found["Trigger"]),
+        brokers=tuple(found["Broker"]),
+        bindings=tuple(found["SinkBinding"]),
+    )
+
+
+def seconds(duration: str) -> float:
+    """Return an ISO 8601 duration of days, hours, minutes and seconds in seconds.
+
+    Raises `ValueError` on anything else.
+    """
+    match = _DURATION.fullmatch(duration)
+    parts = {k: float(v) for k, v in match.groupdict("").items() if v} if match else {}
+    if not parts:
+        raise ValueError(f"{duration!r} is not a duration such as PT0.2S")
+    units = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
+    return sum(units[unit] * count for unit, count in parts.items())
+
+
+def _names(each: Mapping[str, Any]) -> tuple[str, str]:
+    return each["metadata"]["namespace"], each["metadata"]["name"]
+
+
+def _service(each: Mapping[str, Any]) -> Service:
+    namespace, name = _names(each)
+    template = each["spec"]["template"]
+    notes = template["metadata"]["annotations"]
+    (container,) = template["spec"]["containers"]
+    if container["command"] != ["gunicorn"]:
+        raise ValueError(f"command is {container['command']!r}, not gunicorn")
+    labels = each["metadata"].get("labels", {})
+    return Service(
+        namespace=namespace,
+        name=name,
+        args=tuple(container["args"]),
+        environ={entry["name"]: entry.get("value") for entry in container["env"]},
+        concurrency=template["spec"]["containerConcurrency"],
+        timeout_seconds=template["spec"]["timeoutSeconds"],
+        scale_min=int(notes[_SCALE + "min-scale"]),
+        scale_max=int(notes[_SCALE + "max-scale"]),
+        public=labels.get(_VISIBILITY) != "cluster-local",
+    )
+
+
+def _reference(each: Mapping[str, Any], namespace: str) -> Reference:
+    ref = each["ref"]
+    home = ref.get("namespace", namespace)
+    return Reference(ref["kind"], home, ref["name"], each.get("uri", ""))
+
+
+def _delivery(each: Mapping[str, Any], namespace: str) -> Delivery:
+    policy = each["backoffPolicy"]
+    if policy not in ("exponential", "linear"):
+        raise ValueError(f"backoffPolicy {policy!r}")
+    return Delivery(
+        retry=int(each["retry"]),
+        policy=policy,
+        delay_seconds=seconds(each["backoffDelay"]),
+        timeout_seconds=seconds(each["timeout"]),
+        dead_letters=_reference(each["deadLetterSink"], namespace),
+    )
+
+
+def _trigger(each: Mapping[str, Any]) -> Trigger:
+    namespace, name = _names(each)
+    spec = each["spec"]
+    if "filter" in spec:
+        raise ValueError("the old `filter` is not read; write `filters`")
+    return Trigger(
+        namespace=namespace,
+        name=name,
+        broker=spec["broker"],
+        passes=parse_all(spec.get("filters", [])),
+        subscriber=_reference(spec["subscriber"], namespace),
+        delivery=_delivery(spec["delivery"], namespace),
+    )
+
+
+def _broker(each: Mapping[str, Any]) -> Broker:
+    return Broker(*_names(each))
+
+
+def _binding(each: Mapping[str, Any]) -> Binding:
+    namespace, _ = _names(each)
+    subject = _reference({"ref": each["spec"]["subject"]}, namespace)
+    return Binding(subject, _reference(each["spec"]["sink"], namespace))
+
+
+_READERS: Final[Mapping[str, Any]] = {
+    "Service": _service,
+    "Trigger": _trigger,
+    "Broker": _broker,
+    "SinkBinding": _binding,
+}
