@@ -120,6 +120,11 @@ class Settings:
         if missing:
             raise SettingsError("; ".join(f"{name}: not set" for name in missing))
 
+    def need(self, name: str) -> Any:  # noqa: ANN401  # of the setting's type
+        """Return a setting that must be there, or raise `SettingsError`."""
+        self.require(name)
+        return getattr(self, name)
+
 
 def variables() -> frozenset[str]:
     """Return the name of every environment variable that is a setting."""

@@ -1,0 +1,49 @@
+"""How an accepted job reaches a worker: by a call, when somebody waits for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from functions import events
+from functions.problems import Unavailable
+from functions.sink import post_event, problem_of
+from functions.swap.ledger import Record
+
+if TYPE_CHECKING:
+    from functions.events import Event
+    from functions.settings import Limits
+    from functions.swap.journal import Books
+
+_COLD_SECONDS: Final = 30
+"""What waking a worker may take on top of the job."""
+
+
+class Worker(Protocol):
+    """Runs an accepted job while the caller waits."""
+
+    def run(self, event: Event) -> Record:
+        """Return how the job ended, or raise `Unavailable`: it goes on later."""
+
+
+class HttpWorker:
+    """The worker at a URL."""
+
+    def __init__(self, url: str, limits: Limits) -> None:
+        self._url = url
+        self._timeout = limits.job_seconds_max + _COLD_SECONDS
+
+    def run(self, event: Event) -> Record:
+        """Return how the job in `event` ended, or raise `Unavailable`."""
+        url = f"{self._url}/v1/tenants/{event.tenant}/jobs/{event.data['job']}"
+        answer = post_event(url, event, timeout=self._timeout)
+        if answer.status != 200:  # noqa: PLR2004  # HTTP's OK
+            raise Unavailable(internal=f"{url}: {dict(problem_of(answer))}")
+        return msgspec.json.decode(answer.body, type=Record)
+
+
+def requested(job: str, books: Books, *distinct: str) -> Event:
+    """Return the signed event that asks for an accepted job to be run."""
+    data: dict[str, Any] = {"job": job}
+    return books.signed(job, events.SWAP_REQUESTED, data, *distinct)

@@ -1,0 +1,329 @@
+"""The door: the public HTTP API, light, and open to everybody with a token.
+
+`gunicorn 'functions.swap.door:create_app()'`.  Authentication, parsing, limits,
+idempotency, consent, status, results, listing, cancelling, erasing.  It touches
+no pixel, and wakes a worker for nothing but a well-formed job that is allowed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import time
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+from flask import Response, request
+
+from functions.auth import SWAP_READ, SWAP_WRITE, TokenAuthenticator
+from functions.keys import FileKeys
+from functions.problems import (
+    Changed,
+    IdempotencyConflict,
+    InvalidRequest,
+    Refused,
+    TooLarge,
+    Unavailable,
+)
+from functions.settings import Settings
+from functions.sink import HttpAuditor, HttpSink
+from functions.storage import Stores
+from functions.swap import intake, records
+from functions.swap.dispatch import HttpWorker, requested
+from functions.swap.job import MEDIA_TYPES, SwapJob
+from functions.swap.journal import Books
+from functions.swap.policy import admit
+from functions.swap.refusals import Refusals
+from functions.web import json_response, new_app, problem_response
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from functions.auth import Authenticator, Caller
+    from functions.keys import KeyProvider
+    from functions.sink import Auditor, Sink
+    from functions.swap.dispatch import Worker
+    from functions.swap.ledger import Record
+    from functions.tenant import Key
+
+log = logging.getLogger(__name__)
+
+_FORM_BYTES_MAX: Final = 1024 * 1024
+"""What a multipart body may hold beside its images."""
+_KEY_CHARACTERS_MAX: Final = 255
+_CHUNK_BYTES: Final = 64 * 1024
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    stores: Stores | None = None,
+    keys: KeyProvider | None = None,
+    authenticator: Authenticator | None = None,
+    auditor: Auditor | None = None,
+    sink: Sink | None = None,
+    worker: Worker | None = None,
+) -> Flask:
+    """Wire one door.  Every collaborator can be handed in."""
+    settings = settings or Settings.from_env(os.environ)
+    limits = settings.limits
+    door = Door(
+        settings,
+        stores=stores or Stores.from_settings(settings),
+        keys=keys or FileKeys(settings.need("keys")),
+        authenticator=authenticator or TokenAuthenticator.from_settings(settings),
+        auditor=auditor or HttpAuditor(settings.need("audit_url")),
+        sink=sink or HttpSink(settings.need("sink_url")),
+        worker=worker or HttpWorker(settings.need("worker_url"), limits),
+    )
+    images_bytes = limits.image_bytes_max * (limits.sources_max + 1)
+    app = new_app(__name__, bytes_max=images_bytes + _FORM_BYTES_MAX)
+    app.post("/v1/swaps")(door.create)
+    app.get("/v1/swaps")(door.list)
+    app.get("/v1/swaps/<job>")(door.show)
+    app.get("/v1/swaps/<job>/result")(door.result)
+    app.post("/v1/swaps/<job>/cancel")(door.cancel)
+    app.delete("/v1/swaps/<job>")(door.erase)
+    app.get("/openapi.json")(describe)
+    return app
+
+
+class Door:
+    """One door's routes over what it was wired with."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        stores: Stores,
+        keys: KeyProvider,
+        authenticator: Authenticator,
+        auditor: Auditor,
+        sink: Sink,
+        worker: Worker,
+    ) -> None:
+        self._limits = settings.limits
+        self._stores = stores
+        self._keys = keys
+        self._authenticator = authenticator
+        self._auditor = auditor
+        self._sink = sink
+        self._worker = worker
+        self._refusals = Refusals(settings.limits)
+
+    def create(self) -> Response:
+        """Answer `POST /v1/swaps`: accept a job; run it, or (202) let it be run."""
+        caller, books = self._enter(SWAP_WRITE)
+        try:
+            job = self._accept(caller, books)
+        except Refused as problem:
+            self._put_on_record(problem, books)
+            raise
+        if _later():
+            return self._start_later(job, books)
+        self._auditor.wake()  # beside the worker, which would ask it a second later
+        try:
+            ending = self._worker.run(requested(job.id, books))
+        except Unavailable:
+            return _accepted(job.id)  # it is accepted: the sweeper sees it run
+        return _answer(ending, books)
+
+    def list(self) -> Response:
+        """Answer `GET /v1/swaps?cursor=`."""
+        _, books = self._enter(SWAP_READ)
+        return json_response(records.listing(request.args.get("cursor", ""), books))
+
+    def show(self, job: str) -> Response:
+        """Answer `GET /v1/swaps/<job>`."""
+        _, books = self._enter(SWAP_READ)
+        return json_response(records.show(job, books))
+
+    def result(self, job: str) -> Response:
+        """Answer `GET /v1/swaps/<job>/result` with the output's bytes."""
+        _, books = self._enter(SWAP_READ)
+        return _bytes(records.result(job, books), books)
+
+    def cancel(self, job: str) -> Response:
+        """Answer `POST /v1/swaps/<job>/cancel` with how the job ended."""
+        _, books = self._enter(SWAP_WRITE)
+        return json_response(records.cancel(job, books).view())
+
+    def erase(self, job: str) -> Response:
+        """Answer `DELETE /v1/swaps/<job>`."""
+        _, books = self._enter(SWAP_WRITE)
+        records.erase(job, books)
+        return Response(status=204)
+
+    def _enter(self, scope: str) -> tuple[Caller, Books]:
+        header = request.headers.get("Authorization", "")
+        caller = self._authenticator.caller(header)
+        caller.require(scope)
+        books = Books(
+            caller.tenant,
+            self._stores.of(caller.tenant),
+            self._keys,
+            self._auditor,
+            self._sink,
+            self._limits,
+        )
+        return caller, books
+
+    def _accept(self, caller: Caller, books: Books) -> SwapJob:
+        job_id = _job_id(caller)
+        images = _images(books, job_id, self._limits.image_bytes_max)
+        body = _request_body(images, self._limits.request_bytes_max)
+        job = SwapJob.parse(
+            body,
+            job=job_id,
+            tenant=caller.tenant,
+            actor=caller.subject,
+            limits=self._limits,
+        )
+        admission = admit(job, books.store)
+        for key, data in images.items():
+            _receive(key, data, books)
+        try:
+            intake.accept(job, admission, books.store, self._limits)
+        except IdempotencyConflict:
+            raise  # the images are those of the job that stands
+        except Refused:
+            for key in images:
+                books.store.delete(key)
+            raise
+        return job
+
+    def _start_later(self, job: SwapJob, books: Books) -> Response:
+        try:
+            timeout = self._limits.delivery_ms_max / 1000
+            self._sink.deliver(requested(job.id, books), timeout=timeout)
+        except Unavailable:
+            pass  # it is accepted: the sweeper asks for it again
+        return _accepted(job.id)
+
+    def _put_on_record(self, problem: Refused, books: Books) -> None:
+        """Have the refusal audited, as well as can be while the caller waits."""
+        event = self._refusals.event(problem, books, "door", secrets.token_hex(16))
+        if event is None:
+            return
+        try:
+            self._sink.deliver(event, timeout=self._limits.delivery_ms_max / 1000)
+        except Unavailable:
+            log.exception("a refusal is not on record")
+
+
+def describe() -> Response:
+    """Answer `GET /openapi.json`."""
+    text = resources.files("functions.swap").joinpath("openapi.json").read_bytes()
+    return Response(text, mimetype="application/json")
+
+
+def _job_id(caller: Caller) -> str:
+    """Return the job's id: derived from an Idempotency-Key, or new and by time."""
+    key = request.headers.get("Idempotency-Key", "")
+    if len(key) > _KEY_CHARACTERS_MAX:
+        raise InvalidRequest(
+            f"an Idempotency-Key has up to {_KEY_CHARACTERS_MAX} characters"
+        )
+    if not key:
+        return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+    text = f"{caller.tenant.id}\n{caller.subject}\n{key}"
+    return "k" + hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _images(books: Books, job: str, bytes_max: int) -> dict[Key, bytes]:
+    """Return the images of a multipart request under the keys they will have."""
+    images: dict[Key, bytes] = {}
+    for name in ("source", "target"):
+        for number, file in enumerate(request.files.getlist(name)):
+            data = file.stream.read(bytes_max + 1)
+            if len(data) > bytes_max:
+                raise TooLarge(f"{name} is over {bytes_max} bytes")
+            images[books.tenant.received(job, f"{name}-{number}")] = data
+    return images
+
+
+def _request_body(images: dict[Key, bytes], bytes_max: int) -> bytes:
+    """Return the request as JSON, the images that came along named in it."""
+    if request.mimetype != "multipart/form-data":
+        return request.get_data()
+    part = request.files.get("request")
+    text = part.stream.read(bytes_max + 1) if part else request.form.get("request", "")
+    if len(text) > bytes_max:
+        raise TooLarge(f"a request has at most {bytes_max} bytes")
+    try:
+        document = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise InvalidRequest("the part 'request' is not JSON") from error
+    if not isinstance(document, dict):
+        raise InvalidRequest("the part 'request' is not a JSON object")
+    return msgspec.json.encode(document | _named(images, document))
+
+
+def _named(images: dict[Key, bytes], document: dict[str, Any]) -> dict[str, Any]:
+    sources = [key for key in images if "/source-" in key]
+    targets = [key for key in images if "/target-" in key]
+    named: dict[str, Any] = {}
+    if sources:
+        named["source"] = sources
+    if targets:
+        named["target"] = targets[0]
+    if len(targets) > 1:
+        raise InvalidRequest("one target a request")
+    for name in named:
+        if name in document:
+            raise InvalidRequest(f"{name} is both a file and named in the request")
+    return named
+
+
+def _receive(key: Key, data: bytes, books: Books) -> None:
+    """Keep an image that came with the request; the same one may come again."""
+    try:
+        books.store.put_if_absent(key, data)
+    except Changed:
+        if books.store.get(key).data != data:
+            raise IdempotencyConflict("the same key came with another image") from None
+
+
+def _later() -> bool:
+    return "respond-async" in request.headers.get("Prefer", "").lower()
+
+
+def _wants_bytes() -> bool:
+    """Return whether the caller asks for an image rather than the record."""
+    names = [name for name, quality in request.accept_mimetypes if quality > 0]
+    return bool(names) and names[0].startswith("image/")
+
+
+def _accepted(job: str) -> Response:
+    return json_response(
+        {"job": job, "outcome": records.ACCEPTED},
+        202,
+        Location=f"/v1/swaps/{job}",
+    )
+
+
+def _answer(ending: Record, books: Books) -> Response:
+    """Answer a caller who waited: the image, the record, or why there is neither."""
+    if ending.problem is not None:
+        return problem_response({**ending.problem, "job": ending.job})
+    if _wants_bytes() and ending.output and ending.output.type != MEDIA_TYPES["json"]:
+        return _bytes(ending, books)
+    return json_response(ending.view(), 201, Location=f"/v1/swaps/{ending.job}")
+
+
+def _bytes(ending: Record, books: Books) -> Response:
+    output = ending.output
+    if output is None:
+        raise Unavailable(internal=f"{ending.job}: no output to send")
+    opened = books.store.open(cast("Key", output.key))
+    stream = opened.__enter__()
+    response = Response(
+        iter(lambda: stream.read(_CHUNK_BYTES), b""),
+        mimetype=output.type,
+        headers={"Content-Length": str(output.size), "Guise-Job": ending.job},
+    )
+    response.call_on_close(lambda: opened.__exit__(None, None, None))
+    return response

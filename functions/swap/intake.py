@@ -1,0 +1,153 @@
+"""From a request to an accepted job: admitted, its inputs pinned, written once.
+
+What is accepted rests in `jobs/<job>/request.json`.  Accepting the same thing
+again finds it; accepting something else under the same job id is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from functions import events
+from functions.problems import (
+    Changed,
+    Conflict,
+    Gone,
+    IdempotencyConflict,
+    NotFound,
+    TooLarge,
+)
+from functions.swap.job import Request, SwapJob, encode_request
+
+if TYPE_CHECKING:
+    from functions.settings import Limits
+    from functions.storage import Store
+    from functions.tenant import Key, Tenant
+
+_CHUNK_BYTES: Final = 1024 * 1024
+
+
+class Pinned(msgspec.Struct, frozen=True):
+    """One input as it was when the job was accepted; `sha256` is hex."""
+
+    generation: int
+    sha256: str
+    size: int
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The content of `jobs/<job>/request.json`.
+
+    `salt` (hex) is what the commitments in the audit log are made with; erasing
+    this object makes them say nothing about any image.
+    """
+
+    job: str
+    actor: str
+    accepted: str
+    digest: str
+    salt: str
+    request: Request
+    inputs: dict[str, Pinned]
+    admission: dict[str, Any]
+
+    def commitment(self, key: Key) -> str:
+        """Return the salted commitment to one input: HMAC-SHA-256, hex."""
+        return commitment(self.salt, self.inputs[key].sha256)
+
+
+def commitment(salt: str, sha256: str) -> str:
+    """Return HMAC-SHA-256 under the job's `salt` of an image's SHA-256 (all hex)."""
+    return hmac.digest(bytes.fromhex(salt), bytes.fromhex(sha256), "sha256").hex()
+
+
+def accept(
+    job: SwapJob,
+    admission: dict[str, Any],
+    store: Store,
+    limits: Limits,
+) -> Accepted:
+    """Pin an admitted job's inputs, and make it durable; or raise `Refused`.
+
+    Once this returns, the job will end: the mark in the outbox is what the
+    sweeper goes by, should whoever accepted it die.
+    """
+    inputs = {key: _pin(key, store, limits) for key in job.inputs}
+    digest = job.digest({key: pinned.sha256 for key, pinned in inputs.items()})
+    accepted = Accepted(
+        job=job.id,
+        actor=job.actor,
+        accepted=events.now(),
+        digest=digest,
+        salt=secrets.token_hex(32),
+        request=job.request,
+        inputs={str(key): pinned for key, pinned in inputs.items()},
+        admission=admission,
+    )
+    store.put(job.tenant.outbox(job.id), b"")
+    try:
+        store.put_if_absent(job.tenant.pinned(job.id), msgspec.json.encode(accepted))
+    except Changed:
+        return _same(job, digest, store)
+    return accepted
+
+
+def _same(job: SwapJob, digest: str, store: Store) -> Accepted:
+    accepted = load(job.tenant, job.id, store)
+    if accepted.digest != digest:
+        raise IdempotencyConflict(f"{job.id} is another request")
+    return accepted
+
+
+def _pin(key: Key, store: Store, limits: Limits) -> Pinned:
+    info = store.head(key)
+    if info.size > limits.image_bytes_max:
+        raise TooLarge(f"{key} is over {limits.image_bytes_max} bytes")
+    digest = hashlib.sha256()
+    with store.open(key) as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return Pinned(info.generation, digest.hexdigest(), info.size)
+
+
+def load(tenant: Tenant, job: str, store: Store) -> Accepted:
+    """Return what was accepted as `job`, or raise `NotFound`."""
+    try:
+        data = store.get(tenant.pinned(job)).data
+    except NotFound:
+        raise NotFound("no such job") from None
+    return msgspec.json.decode(data, type=Accepted)
+
+
+def job_of(accepted: Accepted, tenant: Tenant, limits: Limits) -> SwapJob:
+    """Return the accepted request as a job."""
+    return SwapJob.parse(
+        encode_request(accepted.request),
+        job=accepted.job,
+        tenant=tenant,
+        actor=accepted.actor,
+        limits=limits,
+    )
+
+
+def fetch(job: SwapJob, accepted: Accepted, store: Store) -> dict[Key, bytes]:
+    """Return the bytes of every input exactly as pinned, or raise `Refused`."""
+    return {key: _exactly(key, accepted.inputs[key], store) for key in job.inputs}
+
+
+def _exactly(key: Key, pinned: Pinned, store: Store) -> bytes:
+    try:
+        data = store.get(key, bytes_max=pinned.size).data
+    except NotFound:
+        raise Gone(f"{key} was deleted after the job was accepted") from None
+    except TooLarge:
+        data = b""
+    # The digest alone decides: the same bytes written again are the same input.
+    if hashlib.sha256(data).hexdigest() != pinned.sha256:
+        raise Conflict(f"{key} was changed after the job was accepted")
+    return data

@@ -1,0 +1,304 @@
+"""The account of one attempt: it cannot start unrecorded or end unrecorded."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import structs
+
+from functions import __version__, events, keys
+from functions.problems import (
+    Cancelled,
+    Failed,
+    NoReceipt,
+    Problem,
+    Refused,
+    Unavailable,
+)
+from functions.swap import ledger
+from functions.swap.intake import commitment
+from functions.swap.lease import Meter, decimal_seconds
+from functions.swap.ledger import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from functions.events import Event
+    from functions.keys import KeyProvider
+    from functions.settings import Limits
+    from functions.sink import Auditor, Receipt, Sink
+    from functions.storage import Store
+    from functions.swap.intake import Accepted
+    from functions.swap.job import SwapJob
+    from functions.swap.ledger import Claim, Output
+    from functions.tenant import Tenant
+
+log = logging.getLogger(__name__)
+
+ENDINGS: Final[Mapping[str, str]] = {
+    ledger.COMPLETED: events.SWAP_COMPLETED,
+    ledger.REFUSED: events.SWAP_REFUSED,
+    ledger.FAILED: events.SWAP_FAILED,
+    ledger.CANCELLED: events.SWAP_FAILED,
+    ledger.ERASED: events.SWAP_ERASED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Where one tenant's jobs are written down, and who is told."""
+
+    tenant: Tenant
+    store: Store
+    keys: KeyProvider
+    auditor: Auditor
+    sink: Sink
+    limits: Limits
+
+    def signed(
+        self,
+        job: str,
+        kind: str,
+        data: Mapping[str, Any],
+        *distinct: str,
+    ) -> Event:
+        """Return an event about `job` with a derived id and the tenant's signature."""
+        tenant = self.tenant.id
+        event = events.Event(
+            id=events.derived_id(tenant, job, kind, *distinct),
+            source=events.swap_source(tenant),
+            type=kind,
+            subject=tenant if kind == events.USAGE_RECORDED else job,
+            time=events.now(),
+            tenant=tenant,
+            data=data,
+        )
+        return events.sign(event, self.keys.signer(keys.events_key(tenant)))
+
+    def deliver(self, ending: Record) -> bool:
+        """Send the ending's events; what does not go now, the sweeper sends."""
+        return ledger.deliver(
+            ending,
+            tenant=self.tenant,
+            store=self.store,
+            sink=self.sink,
+            limits=self.limits,
+        )
+
+
+@dataclass(slots=True)
+class Entry:
+    """What the body of `account` finds out; `ending` is there once it has ended."""
+
+    receipt: Receipt
+    faces: list[dict[str, Any]] = field(default_factory=list)
+    meter: Meter = field(default_factory=Meter)
+    device: Mapping[str, str] | None = None
+    model_digest: str = ""
+    load_ms: int = 0
+    cpu_ns: int = 0
+    input_bytes: int = 0
+    output: Output | None = None
+    ending: Record | None = None
+
+    def note(self, device: Mapping[str, str], model_digest: str) -> None:
+        """Note on what, and with which models, the work is done."""
+        self.device, self.model_digest = device, model_digest
+
+    def ended(self) -> Record:
+        """Return how the job ended; only after `account` has."""
+        if self.ending is None:
+            raise Failed(internal="asked for an ending before there was one")
+        return self.ending
+
+    def usage(self, job: SwapJob) -> dict[str, Any] | None:
+        """Return the data of `usage.recorded`; None if no device was leased.
+
+        Seconds are decimal text with exact milliseconds.  On a CPU there are no
+        GPU-seconds; CPU-seconds are those of the job's own thread, so what ONNX
+        Runtime's helpers take is not billed and no other tenant's work ever is.
+        """
+        if self.device is None:
+            return None
+        on_gpu = self.device["kind"] != "cpu"
+        return {
+            "job": job.id,
+            "operation": job.operation,
+            "device": {**self.device, "share": "1"},
+            "lease_ms": self.meter.lease_ms,
+            "gpu_seconds": decimal_seconds(self.meter.wall_ns if on_gpu else 0),
+            "cpu_seconds": decimal_seconds(self.cpu_ns),
+            "load_ms": self.load_ms,
+            "requests": 1,
+            "faces": len(self.faces),
+            "frames": 1,
+            "input_bytes": self.input_bytes,
+            "output_bytes": self.output.size if self.output else 0,
+            "model_digest": self.model_digest,
+        }
+
+
+def started(
+    job: SwapJob,
+    accepted: Accepted,
+    attempt: int,
+    books: Books,
+    pack: Mapping[str, str],
+) -> Event:
+    """Return the signed event that says what is about to be done, and on what."""
+    data = {
+        "job": job.id,
+        "attempt": attempt,
+        "operation": job.operation,
+        "actor": job.actor,
+        "commitments": {
+            "sources": [accepted.commitment(key) for key in job.sources],
+            "target": accepted.commitment(job.target),
+        },
+        "admission": accepted.admission,
+        "pack": pack,
+        "code": __version__,
+    }
+    return books.signed(job.id, events.SWAP_STARTED, data, str(attempt))
+
+
+@contextmanager
+def account(
+    job: SwapJob,
+    accepted: Accepted,
+    held: Claim,
+    books: Books,
+) -> Iterator[Entry]:
+    """Get the receipt, let the body work, and commit exactly one ending.
+
+    A `Refused` from the body is an ending and goes no further.  Any other error
+    lets the job go for another attempt and comes out as `Unavailable`; when it was
+    the last attempt, it is the ending `failed`.
+    """
+    try:
+        timeout = books.limits.receipt_ms_max / 1000
+        receipt = books.auditor.receipt(held.started, timeout=timeout)
+    except NoReceipt:
+        _release(held, books, unrecorded=True)
+        raise
+    entry = Entry(receipt)
+    cpu = time.thread_time_ns()
+    try:
+        yield entry
+        outcome, problem = ledger.COMPLETED, None
+    except Refused as refusal:
+        outcome, problem = ledger.REFUSED, refusal.document()
+    except Exception as error:
+        log.exception("job %s attempt %d", job.id, held.attempt)
+        if held.attempt < books.limits.attempts_max:
+            _release(held, books, unrecorded=False)
+            raise Unavailable(internal=repr(error)) from error
+        outcome, problem = ledger.FAILED, Failed().document()
+    entry.cpu_ns = time.thread_time_ns() - cpu
+    ending = Record(
+        job=job.id,
+        operation=job.operation,
+        outcome=outcome,
+        attempt=held.attempt,
+        ended=events.now(),
+        output=entry.output if outcome == ledger.COMPLETED else None,
+        problem=problem,
+        faces=entry.faces,
+        receipt=entry.receipt,
+        swap_ms=entry.meter.lease_ms,
+    )
+    entry.ending = end(ending, books, accepted=accepted, usage=entry.usage(job))
+
+
+def end(
+    ending: Record,
+    books: Books,
+    *,
+    accepted: Accepted | None = None,
+    usage: Mapping[str, Any] | None = None,
+) -> Record:
+    """Commit how a job ended, its signed events inside, send them; return the winner.
+
+    `usage` is left out where no device was leased.
+    """
+    full = closing(ending, books, accepted=accepted, usage=usage)
+    winner = ledger.commit(full, tenant=books.tenant, store=books.store)
+    books.deliver(winner)
+    return winner
+
+
+def closing(
+    ending: Record,
+    books: Books,
+    *,
+    accepted: Accepted | None = None,
+    usage: Mapping[str, Any] | None = None,
+) -> Record:
+    """Return the record with its signed ending events inside."""
+    told = [books.signed(ending.job, ENDINGS[ending.outcome], _data(ending, accepted))]
+    if usage is not None:
+        usage = {**usage, "outcome": ending.outcome, "billable": _billable(ending)}
+        told.append(books.signed(ending.job, events.USAGE_RECORDED, usage))
+    return structs.replace(
+        ending,
+        usage=dict(usage) if usage else ending.usage,
+        events=[events.as_dict(each) for each in told],
+    )
+
+
+def end_unreached(
+    job: str,
+    operation: str,
+    problem: Problem,
+    books: Books,
+) -> Record:
+    """End a job that never reached the device: refused, cancelled or given up."""
+    outcome = ledger.REFUSED if isinstance(problem, Refused) else ledger.FAILED
+    if isinstance(problem, Cancelled):
+        outcome = ledger.CANCELLED
+    ending = Record(
+        job=job,
+        operation=operation,
+        outcome=outcome,
+        attempt=0,
+        ended=events.now(),
+        problem=problem.document(),
+    )
+    return end(ending, books)
+
+
+def _billable(ending: Record) -> bool:
+    """Only what was asked for and done is billed: no refusals, no faults of ours."""
+    return ending.outcome == ledger.COMPLETED
+
+
+def _data(ending: Record, accepted: Accepted | None) -> dict[str, Any]:
+    """Return what the ending event says: commitments and verdicts, no names."""
+    data: dict[str, Any] = {
+        "job": ending.job,
+        "attempt": ending.attempt,
+        "operation": ending.operation,
+        "outcome": ending.outcome,
+        "faces": len(ending.faces),
+    }
+    if ending.receipt is not None:
+        data["started"] = {"index": ending.receipt.index}
+    if ending.problem is not None:
+        data["reason"] = ending.problem["type"]
+    if ending.output is not None and accepted is not None:
+        result = commitment(accepted.salt, ending.output.sha256)
+        data["commitments"] = {"result": result}
+    return data
+
+
+def _release(held: Claim, books: Books, *, unrecorded: bool) -> None:
+    ledger.release(
+        held,
+        tenant=books.tenant,
+        store=books.store,
+        unrecorded=unrecorded,
+    )

@@ -1,0 +1,304 @@
+"""The life of a job in the tenant's store: claim, commit, outbox.
+
+    jobs/<job>/claim.json     who works on it until when; if absent, renewed if match
+    results/<job>/job.json    how it ended, with the ending events inside; if absent
+    outbox/<job>              there from acceptance until the events are delivered
+
+The commit is one conditional write.  Whoever loses it takes the winner's record
+and re-sends the winner's events, so a job has one result whatever happens.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from functions import events
+from functions.problems import Changed, Failed, NotFound, Unavailable
+from functions.sink import Receipt
+from functions.tenant import OUTBOX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from functions.events import Event
+    from functions.settings import Limits
+    from functions.sink import Sink
+    from functions.storage import Store
+    from functions.tenant import Tenant
+
+COMPLETED: Final = "completed"
+REFUSED: Final = "refused"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+ERASED: Final = "erased"
+
+
+class Busy(Unavailable):
+    """Somebody else works on the job."""
+
+
+class Exhausted(Failed):
+    """The job has used up its attempts."""
+
+
+class Output(msgspec.Struct, frozen=True):
+    """The attempt's output that counts; `sha256` is hex, `type` a media type."""
+
+    key: str
+    type: str
+    size: int
+    sha256: str
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The content of `results/<job>/job.json`: how the job ended.
+
+    `events` are the ending events verbatim, in structured form.
+    """
+
+    job: str
+    operation: str
+    outcome: str
+    attempt: int
+    ended: str
+    output: Output | None = None
+    problem: dict[str, Any] | None = None
+    faces: list[dict[str, Any]] = []
+    receipt: Receipt | None = None
+    usage: dict[str, Any] | None = None
+    swap_ms: int | None = None
+    events: list[dict[str, Any]] = []
+
+    def view(self) -> dict[str, Any]:
+        """Return what the tenant is shown: all of it but the events."""
+        document: dict[str, Any] = msgspec.to_builtins(self)
+        document.pop("events", None)
+        return document
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    """The content of `claim.json`; `until` is seconds since the epoch.
+
+    `unrecorded` says that a holder gave up before it had a receipt: the attempt
+    is not used up, and its `started` event is sent again word for word.
+    """
+
+    attempt: int
+    holder: str
+    until: float
+    started: dict[str, Any]
+    unrecorded: bool = False
+
+
+@dataclass(slots=True)
+class Claim:
+    """A claim that is ours; `generation` moves with each renewal."""
+
+    job: str
+    attempt: int
+    started: Event
+    generation: int
+    content: _Claim
+
+
+def claim(
+    tenant: Tenant,
+    job: str,
+    *,
+    store: Store,
+    limits: Limits,
+    start: Callable[[int], Event],
+) -> Claim:
+    """Take the job, or raise `Busy` or `Exhausted`.
+
+    `start` makes the `started` event of an attempt.  It is written with the
+    claim before it is sent anywhere, so that a retry sends the very same one.
+    """
+    key = tenant.claim(job)
+    try:
+        current = store.get(key)
+    except NotFound:
+        content = _fresh(1, start(1), limits)
+        generation = _write(lambda: store.put_if_absent(key, _json(content)))
+    else:
+        content = _next(msgspec.json.decode(current.data, type=_Claim), start, limits)
+        found = current.generation
+        generation = _write(lambda: store.put_if_match(key, _json(content), found))
+    started = events.from_dict(content.started)
+    return Claim(job, content.attempt, started, generation, content)
+
+
+def _next(
+    previous: _Claim,
+    start: Callable[[int], Event],
+    limits: Limits,
+) -> _Claim:
+    """Return the claim that follows one which ran out or was released."""
+    if previous.until > time.time():
+        raise Busy(internal=f"held by {previous.holder}")
+    if previous.unrecorded:
+        return _fresh(previous.attempt, events.from_dict(previous.started), limits)
+    if previous.attempt >= limits.attempts_max:
+        raise Exhausted(internal=f"{previous.attempt} attempts")
+    attempt = previous.attempt + 1
+    return _fresh(attempt, start(attempt), limits)
+
+
+def _fresh(attempt: int, started: Event, limits: Limits) -> _Claim:
+    until = time.time() + limits.claim_seconds
+    return _Claim(attempt, uuid.uuid4().hex, until, events.as_dict(started))
+
+
+def _json(content: _Claim) -> bytes:
+    return msgspec.json.encode(content)
+
+
+def _write(write: Callable[[], int]) -> int:
+    try:
+        return write()
+    except Changed as error:
+        raise Busy(internal="lost the race for the claim") from error
+
+
+@contextmanager
+def renewing(
+    held: Claim,
+    limits: Limits,
+    *,
+    tenant: Tenant,
+    store: Store,
+) -> Iterator[None]:
+    """Keep the claim alive from a thread while the body works."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(limits.claim_seconds / 3):
+            until = time.time() + limits.claim_seconds
+            try:
+                _rewrite(held, tenant, store, until=until)
+            except Changed:
+                return  # taken over; the commit will tell who was first
+            except Unavailable:
+                continue  # two more tries fit in before it runs out
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def release(held: Claim, *, tenant: Tenant, store: Store, unrecorded: bool) -> None:
+    """Let the job go for another try at once; see `_Claim.unrecorded`."""
+    try:
+        _rewrite(held, tenant, store, until=0, unrecorded=unrecorded)
+    except (Changed, Unavailable):
+        return  # it runs out by itself
+
+
+def _rewrite(
+    held: Claim,
+    tenant: Tenant,
+    store: Store,
+    *,
+    until: float,
+    unrecorded: bool = False,
+) -> None:
+    content = msgspec.structs.replace(
+        held.content,
+        until=until,
+        unrecorded=unrecorded,
+    )
+    key = tenant.claim(held.job)
+    held.generation = store.put_if_match(key, _json(content), held.generation)
+
+
+def record(tenant: Tenant, job: str, store: Store) -> Record | None:
+    """Return how the job ended, or None while it has not."""
+    try:
+        data = store.get(tenant.record(job)).data
+    except NotFound:
+        return None
+    return msgspec.json.decode(data, type=Record)
+
+
+def known(tenant: Tenant, job: str, store: Store) -> bool:
+    """Return whether the job was accepted or has ended."""
+    for key in (tenant.record(job), tenant.pinned(job)):
+        try:
+            store.head(key)
+        except NotFound:
+            continue
+        return True
+    return False
+
+
+def commit(ending: Record, *, tenant: Tenant, store: Store) -> Record:
+    """Write how the job ended unless it has; return the record that counts."""
+    try:
+        store.put_if_absent(tenant.record(ending.job), msgspec.json.encode(ending))
+    except Changed:
+        winner = record(tenant, ending.job, store)
+        if winner is None:
+            raise Unavailable(internal=f"{ending.job}: the record vanished") from None
+        return winner
+    return ending
+
+
+def replace(ending: Record, *, tenant: Tenant, store: Store) -> None:
+    """Write over a job's record, or raise `Changed` if somebody else just did."""
+    key = tenant.record(ending.job)
+    generation = store.head(key).generation
+    store.put_if_match(key, msgspec.json.encode(ending), generation)
+
+
+def deliver(
+    ending: Record,
+    *,
+    tenant: Tenant,
+    store: Store,
+    sink: Sink,
+    limits: Limits,
+) -> bool:
+    """Send the ending's events; return whether all went and the mark is gone."""
+    deadline = time.monotonic() + limits.delivery_ms_max / 1000
+    for each in ending.events:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        try:
+            sink.deliver(events.from_dict(each), timeout=left)
+        except Unavailable:
+            return False  # the mark stays: the sweeper delivers
+    store.delete(tenant.outbox(ending.job))
+    return True
+
+
+def held(tenant: Tenant, job: str, store: Store) -> bool:
+    """Return whether somebody works on the job now."""
+    try:
+        current = store.get(tenant.claim(job))
+    except NotFound:
+        return False
+    return msgspec.json.decode(current.data, type=_Claim).until > time.time()
+
+
+def pending(store: Store) -> Iterator[tuple[str, float]]:
+    """Yield each job not yet ended and told, and its mark's age in seconds."""
+    cursor = ""
+    while True:
+        page = store.list(OUTBOX, cursor=cursor)
+        for info in page.objects:
+            yield info.key.removeprefix(OUTBOX), time.time() - info.updated
+        cursor = page.cursor
+        if not cursor:
+            return

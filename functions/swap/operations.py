@@ -1,0 +1,177 @@
+"""What a job does to its picture: swap, anonymize or detect, on any engine.
+
+Only these functions and the engine ever see faces; an `Image` is passed on as it
+is, and drawn into in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from functions.problems import InvalidRequest, NoFace, NoSuchFace
+from functions.swap.job import One
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from functions.settings import Limits
+    from functions.swap.job import Selector, SwapJob
+    from functions.tenant import Key
+
+Image = Any
+Identity = Any
+Swapped = Any
+
+
+class Face(Protocol):
+    """One face found: `box` is x0, y0, x1, y1 in pixels, `score` is 0 to 1."""
+
+    @property
+    def index(self) -> int:
+        """Its place among the faces, largest first."""
+
+    @property
+    def box(self) -> Sequence[float]:
+        """Where it is."""
+
+    @property
+    def score(self) -> float:
+        """How sure the detector is."""
+
+    @property
+    def landmarks(self) -> Sequence[Sequence[float]]:
+        """Eyes, nose, mouth and ears, as (x, y) in pixels."""
+
+
+class Engine(Protocol):
+    """What only models can do."""
+
+    def detect(self, image: Image) -> Sequence[Face]:
+        """Return the faces, largest first."""
+
+    def identity(self, image: Image, face: Face) -> Identity:
+        """Return what a swap needs of a source's face."""
+
+    def merge(self, identities: Sequence[Identity]) -> Identity:
+        """Return one identity of one or more pictures of one person."""
+
+    def similarity(self, a: Identity, b: Identity) -> float:
+        """Return how alike two identities are, 1 for the same."""
+
+    def alike(self, similarity: float) -> bool:
+        """Return whether that is alike enough to be the same person."""
+
+    def swap(self, image: Image, face: Face, identity: Identity) -> Swapped:
+        """Return the face wearing the identity, not yet in the picture."""
+
+    def blend(self, image: Image, swapped: Swapped) -> None:
+        """Put a swapped face into the picture."""
+
+    def cover(self, image: Image, face: Face, method: str) -> None:
+        """Make a face unrecognisable for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The pictures of a job, decoded, and the target's faces."""
+
+    images: Mapping[Key, Image]
+    faces: Sequence[Face]
+    target: Image
+
+
+def look(
+    job: SwapJob, images: Mapping[Key, Image], engine: Engine, limits: Limits
+) -> Scene:
+    """Return the scene, or raise `NoFace` where a target must have one."""
+    target = images[job.target]
+    faces = engine.detect(target)
+    if len(faces) > limits.faces_max:
+        raise InvalidRequest(f"the target shows over {limits.faces_max} faces")
+    if not faces and job.operation != "detect":
+        raise NoFace("no face is found in the target")
+    return Scene(images, faces, target)
+
+
+def carry_out(job: SwapJob, scene: Scene, engine: Engine) -> list[Face]:
+    """Do the job's work on the target in place; return the faces it was done to."""
+    if job.operation == "detect":
+        return list(scene.faces)
+    if job.operation == "anonymize":
+        chosen = _choose(job, job.faces, scene, engine)
+        for face in chosen:
+            engine.cover(scene.target, face, job.request.options.cover)
+        return chosen
+    return _swap(job, scene, engine)
+
+
+def _swap(job: SwapJob, scene: Scene, engine: Engine) -> list[Face]:
+    pairs = _pairs(job, scene, engine)
+    # All first, then all into the picture: a face is swapped from what the target
+    # showed, also where two overlap.
+    swapped = [engine.swap(scene.target, face, who) for face, who in pairs]
+    for each in swapped:
+        engine.blend(scene.target, each)
+    return [face for face, _ in pairs]
+
+
+def _pairs(job: SwapJob, scene: Scene, engine: Engine) -> list[tuple[Face, Identity]]:
+    who = {key: _identity(scene.images[key], str(key), engine) for key in job.sources}
+    if not isinstance(job.faces, list):
+        identity = engine.merge(list(who.values()))
+        return [(face, identity) for face in _choose(job, job.faces, scene, engine)]
+    pairs: dict[int, tuple[Face, Identity]] = {}
+    for pair in job.faces:
+        for face in _choose(job, pair.face, scene, engine):
+            pairs[face.index] = (face, who[job.tenant.upload(pair.source)])
+    return list(pairs.values())
+
+
+def _identity(image: Image, name: str, engine: Engine) -> Identity:
+    faces = engine.detect(image)
+    if not faces:
+        raise NoFace(f"no face is found in the source {name}")
+    return engine.identity(image, faces[0])
+
+
+def _choose(
+    job: SwapJob,
+    selector: Selector,
+    scene: Scene,
+    engine: Engine,
+) -> list[Face]:
+    if selector == "all":
+        return list(scene.faces)
+    if selector == "largest":
+        return list(scene.faces[:1])
+    if not isinstance(selector, One):
+        raise InvalidRequest("pairs of faces are for a swap")
+    if selector.index is not None:
+        if selector.index >= len(scene.faces):
+            raise NoSuchFace(f"the target shows {len(scene.faces)} faces")
+        return [scene.faces[selector.index]]
+    return [_like(job, str(selector.reference), scene, engine)]
+
+
+def _like(job: SwapJob, reference: str, scene: Scene, engine: Engine) -> Face:
+    """Return the target's face that is most like the reference's, if one is."""
+    wanted = _identity(scene.images[job.tenant.upload(reference)], reference, engine)
+
+    def likeness(face: Face) -> float:
+        return engine.similarity(wanted, engine.identity(scene.target, face))
+
+    best = max(scene.faces, key=likeness)
+    if not engine.alike(likeness(best)):
+        raise NoSuchFace(f"no face in the target is like {reference}")
+    return best
+
+
+def described(face: Face) -> dict[str, Any]:
+    """Return a face as plain data, pixels to a tenth."""
+    return {
+        "index": face.index,
+        "box": [round(float(value), 1) for value in face.box],
+        "score": round(float(face.score), 4),
+        "landmarks": [[round(float(v), 1) for v in point] for point in face.landmarks],
+    }

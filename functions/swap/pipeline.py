@@ -1,0 +1,164 @@
+"""The whole story of one job, top to bottom.  Read this first.
+
+process(job)        has it ended? → admission → claim
+    account         the receipt first, or nothing happens
+        fetch and decode
+        lease       the meter runs here and only here
+        encode and store
+    commit          once, with the ending events inside; then they are sent
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from functions.problems import Failed, Refused
+from functions.swap import intake, journal, ledger
+from functions.swap.job import MEDIA_TYPES
+from functions.swap.journal import Books, Entry, account, end_unreached
+from functions.swap.ledger import Output, Record
+from functions.swap.operations import carry_out, described, look
+from functions.swap.policy import admit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from functions.storage import Store
+    from functions.swap.intake import Accepted
+    from functions.swap.job import SwapJob
+    from functions.swap.lease import Device
+    from functions.swap.ledger import Claim
+    from functions.swap.operations import Engine, Image
+    from functions.tenant import Key, Tenant
+    from functions.warm import Warm
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An engine with its models, and what is said of them in records.
+
+    `device` has kind, name and uuid; `load_ms` is what loading took.
+    """
+
+    engine: Engine
+    device: Mapping[str, str]
+    model_digest: str
+    load_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a job needs from the world; `pack` names the models in records."""
+
+    books: Books
+    device: Device
+    loading: Warm[Loaded]
+    pack: Mapping[str, str]
+
+
+def process(tenant: Tenant, job_id: str, services: Services) -> Record:
+    """Bring an accepted job to its end, and return how it ended.
+
+    Raises `NotFound` where nothing was accepted, `Busy` where somebody else works
+    on it, `Unavailable` where another try may do better.
+    """
+    books = services.books
+    ending = ledger.record(tenant, job_id, books.store)
+    if ending is not None:
+        books.deliver(ending)
+        return ending
+    accepted = intake.load(tenant, job_id, books.store)
+    job = intake.job_of(accepted, tenant, books.limits)
+    try:
+        admit(job, books.store)  # again: a consent may have been withdrawn since
+        return run(job, accepted, services)
+    except Refused as refusal:
+        return end_unreached(job.id, job.operation, refusal, books)
+    except ledger.Exhausted:
+        return end_unreached(job.id, job.operation, Failed(), books)
+
+
+def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
+    """Carry out one attempt."""
+    with (
+        claimed(job, accepted, services) as held,
+        account(job, accepted, held, services.books) as entry,
+    ):
+        images = decode(job, accepted, entry, services.books)
+        loaded = services.loading.get()
+        with services.device.lease(job.tenant) as entry.meter:
+            entry.note(loaded.device, loaded.model_digest)
+            scene = look(job, images, loaded.engine, services.books.limits)
+            faces = carry_out(job, scene, loaded.engine)
+        entry.faces = [described(face) for face in faces]
+        data, form = encode(job, scene.target, entry)
+        entry.output = keep(job, held, data, form, services.books.store)
+    return entry.ended()
+
+
+@contextmanager
+def claimed(job: SwapJob, accepted: Accepted, services: Services) -> Iterator[Claim]:
+    """Hold the claim on a job, and keep it alive, while the body works."""
+    books = services.books
+    held = ledger.claim(
+        job.tenant,
+        job.id,
+        store=books.store,
+        limits=books.limits,
+        start=lambda n: journal.started(job, accepted, n, books, services.pack),
+    )
+    with ledger.renewing(
+        held, tenant=job.tenant, store=books.store, limits=books.limits
+    ):
+        yield held
+
+
+def decode(
+    job: SwapJob,
+    accepted: Accepted,
+    entry: Entry,
+    books: Books,
+) -> dict[Key, Image]:
+    """Return the job's pictures, from the very bytes that were accepted."""
+    from functions.swap import media
+
+    inputs = intake.fetch(job, accepted, books.store)
+    entry.input_bytes = sum(len(data) for data in inputs.values())
+    limits = books.limits
+    return {
+        key: media.decode(
+            data,
+            bytes_max=limits.image_bytes_max,
+            pixels_max=limits.image_pixels_max,
+        )
+        for key, data in inputs.items()
+    }
+
+
+def encode(job: SwapJob, target: Image, entry: Entry) -> tuple[bytes, str]:
+    """Return the output's bytes, and the name of its format."""
+    if job.operation == "detect":
+        return msgspec.json.encode({"faces": entry.faces}), "json"
+    from functions.swap import media
+
+    options = job.request.options
+    form = options.format or target.format
+    return media.encode(target, form, options.quality), form
+
+
+def keep(
+    job: SwapJob,
+    held: Claim,
+    data: bytes,
+    form: str,
+    store: Store,
+) -> Output:
+    """Store this attempt's output under its own key."""
+    key = job.tenant.output(job.id, held.attempt, form)
+    store.put(key, data)
+    return Output(key, MEDIA_TYPES[form], len(data), hashlib.sha256(data).hexdigest())

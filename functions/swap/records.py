@@ -1,0 +1,137 @@
+"""What a tenant may see and undo of its jobs: show, list, cancel, erase."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import structs
+
+from functions import events
+from functions.problems import (
+    Cancelled,
+    Changed,
+    Conflict,
+    Gone,
+    NotFound,
+    Unavailable,
+)
+from functions.swap import intake, ledger
+from functions.swap.journal import closing, end_unreached
+from functions.tenant import JOBS, RESULTS, UPLOADS, Key, job_id
+
+if TYPE_CHECKING:
+    from functions.swap.journal import Books
+    from functions.swap.ledger import Record
+
+ACCEPTED: Final = "accepted"
+PAGE_JOBS: Final = 100
+
+
+def show(job: str, books: Books) -> dict[str, Any]:
+    """Return the job as its tenant sees it, or raise `NotFound` or `Gone`."""
+    ending = ledger.record(books.tenant, job_id(job), books.store)
+    if ending is None:
+        accepted = intake.load(books.tenant, job, books.store)
+        operation = accepted.request.operation
+        return {"job": job, "operation": operation, "outcome": ACCEPTED}
+    if ending.outcome == ledger.ERASED:
+        raise Gone("the job was erased")
+    return ending.view()
+
+
+def result(job: str, books: Books) -> Record:
+    """Return the record of a job with an output, or raise why there is none."""
+    ending = ledger.record(books.tenant, job_id(job), books.store)
+    if ending is None:
+        intake.load(books.tenant, job, books.store)  # NotFound, unless it is coming
+        raise NotFound("the job has not ended yet")
+    if ending.outcome == ledger.ERASED:
+        raise Gone("the job was erased")
+    if ending.output is None:
+        raise NotFound(f"the job was {ending.outcome}: there is no result")
+    return ending
+
+
+def listing(cursor: str, books: Books) -> dict[str, Any]:
+    """Return a page of jobs in the order of their ids, and where to go on.
+
+    The ids that the door gives begin with the time, so they come oldest first.
+    """
+    jobs: list[dict[str, Any]] = []
+    after = str(books.tenant.pinned(cursor)) if cursor else ""
+    while len(jobs) < PAGE_JOBS:
+        page = books.store.list(JOBS, cursor=after, limit=PAGE_JOBS)
+        for info in page.objects:
+            job = info.key.removeprefix(JOBS).partition("/")[0]
+            if info.key == books.tenant.pinned(job) and len(jobs) < PAGE_JOBS:
+                jobs.append(_line(job, books))
+        after = page.cursor
+        if not after:
+            break
+    full = len(jobs) == PAGE_JOBS
+    return {"jobs": jobs, "cursor": jobs[-1]["job"] if full else ""}
+
+
+def _line(job: str, books: Books) -> dict[str, Any]:
+    ending = ledger.record(books.tenant, job, books.store)
+    if ending is None:
+        return {"job": job, "outcome": ACCEPTED}
+    return {"job": job, "outcome": ending.outcome, "ended": ending.ended}
+
+
+def cancel(job: str, books: Books) -> Record:
+    """End an accepted job as cancelled, unless it has ended; return its record.
+
+    A worker that is at it finds the job ended when it commits, and its output
+    does not count.
+    """
+    accepted = intake.load(books.tenant, job, books.store)
+    reason = Cancelled("the job was cancelled")
+    return end_unreached(job, accepted.request.operation, reason, books)
+
+
+def erase(job: str, books: Books) -> None:
+    """Erase what the job made and was given, for ever; the erasure is audited.
+
+    What stays is a record that says so.  Inputs that the tenant uploaded under
+    names of its own are the tenant's to delete.  Raises `NotFound`, or `Conflict`
+    while the job has not ended.
+    """
+    ending = ledger.record(books.tenant, job_id(job), books.store)
+    if ending is None:
+        intake.load(books.tenant, job, books.store)
+        raise Conflict("the job has not ended: cancel it first")
+    if ending.outcome != ledger.ERASED:
+        ending = _write_tombstone(ending, books)
+    finish_erasure(ending, books)
+    books.deliver(ending)
+
+
+def _write_tombstone(ending: Record, books: Books) -> Record:
+    tombstone = closing(
+        structs.replace(
+            ending,
+            outcome=ledger.ERASED,
+            ended=events.now(),
+            output=None,
+            faces=[],
+        ),
+        books,
+    )
+    books.store.put(books.tenant.outbox(ending.job), b"")
+    try:
+        ledger.replace(tombstone, tenant=books.tenant, store=books.store)
+    except Changed as error:
+        raise Unavailable(internal="erased twice at once") from error
+    return tombstone
+
+
+def finish_erasure(ending: Record, books: Books) -> None:
+    """Delete what an erased job left; may be repeated after a crash."""
+    tenant, job = books.tenant, ending.job
+    prefixes = (f"{RESULTS}{job}/", f"{UPLOADS}{job}/", f"{JOBS}{job}/")
+    for prefix in prefixes:
+        for info in books.store.list(Key(prefix)).objects:
+            if info.key != tenant.record(job):
+                books.store.delete(info.key)
+    books.store.delete(tenant.request(job))

@@ -1,0 +1,262 @@
+"""The worker: has the models and the device, and runs jobs.
+
+`gunicorn 'functions.swap.worker:create_app()'`.  Reachable inside only: events
+from the broker and the bucket, and the door's calls.  What runs is read from the
+tenant's own store, so an event can at most start what the tenant asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from functions import events
+from functions.keys import FileKeys, events_key
+from functions.problems import (
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    Refused,
+    Unavailable,
+    UnknownTenant,
+)
+from functions.settings import Settings
+from functions.sink import HttpAuditor, HttpSink
+from functions.storage import Stores
+from functions.swap import intake, ledger
+from functions.swap.job import SwapJob
+from functions.swap.journal import Books, end_unreached
+from functions.swap.lease import Device
+from functions.swap.pipeline import Loaded, Services, process
+from functions.swap.policy import admit
+from functions.swap.refusals import Refusals
+from functions.tenant import REQUESTS, Tenant, job_of_request
+from functions.warm import Warm
+from functions.web import answer_broker, json_response, new_app, received_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from flask import Flask, Response
+
+    from functions.events import Event
+    from functions.keys import KeyProvider
+    from functions.sink import Auditor, Sink
+    from functions.swap.ledger import Record
+
+log = logging.getLogger(__name__)
+
+UPLOAD_ACTOR: Final = "upload"
+_BOOT_FAILED: Final = 3
+"""The exit status that gunicorn takes to mean: do not start me again."""
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    stores: Stores | None = None,
+    keys: KeyProvider | None = None,
+    auditor: Auditor | None = None,
+    sink: Sink | None = None,
+    load: Callable[[], Loaded] | None = None,
+) -> Flask:
+    """Wire one worker.  Every collaborator can be handed in."""
+    settings = settings or Settings.from_env(os.environ)
+    worker = Worker(
+        settings,
+        stores=stores or Stores.from_settings(settings),
+        keys=keys or FileKeys(settings.need("keys")),
+        auditor=auditor or HttpAuditor(settings.need("audit_url")),
+        sink=sink or HttpSink(settings.need("sink_url")),
+        loading=Warm(load or (lambda: _load_or_end(settings))),
+    )
+    app = new_app(__name__, bytes_max=settings.limits.event_bytes_max)
+
+    @app.post("/events")
+    def receive() -> Response:
+        return answer_broker(worker.on_event)
+
+    @app.post("/v1/tenants/<tenant>/jobs/<job>")
+    def run(tenant: str, job: str) -> Response:
+        event = received_event(settings.limits.event_bytes_max)
+        return json_response(worker.on_call(Tenant(tenant), job, event))
+
+    return app
+
+
+class Worker:
+    """What the worker's doors share: the tenants' stores, the device, the engine."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        stores: Stores,
+        keys: KeyProvider,
+        auditor: Auditor,
+        sink: Sink,
+        loading: Warm[Loaded],
+    ) -> None:
+        self._limits = settings.limits
+        self._stores = stores
+        self._keys = keys
+        self._auditor = auditor
+        self._sink = sink
+        self._loading = loading
+        self._device = Device()
+        self._queue = threading.BoundedSemaphore(settings.limits.queue_jobs_max)
+        self._refusals = Refusals(settings.limits)
+        self._pack = pack_named(settings.models) if settings.models else {}
+
+    def on_event(self, event: Event) -> None:
+        """Do what an event asks for; `Busy` is done too, as somebody is at it."""
+        try:
+            if event.type == events.OBJECT_FINALIZED:
+                self._on_upload(event)
+            elif event.type == events.SWAP_REQUESTED:
+                self._on_request(event)
+            else:
+                raise InvalidRequest(f"the worker takes no {event.type}")
+        except ledger.Busy:
+            log.info("%s: somebody works on it", event.subject)
+
+    def on_call(self, tenant: Tenant, job: str, event: Event) -> Record:
+        """Run the job the door speaks of and return how it ended."""
+        self._verify(event)
+        if (event.type, event.tenant, event.data.get("job")) != (
+            events.SWAP_REQUESTED,
+            tenant.id,
+            job,
+        ):
+            raise Forbidden("the event is not about this job")
+        return self._process(tenant, job)
+
+    def _on_request(self, event: Event) -> None:
+        self._verify(event)
+        job = event.data.get("job")
+        if not isinstance(job, str):
+            raise InvalidRequest("the event names no job")
+        try:
+            self._process(Tenant(event.tenant), job)
+        except NotFound:
+            log.warning("%s: no job %s was accepted", event.tenant, job)
+
+    def _verify(self, event: Event) -> None:
+        events.verify(event, self._keys.verifiers(events_key(event.tenant)))
+
+    def _on_upload(self, event: Event) -> None:
+        """Accept and run `requests/<job>.json`; any other object is no business."""
+        bucket, name = event.data.get("bucket"), event.data.get("name")
+        if not isinstance(bucket, str) or not isinstance(name, str):
+            raise InvalidRequest("the event names no bucket and no object")
+        if not name.startswith(REQUESTS):
+            return
+        try:
+            tenant = self._stores.owner(bucket)
+        except UnknownTenant:
+            log.warning("an upload to a bucket of nobody here: %r", bucket)
+            return
+        generation = str(event.data.get("generation", ""))
+        try:
+            job = job_of_request(name)
+            self._accept(tenant, job)
+        except Refused as problem:
+            self._refuse(tenant, name, generation, problem)
+        else:
+            self._process(tenant, job)
+
+    def _accept(self, tenant: Tenant, job: str) -> None:
+        """Accept what was uploaded; when it is refused, that is how the job ends."""
+        books = self._books(tenant)
+        body = books.store.get(tenant.request(job)).data
+        try:
+            parsed = SwapJob.parse(
+                body,
+                job=job,
+                tenant=tenant,
+                actor=UPLOAD_ACTOR,
+                limits=self._limits,
+            )
+            admission = admit(parsed, books.store)
+            intake.accept(parsed, admission, books.store, self._limits)
+        except Refused as problem:
+            if ledger.known(tenant, job, books.store):
+                raise  # another request under a used id: the first one stands
+            end_unreached(job, "", problem, books)
+
+    def _refuse(self, tenant: Tenant, name: str, which: str, problem: Refused) -> None:
+        books = self._books(tenant)
+        where = hashlib.sha256(name.encode()).hexdigest()
+        event = self._refusals.event(problem, books, "upload", where, which)
+        if event is not None:
+            self._sink.deliver(event, timeout=self._limits.delivery_ms_max / 1000)
+
+    def _process(self, tenant: Tenant, job: str) -> Record:
+        services = Services(
+            self._books(tenant),
+            self._device,
+            self._loading,
+            self._pack,
+        )
+        with self._queued():
+            return process(tenant, job, services)
+
+    @contextmanager
+    def _queued(self) -> Iterator[None]:
+        if not self._queue.acquire(blocking=False):
+            raise Unavailable(internal="the queue is full")
+        try:
+            yield
+        finally:
+            self._queue.release()
+
+    def _books(self, tenant: Tenant) -> Books:
+        return Books(
+            tenant,
+            self._stores.of(tenant),
+            self._keys,
+            self._auditor,
+            self._sink,
+            self._limits,
+        )
+
+
+def pack_named(folder: Path) -> dict[str, str]:
+    """Return id, version and digest of the pack, from its manifest alone."""
+    from models.verify import verify
+
+    pack = verify(folder, full=False)
+    return {"id": pack.id, "version": pack.version, "digest": pack.pack_digest}
+
+
+def _load_or_end(settings: Settings) -> Loaded:
+    """Return the engine; a pack that does not verify or load ends the process."""
+    try:
+        return load_engine(settings)
+    except BaseException:
+        log.critical("the engine does not load", exc_info=True)
+        os._exit(_BOOT_FAILED)
+
+
+def load_engine(settings: Settings) -> Loaded:
+    """Verify the pack, every byte or (`GUISE_VERIFY=manifest`) not, and load it."""
+    from functions.swap.engine import Engine
+
+    began = time.monotonic()
+    engine = Engine.load(
+        settings.need("models"),
+        device=settings.device,
+        full=settings.verify == "full",
+    )
+    return Loaded(
+        engine,
+        engine.device.as_dict(),
+        engine.pack.pack_digest,
+        round((time.monotonic() - began) * 1000),
+    )
