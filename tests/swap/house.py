@@ -1,0 +1,256 @@
+"""A whole swap function in one process, over its own HTTP doors.
+
+Stores, keys, media and every module of ours are the real ones; the auditor, the
+sink and the engine are fakes of the interface that production implements.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from functions import events
+from functions.auth import SWAP_READ, SWAP_WRITE, Caller
+from functions.keys import MemoryKeys, events_key
+from functions.problems import NoReceipt, Unauthenticated, Unavailable
+from functions.settings import Limits, Settings
+from functions.sink import Receipt
+from functions.storage import Stores
+from functions.storage.memory import MemoryStore
+from functions.swap import door, worker
+from functions.swap.journal import Books
+from functions.swap.ledger import Record
+from functions.swap.pipeline import Loaded
+from functions.tenant import Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from werkzeug.test import TestResponse
+
+    from functions.events import Event
+    from functions.storage import Store
+
+ACME = Tenant("acme")
+
+
+def picture(faces: int = 1, size: int = 8) -> bytes:
+    """Return a real PNG whose first pixel's red value says how many faces it shows."""
+    row = b"\0" + bytes((faces, 0, 0)) * size
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(row * size)),
+        (b"IEND", b""),
+    )
+    body = b"".join(
+        struct.pack(">I", len(data))
+        + name
+        + data
+        + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@dataclass
+class PaperFace:
+    index: int
+    box: tuple[float, ...] = (0.0, 0.0, 4.0, 4.0)
+    score: float = 0.9
+    landmarks: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+
+
+@dataclass
+class PaperEngine:
+    """An engine for pictures that say in one pixel how many faces they show."""
+
+    fault: Callable[[], None] = lambda: None
+    calls: list[str] = field(default_factory=list)
+
+    def detect(self, image: Any) -> Sequence[PaperFace]:
+        self.calls.append("detect")
+        return [PaperFace(index) for index in range(int(image.pixels[0, 0, 2]))]
+
+    def identity(self, image: Any, face: Any) -> Any:
+        return (int(image.pixels[0, 0, 2]), face.index)
+
+    def merge(self, identities: Sequence[Any]) -> Any:
+        return identities[0]
+
+    def similarity(self, a: Any, b: Any) -> float:
+        return 1.0 if a[1] == b[1] else 0.0
+
+    def alike(self, similarity: float) -> bool:
+        return similarity > 0.5
+
+    def swap(self, image: Any, face: Any, identity: Any) -> Any:
+        self.fault()
+        self.calls.append("swap")
+        return (face.index, identity)
+
+    def blend(self, image: Any, swapped: Any) -> None:
+        image.pixels[1 + swapped[0], 1] = 255
+
+    def cover(self, image: Any, face: Any, method: str) -> None:
+        image.pixels[1 + face.index, 1] = 0
+
+
+@dataclass
+class Auditor:
+    """Gives receipts for events that are signed by their tenant."""
+
+    keys: MemoryKeys
+    down: bool = False
+    seen: list[Event] = field(default_factory=list)
+
+    def receipt(self, event: Event, *, timeout: float) -> Receipt:
+        if self.down:
+            raise NoReceipt
+        events.verify(event, self.keys.verifiers(events_key(event.tenant)))
+        if event not in self.seen:
+            self.seen.append(event)
+        return Receipt(self.seen.index(event), "00" * 32, "a note")
+
+    def wake(self) -> None:
+        """Do nothing: it never sleeps."""
+
+
+@dataclass
+class Sink:
+    """Keeps what it is given, as a broker would."""
+
+    down: bool = False
+    taken: list[Event] = field(default_factory=list)
+
+    def deliver(self, event: Event, *, timeout: float) -> None:
+        if self.down:
+            raise Unavailable
+        self.taken.append(event)
+
+    def types(self) -> list[str]:
+        return [event.type for event in self.taken]
+
+
+class Tokens:
+    """`Bearer <tenant>` is that tenant, `Bearer <tenant> read` may only look."""
+
+    def caller(self, authorization: str) -> Caller:
+        words = authorization.split()
+        if len(words) < 2:
+            raise Unauthenticated
+        scopes = {SWAP_READ} if words[-1] == "read" else {SWAP_READ, SWAP_WRITE}
+        return Caller(Tenant(words[1]), "ann", frozenset(scopes))
+
+
+@dataclass
+class House:
+    """One swap function and all it stands on."""
+
+    limits: Limits = field(default_factory=Limits)
+    tenant: Tenant | None = None
+    keys: MemoryKeys = field(default_factory=MemoryKeys)
+    sink: Sink = field(default_factory=Sink)
+    engine: PaperEngine = field(default_factory=PaperEngine)
+    worker_down: bool = False
+    calls: int = 0
+
+    def __post_init__(self) -> None:
+        self.auditor = Auditor(self.keys)
+        settings = Settings(limits=self.limits, tenant=self.tenant)
+        self.stores = Stores(
+            "memory://{tenant}",
+            pinned=self.tenant,
+            opener=lambda _: MemoryStore(),
+        )
+        cpu = {"kind": "cpu", "name": "paper", "uuid": "paper-0"}
+        shared: Mapping[str, Any] = {
+            "stores": self.stores,
+            "keys": self.keys,
+            "auditor": self.auditor,
+            "sink": self.sink,
+        }
+        self.worker = worker.create_app(
+            settings,
+            load=lambda: Loaded(self.engine, cpu, "d1" * 32, 7),
+            **shared,
+        ).test_client()
+        self.door = door.create_app(
+            settings,
+            authenticator=Tokens(),
+            worker=self,
+            **shared,
+        ).test_client()
+
+    def run(self, event: Event) -> Record:
+        """Be the door's way to the worker."""
+        self.calls += 1
+        if self.worker_down:
+            raise Unavailable
+        headers, body = events.encode(event)
+        url = f"/v1/tenants/{event.tenant}/jobs/{event.data['job']}"
+        answer = self.worker.post(url, headers=headers, data=body)
+        if answer.status_code != 200:
+            raise Unavailable(internal=answer.text)
+        return msgspec.json.decode(answer.data, type=Record)
+
+    @property
+    def store(self) -> Store:
+        return self.stores.of(ACME)
+
+    @property
+    def books(self) -> Books:
+        return Books(
+            ACME,
+            self.store,
+            self.keys,
+            self.auditor,
+            self.sink,
+            self.limits,
+        )
+
+    def put(self, name: str, data: bytes) -> None:
+        self.store.put(ACME.upload(f"uploads/{name}"), data)
+
+    def post(self, json: Any, tenant: str = "acme", **headers: str) -> TestResponse:
+        names = {name.replace("_", "-"): text for name, text in headers.items()}
+        names["Authorization"] = f"Bearer {tenant}"
+        return self.door.post("/v1/swaps", json=json, headers=names)
+
+    def get(self, path: str, tenant: str = "acme") -> TestResponse:
+        return self.door.get(path, headers={"Authorization": f"Bearer {tenant}"})
+
+    def send(self, event: Event) -> TestResponse:
+        """Hand an event to the worker as a broker would."""
+        headers, body = events.encode(event)
+        return self.worker.post("/events", headers=headers, data=body)
+
+    def upload(self, job: str, request: Any, bucket: str = "acme") -> TestResponse:
+        """Put a request file into the store and tell the worker."""
+        body = request if isinstance(request, bytes) else msgspec.json.encode(request)
+        name = f"requests/{job}.json"
+        generation = self.store.put(ACME.request(job), body)
+        return self.send(finalized(name, str(generation), bucket))
+
+
+def finalized(name: str, generation: str = "1", bucket: str = "acme") -> Event:
+    """Return the storage event of an upload."""
+    return events.Event(
+        id=f"{bucket}/{name}/{generation}",
+        source=f"//storage.googleapis.com/projects/_/buckets/{bucket}",
+        type=events.OBJECT_FINALIZED,
+        subject=f"objects/{name}",
+        data={"bucket": bucket, "name": name, "generation": generation},
+        extensions={"bucket": bucket},
+    )
+
+
+SWAP = {
+    "operation": "swap",
+    "source": "uploads/a.png",
+    "target": "uploads/b.png",
+    "consent": {"basis": "public-domain"},
+}
