@@ -10,6 +10,7 @@ goes to the bottom and right) and the ONNX operators of opset 17.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from models.errors import UnsupportedNetwork
@@ -73,7 +74,6 @@ class Graph:
         self.network = network
         self.nodes: list[NodeProto] = []
         self.initializers: dict[str, TensorProto] = {}
-        self._turned: set[int] = set()
 
     def begin(self, model: Model) -> None:
         """Take the published input and turn it to NCHW."""
@@ -90,8 +90,11 @@ class Graph:
         if set(by_name) != {output.upstream for output in model.outputs}:
             raise UnsupportedNetwork(f"outputs {sorted(by_name)}")
         for output in model.outputs:
-            name = self.nhwc(by_name[output.upstream])
-            self.reshape(name, output.name, output.shape)
+            index = by_name[output.upstream]
+            published = self.network.shapes[index]
+            if math.prod(published) != math.prod(output.shape):
+                raise UnsupportedNetwork(f"{output.name}: published as {published}")
+            self.reshape(self.nhwc(index), output.name, output.shape)
 
     def node(
         self,
@@ -126,12 +129,10 @@ class Graph:
         return self.network.constants[index]
 
     def nhwc(self, index: int) -> str:
-        """Return the name of a tensor in its published order, turning it once."""
+        """Return the name of a tensor in its published order."""
         if len(self.network.shapes[index]) != IMAGE:
             return f"t{index}"
-        if index not in self._turned:
-            self.node("Transpose", [f"t{index}"], f"t{index}_nhwc", perm=[0, 2, 3, 1])
-            self._turned.add(index)
+        self.node("Transpose", [f"t{index}"], f"t{index}_nhwc", perm=[0, 2, 3, 1])
         return f"t{index}_nhwc"
 
     def reshape(self, name: str, output: str, shape: Sequence[int]) -> None:

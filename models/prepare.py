@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models import manifest
+from models import manifest, runtime
 from models.convert import convert
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def optimise(model: ModelProto) -> ModelProto:
     node uses are dropped, so that the file asks for ONNX itself and nothing else.
     """
     import onnx
-    import onnxruntime
 
+    onnxruntime = runtime.load()
     options = onnxruntime.SessionOptions()
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_BASIC

@@ -90,7 +90,9 @@ def _originals(pack: Pack, report: Callable[[str], None]) -> dict[str, bytes]:
         return extract(wheel, (*pack.models, *pack.notices))
 
 
-def fetch(source: Source, folder: Path) -> Path:
+def fetch(
+    source: Source, folder: Path, *, seconds_max: float = FETCH_SECONDS_MAX
+) -> Path:
     """Download the package into the empty `folder`; return the wheel's path.
 
     Neither the package nor what it depends on is installed, and none of its code
@@ -98,7 +100,8 @@ def fetch(source: Source, folder: Path) -> Path:
     the same file whatever it runs on itself.
 
     Raises:
-        FetchFailed: pip is missing, cannot reach an index, or finds no such wheel.
+        FetchFailed: pip is missing, cannot reach an index, finds no such wheel, or
+            takes longer than `seconds_max`.
     """
     command = [
         *(sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"),
@@ -114,10 +117,10 @@ def fetch(source: Source, folder: Path) -> Path:
             capture_output=True,
             check=False,
             text=True,
-            timeout=FETCH_SECONDS_MAX,
+            timeout=seconds_max,
         )
     except subprocess.TimeoutExpired as error:
-        raise FetchFailed(f"{what}: not within {FETCH_SECONDS_MAX} s") from error
+        raise FetchFailed(f"{what}: not within {seconds_max} s") from error
     wheels = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         said = done.stderr[-DIAGNOSTICS_CHARS_MAX:]
