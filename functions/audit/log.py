@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from functions.audit import leaf as leaves
+from functions.audit.bundle import SIGNING_KEY
 from functions.audit.tiles import Checkpoint, origin, sign_checkpoint
 from functions.problems import Unavailable
 from functions.sink import Receipt
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SIGNING_KEY: Final = "audit"
 BATCH_MAX: Final = 512
 WAITING_MAX: Final = 4_096
 WAIT_SECONDS_MAX: Final = 15.0

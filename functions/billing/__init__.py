@@ -1,1 +1,1 @@
-"""The billing function: usage counted once, and what it costs."""
+"""The billing function: what was used, counted once and priced exactly."""

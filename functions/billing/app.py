@@ -1,0 +1,205 @@
+"""The door of the billing function: usage comes in, prices and invoices go out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, cast
+
+from flask import Response, request
+
+from functions import events
+from functions.auth import BILLING_READ, TokenAuthenticator
+from functions.database import check_database
+from functions.keys import FileKeys, events_key
+from functions.metrics import Metrics
+from functions.problems import InvalidRequest, UnknownTenant
+from functions.settings import Settings
+from functions.tenant import Tenant
+from functions.warm import Opening
+from functions.web import answer_broker, json_response, new_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from flask import Flask
+
+    from functions.auth import Authenticator
+    from functions.billing.ledger import Ledger
+    from functions.billing.rates import RateCards
+    from functions.billing.statement import Span
+    from functions.events import Event
+    from functions.keys import KeyProvider
+
+log = logging.getLogger(__name__)
+
+OPEN_SECONDS_MAX: Final = 15.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Books:
+    """The ledger and the rate cards, opened on a thread, and the clock."""
+
+    def __init__(
+        self,
+        open_ledger: Callable[[], Ledger],
+        now: Callable[[], datetime] = _now,
+    ) -> None:
+        self.now = now
+        self.metrics = Metrics()
+        self._open_ledger = open_ledger
+        self._opening = Opening(self._open)
+
+    def _open(self) -> tuple[Ledger, RateCards]:
+        from functions.billing.rates import RateCards
+
+        return self._open_ledger(), RateCards.load()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The opened ledger; `Unavailable` if it does not open."""
+        return self._opening.get(timeout=OPEN_SECONDS_MAX)[0]
+
+    @property
+    def cards(self) -> RateCards:
+        """Every rate card."""
+        return self._opening.get(timeout=OPEN_SECONDS_MAX)[1]
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    ledger: Ledger | None = None,
+    keys: KeyProvider | None = None,
+    authenticator: Authenticator | None = None,
+    now: Callable[[], datetime] = _now,
+) -> Flask:
+    """Wire one billing function; the environment decides what is not handed in.
+
+    Returns before the database is open.  Raises `SettingsError`.
+    """
+    settings = settings or Settings.from_env(os.environ)
+    needed = {"database": ledger, "keys": keys, "jwks": authenticator}
+    needed |= {"issuer": authenticator, "audience": authenticator}
+    settings.require(*(name for name, given in needed.items() if given is None))
+    keys = keys or FileKeys(cast("Path", settings.keys))
+    authenticator = authenticator or TokenAuthenticator.from_settings(settings)
+    books = Books(lambda: ledger or _open(settings.database), now)
+    if ledger is None:
+        check_database(settings.database)
+    app = new_app(
+        "billing",
+        bytes_max=settings.limits.event_bytes_max,
+        metrics=books.metrics,
+    )
+    _add_events(app, books, keys)
+    _add_statements(app, books, authenticator)
+    return app
+
+
+def _open(url: str) -> Ledger:
+    from functions.billing.ledger import Ledger
+
+    return Ledger.open(url)
+
+
+def _add_events(app: Flask, books: Books, keys: KeyProvider) -> None:
+    @app.post("/v1/tenants/<tenant>/events")
+    def receive(tenant: str) -> Response:
+        return answer_broker(lambda event: post(event, Tenant(tenant), books, keys))
+
+
+def post(event: Event, tenant: Tenant, books: Books, keys: KeyProvider) -> None:
+    """Count a usage event that came to `tenant`'s door, once.
+
+    Raises `InvalidRequest` (400), `Forbidden` (403), `Unavailable` (503).
+    """
+    from functions.billing.usage import usage_of
+
+    if event.type != events.USAGE_RECORDED:
+        raise InvalidRequest(f"billing does not count {event.type}")
+    if event.tenant != tenant.id or event.source != events.swap_source(tenant.id):
+        raise UnknownTenant(internal=f"{event.source!r} at {tenant.id}'s door")
+    if event.subject != tenant.id:
+        raise UnknownTenant(internal=f"usage of {event.subject!r} from {tenant.id}")
+    events.verify(event, keys.verifiers(events_key(tenant.id)))
+    posted = books.ledger.post(usage_of(event, now=books.now()))
+    books.metrics.count("usage_events", posted=posted.value)
+    if posted is posted.CONFLICT:
+        log.warning("usage %r of %s came with other content", event.id, tenant.id)
+
+
+def _add_statements(app: Flask, books: Books, authenticator: Authenticator) -> None:
+    @app.get("/v1/tenants/<tenant>/usage")
+    def usage(tenant: str) -> Response:
+        from functions.billing import statement
+
+        who = _reader(authenticator, tenant)
+        by = _grouping()
+        span = _span(books.now())
+        shown = statement.usage(books.ledger, books.cards, who.id, span, by)
+        return json_response(shown)
+
+    @app.get("/v1/tenants/<tenant>/invoices/<period>")
+    def invoice(tenant: str, period: str) -> Response:
+        from functions.billing import statement
+        from functions.billing.invoice import Period
+
+        who = _reader(authenticator, tenant)
+        month = Period.parse(period)
+        return json_response(
+            statement.draft(books.ledger, books.cards, who.id, month),
+        )
+
+
+def _reader(authenticator: Authenticator, tenant: str) -> Tenant:
+    """Return the tenant in the path if the request's token may read its bills."""
+    caller = authenticator.caller(request.headers.get("Authorization", ""))
+    who = Tenant(tenant)
+    caller.require_tenant(who)
+    caller.require(BILLING_READ)
+    return who
+
+
+def _grouping() -> str:
+    from functions.billing.ledger import GROUPINGS
+
+    by = request.args.get("by", "")
+    if by not in GROUPINGS:
+        known = ", ".join(sorted(GROUPINGS - {""}))
+        raise InvalidRequest(f"usage is grouped by one of {known}")
+    return by
+
+
+def _span(now: datetime) -> Span:
+    """Return the span in the query; the current month where it names none."""
+    from functions.billing.invoice import Period
+    from functions.billing.statement import Span
+
+    month = Period.of(now)
+    span = Span(
+        _moment_ms("from", month.start_ms),
+        _moment_ms("to", month.stop_ms),
+    )
+    if span.start_ms >= span.stop_ms:
+        raise InvalidRequest("from is earlier than to")
+    return span
+
+
+def _moment_ms(name: str, default: int) -> int:
+    """Return the moment in the query, in milliseconds since the epoch."""
+    text = request.args.get(name)
+    if text is None:
+        return default
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidRequest(f"{name} is a time as RFC 3339 writes it") from error
+    if moment.tzinfo is None:
+        raise InvalidRequest(f"{name} needs an offset, such as Z")
+    return int(moment.timestamp() * 1000)

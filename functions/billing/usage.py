@@ -1,0 +1,123 @@
+"""What a `usage.recorded` event says, typed, or why it is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from functions import events
+from functions.problems import InvalidRequest
+from functions.tenant import job_id
+
+if TYPE_CHECKING:
+    from functions.events import Event
+
+FUTURE_MAX: Final = timedelta(minutes=5)
+_ID: Final = re.compile(r"[!-~]{1,128}")
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Name = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+Word = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,31}\Z")]
+Seconds = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,3})?\Z")]
+"""Decimal seconds with at most milliseconds: text, so that no float touches them."""
+Share = Annotated[str, Meta(pattern=r"^(0\.0*[1-9][0-9]*|1(\.0+)?)\Z", max_length=20)]
+"""The part of the device that was leased, above 0 and at most 1."""
+
+
+class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the work ran on."""
+
+    kind: Word
+    name: Name
+    uuid: Name
+    share: Share
+
+
+class UsageData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The data of the event; every field is required, and no other is known."""
+
+    job: str
+    operation: Word
+    device: Device
+    lease_ms: Count
+    gpu_seconds: Seconds
+    cpu_seconds: Seconds
+    load_ms: Count
+    requests: Count
+    faces: Count
+    frames: Count
+    input_bytes: Count
+    output_bytes: Count
+    model_digest: Name
+    outcome: Literal["completed", "refused", "failed", "cancelled"]
+    billable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One usage event: when, how much, and the digest of all that it states.
+
+    `at_ms` is milliseconds since the epoch, `gpu_ms` and `cpu_ms` milliseconds.
+    """
+
+    tenant: str
+    source: str
+    id: str
+    at_ms: int
+    gpu_ms: int
+    cpu_ms: int
+    digest: bytes
+    data: UsageData
+
+
+def usage_of(event: Event, *, now: datetime) -> Usage:
+    """Return what the event says, or raise `InvalidRequest`."""
+    if not _ID.fullmatch(event.id):
+        raise InvalidRequest("an event's id has 1 to 128 visible ASCII characters")
+    try:
+        data = msgspec.convert(event.data, UsageData)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"usage data: {error}") from error
+    gpu_ms = _milliseconds(data.gpu_seconds)
+    if gpu_ms > data.lease_ms:
+        raise InvalidRequest("usage data: more GPU time than the lease was long")
+    job_id(data.job)
+    return Usage(
+        tenant=event.tenant,
+        source=event.source,
+        id=event.id,
+        at_ms=_moment_ms(event.time, now),
+        gpu_ms=gpu_ms,
+        cpu_ms=_milliseconds(data.cpu_seconds),
+        digest=_digest(event),
+        data=data,
+    )
+
+
+def _milliseconds(seconds: str) -> int:
+    return int(Decimal(seconds).scaleb(3))
+
+
+def _moment_ms(text: str, now: datetime) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidRequest("a usage event has a time") from error
+    if moment.tzinfo is None:
+        raise InvalidRequest("an event's time has an offset")
+    if moment - now > FUTURE_MAX:
+        raise InvalidRequest("the usage is yet to come")
+    return int(moment.timestamp() * 1000)
+
+
+def _digest(event: Event) -> bytes:
+    names = ("source", "id", "type", "subject", "time", "tenant", "data")
+    statement = events.canonical({name: getattr(event, name) for name in names})
+    return hashlib.sha256(statement).digest()
