@@ -1,0 +1,328 @@
+"""The activator: no process at rest, and no connection lost.
+
+It opens each service's listening socket and keeps it.  When a connection waits,
+it starts a gunicorn on the socket; when that has been idle for long enough, it
+asks it to end, waits until the last of its processes is gone, and looks at the
+socket again.  In between the kernel queues.  There are never two of one service.
+
+```
+asleep --connection--> starting --ready--> awake --idle--> ending --gone--> asleep
+                          |                  |
+                          +---- ended unasked, thrice ----> failing --a while--> asleep
+```
+While failing, the activator itself answers 503.  Everything happens on the one
+thread that calls `run`; only `stop` and `snapshot` may be called from others.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from functions.local.apology import Apologist
+from functions.local.process import Gunicorn, Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+log = logging.getLogger(__name__)
+
+State = Literal["asleep", "starting", "awake", "ending", "failing"]
+_BACKLOG: Final = 2048
+_STOPPING_IDLE_SECONDS: Final = 0.2
+_BIND_PAUSE_SECONDS: Final = 0.05
+
+
+class PortTaken(Exception):
+    """Another program listens where a service should."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long everything may take, and how often it may go wrong."""
+
+    idle_seconds: float = 5.0
+    boot_seconds_max: float = 60.0
+    end_seconds_max: float = 10.0
+    """From the request to end, nothing in flight, to the end by force."""
+    stop_seconds_max: float = 30.0
+    failures_max: int = 3
+    apology_seconds: float = 10.0
+    bind_seconds_max: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """What one service is doing.  `starts` counts since the activator began."""
+
+    name: str
+    url: str
+    state: State
+    pids: tuple[int, ...]
+    starts: int
+    boot_seconds: float
+    """From the waiting connection to the loaded application, the last time."""
+
+
+class Service:
+    """One service: its socket, its state, and its gunicorn when it has one."""
+
+    def __init__(self, spec: Spec, listener: socket.socket, limits: Limits) -> None:
+        self.spec = spec
+        self.listener = listener
+        self.state: State = "asleep"
+        self.gunicorn: Gunicorn | None = None
+        self.starts = 0
+        self.boot_seconds = 0.0
+        self._limits = limits
+        self._failures = 0
+        self._since = 0.0
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        host, port = self.listener.getsockname()
+        return f"http://{host}:{port}"
+
+    def status(self) -> ServiceStatus:
+        """Return what it is doing."""
+        gunicorn = self.gunicorn
+        return ServiceStatus(
+            name=self.spec.name,
+            url=self.url,
+            state=self.state,
+            pids=gunicorn.pids if gunicorn else (),
+            starts=self.starts,
+            boot_seconds=self.boot_seconds,
+        )
+
+    def start(self) -> Gunicorn:
+        """Start its gunicorn."""
+        self._enter("starting")
+        self.starts += 1
+        self.gunicorn = Gunicorn(self.spec, self.listener)
+        return self.gunicorn
+
+    def heard(self, gunicorn: Gunicorn) -> None:
+        """Draw the conclusions from what the gunicorn has told."""
+        if self.state == "starting" and gunicorn.ready:
+            self.boot_seconds = time.monotonic() - self._since
+            self._enter("awake")
+        elif self.state != "starting" and not gunicorn.in_flight:
+            self._since = time.monotonic()
+        if gunicorn.answered:
+            self._failures = 0
+
+    def deadline(self, idle_seconds: float) -> float:
+        """Return when, by the monotonic clock, something must happen here."""
+        busy = self.gunicorn is not None and self.gunicorn.in_flight > 0
+        if self.state == "asleep" or (busy and self.state != "starting"):
+            return float("inf")
+        waits = {
+            "starting": self._limits.boot_seconds_max,
+            "awake": idle_seconds,
+            "ending": self._limits.end_seconds_max,
+            "failing": self._limits.apology_seconds,
+        }
+        return self._since + waits[self.state]
+
+    def wind_down(self) -> None:
+        """End its gunicorn now rather than when it has been idle.
+
+        What is starting has taken no connection yet, and a worker may miss the
+        signal while it is being forked: it is killed.
+        """
+        if self.gunicorn is None or self.state == "ending":
+            return
+        end = self.gunicorn.kill if self.state == "starting" else self.gunicorn.end
+        self._enter("ending")
+        end()
+
+    def overdue(self) -> None:
+        """Do what is to be done at the deadline."""
+        if self.state == "failing":
+            self._enter("asleep")
+        elif self.state == "awake":
+            self.wind_down()
+        elif self.gunicorn is not None:
+            log.warning("%s: %s for too long: killed", self.spec.name, self.state)
+            self.gunicorn.kill()
+            self._since = float("inf")
+
+    def ended(self, gunicorn: Gunicorn) -> None:
+        """Take note that the last process of its gunicorn is gone."""
+        self.gunicorn = None
+        asked = self.state == "ending"
+        status = gunicorn.reap()
+        self._enter("asleep")
+        if asked:
+            return
+        self._failures += 1
+        name, cause = self.spec.name, gunicorn.cause()
+        log.error("%s ended unasked, status %d: %s", name, status, cause)
+        if self._failures >= self._limits.failures_max:
+            log.error("%s: answering 503; its log: %s", name, self.spec.log)
+            self._enter("failing")
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self._since = time.monotonic()
+
+
+class Activator:
+    """Runs services while somebody asks for them."""
+
+    def __init__(self, specs: Iterable[Spec], limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._selector = selectors.DefaultSelector()
+        self._apologist = Apologist()
+        self._ear, self._mouth = socket.socketpair()
+        self._ear.settimeout(0)
+        self._mouth.settimeout(0)
+        self._selector.register(self._ear, selectors.EVENT_READ, self._woken)
+        self._stops = 0
+        self._stop_by = float("inf")
+        self._services: list[Service] = []
+        try:
+            for spec in specs:
+                listener = _listen(spec, self._limits.bind_seconds_max)
+                self._services.append(Service(spec, listener, self._limits))
+        except PortTaken:
+            self._close()
+            raise
+
+    def snapshot(self) -> tuple[ServiceStatus, ...]:
+        """Return what every service is doing; asking wakes nothing."""
+        return tuple(service.status() for service in self._services)
+
+    @property
+    def waker(self) -> int:
+        """A descriptor for `signal.set_wakeup_fd`, so that a signal is seen at once."""
+        return self._mouth.fileno()
+
+    def stop(self) -> None:
+        """Let `run` end: gracefully when asked once, at once when asked again."""
+        self._stops += 1
+        with suppress(BlockingIOError):
+            self._mouth.send(b"\0")
+
+    def run(self) -> None:
+        """Serve until `stop`, and leave nothing behind."""
+        for service in self._services:
+            self._watch(service)
+        try:
+            while not self._finished():
+                for key, _ in self._selector.select(self._timeout()):
+                    key.data()
+                self._meet_deadlines()
+        finally:
+            self._close()
+
+    def _woken(self) -> None:
+        self._ear.recv(4096)
+
+    def _timeout(self) -> float | None:
+        first = min(self._stop_by, *map(self._deadline, self._services))
+        if first == float("inf"):
+            return None
+        return max(0.0, first - time.monotonic())
+
+    def _deadline(self, service: Service) -> float:
+        idle = _STOPPING_IDLE_SECONDS if self._stops else self._limits.idle_seconds
+        return service.deadline(idle)
+
+    def _meet_deadlines(self) -> None:
+        now = time.monotonic()
+        for service in self._services:
+            if self._deadline(service) <= now:
+                service.overdue()
+        if self._stop_by <= now or self._stops > 1:
+            self._kill_all()
+
+    def _watch(self, service: Service) -> None:
+        """Wake the service when somebody connects."""
+        waiting = self._on_connection(service)
+        self._selector.register(service.listener, selectors.EVENT_READ, waiting)
+
+    def _on_connection(self, service: Service) -> Callable[[], None]:
+        def on_connection() -> None:
+            if service.state == "failing":
+                self._apologist.answer(service.listener)
+                return
+            self._selector.unregister(service.listener)
+            gunicorn = service.start()
+            told = self._on_told(service, gunicorn)
+            self._selector.register(gunicorn.pipe, selectors.EVENT_READ, told)
+
+        return on_connection
+
+    def _on_told(self, service: Service, gunicorn: Gunicorn) -> Callable[[], None]:
+        def on_told() -> None:
+            if gunicorn.listen():
+                service.heard(gunicorn)
+                return
+            self._selector.unregister(gunicorn.pipe)
+            service.ended(gunicorn)
+            if not (self._stops and service.spec.public):
+                self._watch(service)
+
+        return on_told
+
+    def _finished(self) -> bool:
+        """Return whether we were asked to stop and nothing runs any more."""
+        if self._stops and self._stop_by == float("inf"):
+            self._stop_by = time.monotonic() + self._limits.stop_seconds_max
+            for service in self._services:
+                self._wind_down(service)
+        running = any(service.gunicorn for service in self._services)
+        return bool(self._stops) and not running
+
+    def _wind_down(self, service: Service) -> None:
+        """End the service; who is not public may still wake while others end."""
+        if service.spec.public and service.gunicorn is None:
+            self._selector.unregister(service.listener)
+        service.wind_down()
+
+    def _kill_all(self) -> None:
+        for service in self._services:
+            if service.gunicorn:
+                service.gunicorn.kill()
+
+    def _close(self) -> None:
+        self._selector.close()
+        self._apologist.close()
+        for service in self._services:
+            if service.gunicorn:
+                service.gunicorn.kill()
+                service.gunicorn.reap()
+            service.listener.close()
+        self._ear.close()
+        self._mouth.close()
+
+
+def _listen(spec: Spec, seconds_max: float) -> socket.socket:
+    """Return the service's listening socket, or raise `PortTaken`.
+
+    A killed predecessor's children may hold the port for a moment longer.
+    """
+    deadline = time.monotonic() + seconds_max
+    while True:
+        listener = socket.socket()
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((spec.host, spec.port))
+            listener.listen(_BACKLOG)
+            listener.settimeout(0)
+        except OSError as error:
+            listener.close()
+            if time.monotonic() > deadline:
+                where = f"{spec.host}:{spec.port}"
+                raise PortTaken(f"{spec.name}: {where}: {error.strerror}") from error
+            time.sleep(_BIND_PAUSE_SECONDS)
+        else:
+            return listener
