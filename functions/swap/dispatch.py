@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import msgspec
-
 from functions import events
 from functions.problems import Unavailable
 from functions.sink import post_event, problem_of
-from functions.swap.ledger import Record
+from functions.swap.ledger import Record, decoded
 
 if TYPE_CHECKING:
     from functions.events import Event
@@ -40,7 +38,7 @@ class HttpWorker:
         answer = post_event(url, event, timeout=self._timeout)
         if answer.status != 200:  # noqa: PLR2004  # HTTP's OK
             raise Unavailable(internal=f"{url}: {dict(problem_of(answer))}")
-        return msgspec.json.decode(answer.body, type=Record)
+        return decoded(answer.body, Record)
 
 
 def requested(job: str, books: Books, *distinct: str) -> Event:

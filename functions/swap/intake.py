@@ -23,6 +23,7 @@ from functions.problems import (
     TooLarge,
 )
 from functions.swap.job import Request, SwapJob, encode_request
+from functions.swap.ledger import decoded
 
 if TYPE_CHECKING:
     from functions.settings import Limits
@@ -121,7 +122,7 @@ def load(tenant: Tenant, job: str, store: Store) -> Accepted:
         data = store.get(tenant.pinned(job)).data
     except NotFound:
         raise NotFound("no such job") from None
-    return msgspec.json.decode(data, type=Accepted)
+    return decoded(data, Accepted)
 
 
 def job_of(accepted: Accepted, tenant: Tenant, limits: Limits) -> SwapJob:

@@ -15,7 +15,7 @@ import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from functions.sink import Sink
     from functions.storage import Store
     from functions.tenant import Tenant
+
+T = TypeVar("T")
 
 COMPLETED: Final = "completed"
 REFUSED: Final = "refused"
@@ -128,7 +130,7 @@ def claim(
         content = _fresh(1, start(1), limits)
         generation = _write(lambda: store.put_if_absent(key, _json(content)))
     else:
-        content = _next(msgspec.json.decode(current.data, type=_Claim), start, limits)
+        content = _next(decoded(current.data, _Claim), start, limits)
         found = current.generation
         generation = _write(lambda: store.put_if_match(key, _json(content), found))
     started = events.from_dict(content.started)
@@ -228,7 +230,7 @@ def record(tenant: Tenant, job: str, store: Store) -> Record | None:
         data = store.get(tenant.record(job)).data
     except NotFound:
         return None
-    return msgspec.json.decode(data, type=Record)
+    return decoded(data, Record)
 
 
 def known(tenant: Tenant, job: str, store: Store) -> bool:
@@ -240,6 +242,14 @@ def known(tenant: Tenant, job: str, store: Store) -> bool:
             continue
         return True
     return False
+
+
+def decoded(data: bytes, kind: type[T]) -> T:
+    """Return what we stored ourselves; bytes that are not it are a fault of ours."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise Failed(internal=f"a stored {kind.__name__}: {error}") from error
 
 
 def commit(ending: Record, *, tenant: Tenant, store: Store) -> Record:
@@ -289,7 +299,7 @@ def held(tenant: Tenant, job: str, store: Store) -> bool:
         current = store.get(tenant.claim(job))
     except NotFound:
         return False
-    return msgspec.json.decode(current.data, type=_Claim).until > time.time()
+    return decoded(current.data, _Claim).until > time.time()
 
 
 def pending(store: Store) -> Iterator[tuple[str, float]]:

@@ -165,13 +165,14 @@ class Worker:
         generation = str(event.data.get("generation", ""))
         try:
             job = job_of_request(name)
-            self._accept(tenant, job)
+            accepted = self._accept(tenant, job)
         except Refused as problem:
             self._refuse(tenant, name, generation, problem)
-        else:
+            return
+        if accepted:
             self._process(tenant, job)
 
-    def _accept(self, tenant: Tenant, job: str) -> None:
+    def _accept(self, tenant: Tenant, job: str) -> bool:
         """Accept what was uploaded; when it is refused, that is how the job ends."""
         books = self._books(tenant)
         body = books.store.get(tenant.request(job)).data
@@ -189,6 +190,8 @@ class Worker:
             if ledger.known(tenant, job, books.store):
                 raise  # another request under a used id: the first one stands
             end_unreached(job, "", problem, books)
+            return False
+        return True
 
     def _refuse(self, tenant: Tenant, name: str, which: str, problem: Refused) -> None:
         books = self._books(tenant)

@@ -140,7 +140,7 @@ class Tokens:
 
     def caller(self, authorization: str) -> Caller:
         words = authorization.split()
-        if len(words) < 2:
+        if len(words) < 2 or words[0] != "Bearer":
             raise Unauthenticated
         scopes = {SWAP_READ} if words[-1] == "read" else {SWAP_READ, SWAP_WRITE}
         return Caller(Tenant(words[1]), "ann", frozenset(scopes))
