@@ -29,6 +29,8 @@ BUDGET: Final = Key("policy/budget.json")
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _JOB = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _EXTENSION = re.compile(r"[a-z0-9]{1,5}")
+# Control, format (bidi, too), surrogate, private, unassigned; line and paragraph ends.
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
@@ -51,7 +53,7 @@ def _caller_key(text: str, prefix: str) -> Key:
     # character that a file system, a shell or a log would read as something else.
     if _PERCENT.search(text) or "\\" in text:
         raise InvalidRequest("a key holds no percent-escapes and no backslash")
-    if any(unicodedata.category(c)[0] == "C" for c in text):
+    if any(unicodedata.category(c) in _INVISIBLE for c in text):
         raise InvalidRequest("a key holds no control characters")
     if unicodedata.normalize("NFC", text) != text:
         raise InvalidRequest("a key is in Unicode normalisation form C")
