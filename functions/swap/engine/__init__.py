@@ -1,0 +1,15 @@
+"""The engine: find faces, swap them, cover them.
+
+Read `engine` first; it is all the pipeline knows.  `detect` finds faces, `facemesh`
+measures one, `atlas` lays it out flat, `skin` tells what lies in front of it,
+`identity` keeps what a swap needs of a source, `swap` draws it on a target and
+`paste` blends it in; `anonymize` covers.  `runtime` opens and proves the networks.
+"""
+
+from functions.swap.engine.engine import Engine
+from functions.swap.engine.face import Face
+from functions.swap.engine.identity import Identity
+from functions.swap.engine.runtime import Device, Unfit
+from functions.swap.engine.swap import Swapped
+
+__all__ = ["Device", "Engine", "Face", "Identity", "Swapped", "Unfit"]

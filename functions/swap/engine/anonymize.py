@@ -1,0 +1,113 @@
+"""Cover a face so that it cannot be brought back.
+
+A Gaussian blur alone can be undone: it is linear, and what it keeps of the fine
+detail is only small, not gone.  So all three methods first destroy: the face is
+averaged into a grid of a few cells, and each cell's colour is rounded to 16 levels.
+What is drawn, smooth (`blur`), as tiles (`mosaic`) or not at all (`box`), is made
+from those few numbers alone.  Sharpening and enlarging have nothing to work on.
+
+The grid is laid over the face, not over the picture, so that the next frame of a
+film samples the same places again and averaging over frames learns nothing new.
+Rounding is used and not noise, because noise is what averaging removes.
+
+Where the detector is unsure, the cover is larger.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import cv2
+import numpy as np
+
+from functions.swap.engine.arrays import Bytes, Floats, f32, u8
+from functions.swap.engine.face import uncertain
+
+if TYPE_CHECKING:
+    from functions.swap.engine.face import Face
+
+Method = Literal["blur", "mosaic", "box"]
+METHODS: tuple[Method, ...] = ("blur", "mosaic", "box")
+CELLS = 4  # across the face's box: people are recognised from 7 on (Harmon, 1973)
+_LEVELS = 16
+_PADDING, _DOUBT = 0.25, 0.25  # of the face's size, each side; what doubt adds
+_FADE = 0.10  # of the face's size, outside all that must be covered
+_BLACK = 16
+
+Box = tuple[int, int, int, int]
+
+
+def cover(pixels: Bytes, face: Face, method: Method, cells: int = CELLS) -> None:
+    """Cover a face in a BGR picture, in place.
+
+    `cells` is how many cells the face's longer side is averaged into.
+    """
+    inner = region(face)
+    fade = face.size * _FADE if method == "blur" else 0.0
+    x0, y0, x1, y1 = _clip(_grown(inner, fade), pixels)
+    if x0 >= x1 or y0 >= y1:
+        return
+    part = pixels[y0:y1, x0:x1]
+    drawn = _drawn(part, method, cells * (x1 - x0) / face.size)
+    if method != "blur":
+        part[:] = drawn
+        return
+    alpha = _alpha((x0, y0, x1, y1), inner, fade)
+    part[:] = cv2.blendLinear(drawn, part, alpha, 1 - alpha)
+
+
+def region(face: Face) -> tuple[float, float, float, float]:
+    """Return the box that must be covered: (x0, y0, x1, y1) in pixels.
+
+    A head that leans needs a larger upright box, by |sin| + |cos| of the lean.
+    """
+    x0, y0, x1, y1 = face.box
+    across = face.points[1] - face.points[0]
+    lean = math.atan2(float(across[1]), float(across[0]))
+    wider = abs(math.sin(lean)) + abs(math.cos(lean))
+    reach = face.size * (0.5 * wider + _PADDING + _DOUBT * uncertain(face.score))
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    return x - reach, y - reach, x + reach, y + reach
+
+
+def _drawn(part: Bytes, method: Method, cells: float) -> Bytes:
+    """Return what is drawn over `part`, made from a few averaged cells."""
+    if method == "box":
+        return np.full_like(part, _BLACK)
+    height, width = part.shape[:2]
+    columns = max(1, round(cells))
+    rows = max(1, round(cells * height / width))
+    grid = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+    step = 256 // _LEVELS
+    coarse = u8(u8(grid) // step * step + step // 2)
+    if method == "mosaic":
+        return u8(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST))
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    sigma = max(width / columns, 1) / 2
+    return u8(cv2.GaussianBlur(smooth, (0, 0), min(sigma, 30)))
+
+
+def _alpha(box: Box, inner: tuple[float, ...], fade: float) -> Floats:
+    """Return 1 inside `inner` and a fall to 0 within `fade` outside, (h, w)."""
+    x0, y0, x1, y1 = box
+    xs = np.arange(x0, x1, dtype=np.float32) + np.float32(0.5)
+    ys = np.arange(y0, y1, dtype=np.float32) + np.float32(0.5)
+    dx = np.maximum(np.maximum(inner[0] - xs, xs - inner[2]), 0)
+    dy = np.maximum(np.maximum(inner[1] - ys, ys - inner[3]), 0)
+    distance = np.hypot(dx[np.newaxis], dy[:, np.newaxis])
+    return f32(np.clip(1 - distance / max(fade, 1e-6), 0, 1))
+
+
+def _grown(box: tuple[float, ...], by: float) -> tuple[float, ...]:
+    return box[0] - by, box[1] - by, box[2] + by, box[3] + by
+
+
+def _clip(box: tuple[float, ...], pixels: Bytes) -> Box:
+    height, width = pixels.shape[:2]
+    return (
+        max(0, math.floor(box[0])),
+        max(0, math.floor(box[1])),
+        min(width, math.ceil(box[2])),
+        min(height, math.ceil(box[3])),
+    )

@@ -1,0 +1,116 @@
+"""The facade: everything the pipeline knows about faces."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+
+from functions.swap.engine import anonymize, identity, paste, runtime, swap
+from functions.swap.engine.blazeface import BlazeFace
+from functions.swap.engine.detect import Detector
+from functions.swap.engine.facemesh import FaceMesh, window_of
+from functions.swap.engine.runtime import Unfit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from functions.swap.engine.anonymize import Method
+    from functions.swap.engine.arrays import Floats
+    from functions.swap.engine.face import Face
+    from functions.swap.engine.identity import Identity
+    from functions.swap.engine.runtime import Device, Network
+    from functions.swap.engine.swap import Swapped
+    from functions.swap.media import Image
+    from models.manifest import Pack
+
+_THREADS_MAX = 4
+_DETECTORS = 2
+_COARSER = (4, 2, 1)  # cells across a face; a face still found gets fewer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Engine:
+    """The models of one pack on one device; safe to call from several threads."""
+
+    pack: Pack
+    device: Device
+    _detector: Detector
+    _mesh: FaceMesh
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, device: str = "auto", threads: int = 0, full: bool = True
+    ) -> Engine:
+        """Verify, open and prove the pack in `folder`.
+
+        `threads` of 0 uses the CPUs this process may run on, at most four: the
+        networks are small.  `full=False` leaves the files' digests to others.
+
+        Raises:
+            models.errors.PackRefused: the folder is not the pack it claims to be.
+            Unfit: a network is wrong here, or there is no such device.
+
+        """
+        threads = threads or min(len(os.sched_getaffinity(0)), _THREADS_MAX)
+        cv2.setNumThreads(threads)
+        pack, networks = runtime.load(folder, device=device, threads=threads, full=full)
+        detector, mesh = _assemble(networks)
+        return cls(pack, runtime.cpu(), detector, mesh)
+
+    def detect(self, image: Image, *, small: bool = True) -> list[Face]:
+        """Return the faces in a picture, largest first.
+
+        `small=False` leaves out faces under a tenth of the picture, for films.
+        """
+        return self._detector(image.pixels, small=small)
+
+    def identity(self, image: Image, face: Face) -> Identity:
+        """Return what a swap needs of a source face."""
+        return identity.take(image.pixels, self._points(image, face))
+
+    def merge(self, identities: Sequence[Identity]) -> Identity:
+        """Return several sources as one; see `identity.merge`."""
+        return identity.merge(identities)
+
+    def similarity(self, a: Identity, b: Identity) -> float:
+        """Return how alike two faces look, 0 to 1; see `identity.similarity`."""
+        return identity.similarity(a, b)
+
+    def alike(self, similarity: float) -> bool:
+        """Return whether that is alike enough to be called the same face."""
+        return similarity >= identity.ALIKE_MIN
+
+    def swap(self, image: Image, face: Face, source: Identity) -> Swapped:
+        """Draw the source on the face, beside the picture; nothing is changed yet."""
+        return swap.render(image.pixels, self._points(image, face), source)
+
+    def blend(self, image: Image, swapped: Swapped) -> None:
+        """Put a swapped face into its picture, in place."""
+        paste.blend(image.pixels, swapped)
+
+    def cover(self, image: Image, face: Face, method: Method) -> None:
+        """Cover a face in place, and look again whether one is still found there."""
+        for cells in _COARSER:
+            anonymize.cover(image.pixels, face, method, cells)
+            if not self._detector.still(image.pixels, face):
+                return
+        anonymize.cover(image.pixels, face, "box")
+
+    def _points(self, image: Image, face: Face) -> Floats:
+        """Look twice: the first mesh says better than the box where to look."""
+        first = self._mesh(image.pixels, window_of(face.corners, face.points))
+        return self._mesh(image.pixels, first.window).points
+
+
+def _assemble(networks: Sequence[Network]) -> tuple[Detector, FaceMesh]:
+    """Give each network to the reader of its contract."""
+    detectors = [BlazeFace(n) for n in networks if n.model.contract == "blazeface"]
+    meshes = [FaceMesh(n) for n in networks if n.model.contract == "facemesh"]
+    if len(detectors) != _DETECTORS or len(meshes) != 1:
+        raise Unfit("the pack needs two blazeface networks and one facemesh")
+    near, wide = sorted(detectors, key=lambda detector: detector.side)
+    return Detector(wide, near), meshes[0]

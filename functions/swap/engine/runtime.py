@@ -1,0 +1,122 @@
+"""ONNX Runtime: sessions from a verified pack, proved before their first answer."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import onnxruntime as ort
+
+from models.verify import verify
+
+if TYPE_CHECKING:
+    from functions.swap.engine.arrays import Bytes, Floats
+    from models.manifest import Model, Pack
+
+# Outputs are pixels of the input or logits.  Kernels of different CPUs differ by
+# some 1e-4 of that; a graph prepared for another CPU is wrong by whole pixels.
+GOLDEN_ABSOLUTE_MAX = 0.02
+GOLDEN_RELATIVE_MAX = 0.002
+
+
+class Unfit(RuntimeError):
+    """What was loaded must not serve: a wrong answer, or not the device asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where the models run; `uuid` is empty for a CPU."""
+
+    kind: Literal["cpu", "cuda"]
+    name: str
+    uuid: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the device as plain data for a record."""
+        return {"kind": self.kind, "name": self.name, "uuid": self.uuid}
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One network: the manifest's contract and the session that honours it."""
+
+    model: Model
+    session: ort.InferenceSession
+
+    def __call__(self, tensor: Floats) -> dict[str, Floats]:
+        """Run an input of the manifest's shape; return its outputs by name."""
+        names = [output.name for output in self.model.outputs]
+        values = self.session.run(names, {self.model.input.name: tensor})
+        return dict(zip(names, values, strict=True))
+
+    def image(self, pixels: Bytes) -> Floats:
+        """Return the input tensor for a BGR picture of the network's own size."""
+        low, high = self.model.input.low, self.model.input.high
+        scale = np.float32((high - low) / 255)
+        return (pixels[np.newaxis, :, :, ::-1] * scale + np.float32(low)).astype(
+            np.float32, copy=False
+        )
+
+    @property
+    def side(self) -> int:
+        """The pixels a side of the square input."""
+        return self.model.input.shape[1]
+
+
+def cpu() -> Device:
+    """Return this machine's processor by the name that it gives itself."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return Device("cpu", line.partition(":")[2].strip())
+    return Device("cpu", platform.machine())
+
+
+def load(
+    folder: Path, *, device: str, threads: int, full: bool = True
+) -> tuple[Pack, list[Network]]:
+    """Verify the pack in `folder`, open every network and prove its golden output.
+
+    `device` is "auto" or "cpu": networks this small run nowhere else.  The graphs are
+    saved at BASIC and optimised here at EXTENDED: higher levels are laid out for
+    one kind of CPU.
+
+    Raises:
+        models.errors.PackRefused: the folder is not the pack its manifest tells.
+        Unfit: no such device, or a network does not give its golden output.
+
+    """
+    if device not in {"auto", "cpu"}:
+        raise Unfit(f"this pack runs on cpu, not on {device}")
+    pack = verify(folder, full=full)
+    networks = [_open(folder, model, threads) for model in pack.models]
+    with np.load(folder / pack.golden, allow_pickle=False) as golden:
+        for network in networks:
+            _prove(network, golden)
+    return pack, networks
+
+
+def _open(folder: Path, model: Model, threads: int) -> Network:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Idle threads that spin would be billed to the next lease.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = ort.InferenceSession(
+        folder / model.file, options, providers=["CPUExecutionProvider"]
+    )
+    return Network(model, session)
+
+
+def _prove(network: Network, golden: np.lib.npyio.NpzFile) -> None:
+    name = network.model.name
+    outputs = network(golden[f"{name}/{network.model.input.name}"])
+    for key, value in outputs.items():
+        expected = golden[f"{name}/{key}"]
+        if not np.allclose(value, expected, GOLDEN_RELATIVE_MAX, GOLDEN_ABSOLUTE_MAX):
+            raise Unfit(f"{name}: {key} is not the golden output")

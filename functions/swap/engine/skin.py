@@ -1,0 +1,131 @@
+"""What in a face is skin, and what lies in front of it: hair, glasses, hands.
+
+All in the atlas at HALF, without a network: skin varies slowly over a face, so
+what stands out from its own smooth surroundings, where skin must be, is something
+else.  `difference` is that distance in robust standard deviations of Lab.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from functions.swap.engine.arrays import Bytes, Floats, f32
+from functions.swap.engine.atlas import HALF, atlas, blur, dilate, disc
+
+_COARSE = 32  # side of the atlas for what is smooth
+_REACH = (0.25, 0.14, 0.10)  # of the atlas's side: the surroundings, round by round
+# Lab of OpenCV, 8 bits.  Below the floor noise would count, above the roof shading.
+_DEVIATION_FLOOR = np.array((8.0, 3.0, 3.5), np.float32)
+_DEVIATION_ROOF = np.array((14.0, 7.0, 7.0), np.float32)
+_MAD = 1.4826  # median absolute deviation to standard deviation, for a Gaussian
+_PRIOR = 0.02  # weight of the mean where no skin is near
+_HALF_SEEN = 0.5
+_RIM, _SIDES = 0.03, 0.16  # of the atlas's side, from the edge of the oval
+_GLASSES_SHARE = 0.25  # of the bridge of the nose that is no skin
+_FRAME = 3.2
+_HAIR = 2.6
+_BLOB = 4.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Skin:
+    """`difference` and `open` are (HALF, HALF) float32, `open` from 0 to 1.
+
+    `open` says where nothing lies in front of the face.  `glasses` says whether
+    frames were seen, and then `frames` is where.
+    """
+
+    difference: Floats
+    open: Floats
+    frames: Floats
+    glasses: bool
+
+
+def read(texture: Bytes, seen: Floats) -> Skin:
+    """Tell skin from the rest in a face laid out flat.
+
+    `texture` is (n, n, 3) uint8 BGR, `seen` (HALF, HALF) how well a texel is seen.
+    """
+    difference = _difference(_lab(texture), seen)
+    frames, glasses = _frames(difference)
+    free = np.minimum(_hairless(difference), _blobless(difference))
+    return Skin(difference, free, frames, glasses)
+
+
+def _lab(texture: Bytes) -> Floats:
+    small = cv2.resize(texture, (HALF, HALF), interpolation=cv2.INTER_AREA)
+    return f32(cv2.cvtColor(small, cv2.COLOR_BGR2Lab))
+
+
+def _difference(lab: Floats, seen: Floats) -> Floats:
+    flat = atlas()
+    usable = f32(flat.skin * (seen > _HALF_SEEN) * (flat.depth > _RIM))
+    weight = f32(flat.core * (seen > _HALF_SEEN))
+    difference = np.zeros((HALF, HALF), np.float32)
+    for reach in _REACH:
+        rest = lab - surroundings(lab, weight, reach)
+        typical = np.abs(rest[(flat.core * weight) > _HALF_SEEN])
+        spread = np.median(typical, axis=0) * _MAD if len(typical) else _DEVIATION_ROOF
+        spread = np.clip(spread, _DEVIATION_FLOOR, _DEVIATION_ROOF)
+        difference = np.sqrt(np.square(rest / spread).sum(axis=-1))
+        weight = f32(np.clip((_BLOB - difference) / 2, 0, 1) * usable)
+    return f32(difference)
+
+
+def surroundings(image: Floats, weight: Floats, reach: float) -> Floats:
+    """Return the weighted local mean of a square (n, n, 3), at its own size.
+
+    `reach` is the Gaussian's deviation as a part of the side.  Normalised
+    convolution, with the overall mean as a faint prior; done small, as it is smooth.
+    """
+    size = (_COARSE, _COARSE)
+    mass = f32(cv2.resize(weight, size, interpolation=cv2.INTER_AREA))
+    heavy = image * weight[..., np.newaxis]
+    total = f32(cv2.resize(heavy, size, interpolation=cv2.INTER_AREA))
+    mean = heavy.sum(axis=(0, 1)) / max(float(weight.sum()), 1e-6)
+    sigma = reach * _COARSE
+    local = blur(total, sigma) + np.float32(_PRIOR) * mean
+    local /= blur(mass, sigma)[..., np.newaxis] + np.float32(_PRIOR)
+    height, width = weight.shape
+    return f32(cv2.resize(local, (width, height), interpolation=cv2.INTER_CUBIC))
+
+
+def _frames(difference: Floats) -> tuple[Floats, bool]:
+    """Return the frames of glasses, which must cross the bridge of the nose."""
+    flat = atlas()
+    bridge = difference[flat.bridge > _HALF_SEEN]
+    if (bridge > 3).mean() < _GLASSES_SHARE:  # noqa: PLR2004 - three deviations
+        return np.zeros((HALF, HALF), np.float32), False
+    band = np.zeros((HALF, HALF), np.float32)
+    band[flat.brow : flat.cheek] = 1
+    zone = band * (flat.depth > _RIM) * (1 - flat.eyes)
+    seen = ((difference > _FRAME) * zone).astype(np.float32)
+    closed = cv2.morphologyEx(seen, cv2.MORPH_CLOSE, disc(1))
+    return f32(closed), True
+
+
+def _hairless(difference: Floats) -> Floats:
+    """Return 0 from the first hair outwards: what lies beyond hair is no skin."""
+    flat = atlas()
+    soft = np.clip((blur(f32(difference), 1.0) - _HAIR), 0, 1) * flat.skin
+    free = 1 - f32(cv2.morphologyEx(soft, cv2.MORPH_OPEN, disc(1)))
+    out = np.ones_like(free)
+    rows = slice(0, flat.brow + 1)
+    out[rows] = np.minimum.accumulate(free[rows][::-1], axis=0)[::-1]
+    left, right = round(HALF * 0.33), round(HALF * 0.67)
+    side = np.ones_like(free)
+    side[:, right:] = np.minimum.accumulate(free[:, right:], axis=1)
+    side[:, :left] = np.minimum.accumulate(free[:, :left][:, ::-1], axis=1)[:, ::-1]
+    side[flat.depth > _SIDES] = 1
+    return np.minimum(out, side)
+
+
+def _blobless(difference: Floats) -> Floats:
+    """Return 0 where something large is in front: a hand, a cup, a microphone."""
+    flat = atlas()
+    strange = ((difference > _BLOB) * flat.skin).astype(np.float32)
+    blob = f32(cv2.morphologyEx(strange, cv2.MORPH_OPEN, disc(4)))
+    return 1 - blur(dilate(blob, 3), 1.5)
