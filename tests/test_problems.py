@@ -12,9 +12,8 @@ from functions.problems import Failed, Problem, Refused, Unavailable
 
 def tree(root: type[Problem] = Problem) -> list[type[Problem]]:
     """Return every problem this module defines, `root` first."""
-    ours = [
-        kind for kind in root.__subclasses__() if kind.__module__ == root.__module__
-    ]
+    kinds = root.__subclasses__()
+    here = [kind for kind in kinds if kind.__module__ == problems.__name__]
     return [root, *(each for kind in here for each in tree(kind))]
 
 
@@ -24,9 +23,8 @@ EVERY = tree()
 @pytest.mark.parametrize("kind", EVERY)
 def test_the_docstring_draws_the_tree_as_it_is(kind: type[Problem]) -> None:
     """Each class stands in the module's docstring with the status it has."""
-    line = re.search(
-        rf"^[ *x+-]*\b{kind.__name__}\b.*$", problems.__doc__ or "", re.MULTILINE
-    )
+    drawn = rf"(?m)^[ *x+-]*\b{kind.__name__}\b.*$"
+    line = re.search(drawn, problems.__doc__ or "")
     assert line
     statuses = re.findall(r"\b[45]\d\d\b", line[0])
     assert statuses in ([], [str(kind.status)])
@@ -46,9 +44,7 @@ def test_a_slug_is_kebab_case(kind: type[Problem]) -> None:
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_a_refusal_blames_the_caller_a_failure_us(
-    kind: type[Problem],
-) -> None:
+def test_a_refusal_is_4xx_and_a_failure_5xx(kind: type[Problem]) -> None:
     """4xx where the caller can mend it, 5xx where only we can."""
     assert (400 <= kind.status < 500) == issubclass(kind, Refused)
 
