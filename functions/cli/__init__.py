@@ -1,0 +1,33 @@
+"""`guise …`: what an operator and a tenant's developer do by hand.
+
+Every sub-command imports what it needs when it runs.  `--json` prints for
+scripts; an error is one readable line with the problem's type, and exit code 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from functions.cli.terminal import fail
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its status: 0, 1 (an error) or 2 (usage)."""
+    from functions.cli.commands import app
+    from functions.local.errors import LocalError
+    from functions.problems import Problem
+    from functions.settings import SettingsError
+    from models.errors import ModelError
+
+    try:
+        app(arguments, standalone_mode=True)
+    except Problem as problem:
+        fail(problem.document()["type"], problem.detail or problem.title)
+    except (ModelError, SettingsError, LocalError) as error:
+        fail(type(error).__name__, str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)

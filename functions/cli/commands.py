@@ -1,0 +1,192 @@
+"""Every command and its options; what each does is imported when it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  # Typer reads the annotations
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(
+    name="guise",
+    help="A face-swap cloud that can be audited.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+models = typer.Typer(no_args_is_help=True, help="Packs of models.")
+app.add_typer(models, name="models")
+
+Home = Annotated[
+    Path,
+    typer.Option("--home", help="Where everything of this machine's stack lies."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Where the output goes.")]
+Url = Annotated[
+    str,
+    typer.Option(help="A door to ask; without it, this machine's own stack."),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(help="A file with the bearer token, for --url."),
+]
+HOME = Path(".guise")
+
+
+@app.command()
+def up(
+    home: Home = HOME,
+    port: Annotated[int, typer.Option(help="The door's; the next four follow.")] = 8080,
+    idle: Annotated[float, typer.Option(help="Seconds until a service sleeps.")] = 30.0,
+    tenant: Annotated[str, typer.Option(help="The tenant that is served.")] = "demo",
+    pack: Annotated[str, typer.Option(help="The pack of models.")] = "lite",
+    *,
+    json: Json = False,
+) -> None:
+    """Run everything on this machine until Ctrl-C; services sleep until asked."""
+    from functions.cli.serve import run
+
+    run(home, port=port, idle_seconds=idle, tenant=tenant, pack=pack, json=json)
+
+
+@app.command()
+def status(home: Home = HOME, *, json: Json = False) -> None:
+    """Show services, processes, the queue and dead letters; wakes nothing."""
+    from functions.cli.serve import show_status
+
+    show_status(home, json=json)
+
+
+@app.command()
+def replay(
+    letter: Annotated[int, typer.Argument(help="A dead letter's number.")],
+    home: Home = HOME,
+    *,
+    json: Json = False,
+) -> None:
+    """Send a dead letter again."""
+    from functions.cli.serve import replay_letter
+
+    replay_letter(home, letter, json=json)
+
+
+@app.command()
+def swap(
+    source: Annotated[list[Path], typer.Argument(help="SOURCE… TARGET")],
+    out: Out,
+    consent: Annotated[
+        Literal["consent", "contract", "public-domain", "own-likeness"],
+        typer.Option(help="On what ground the source's face may be used."),
+    ],
+    record: Annotated[
+        str,
+        typer.Option(help="The consent record, e.g. consents/42.json."),
+    ] = "",
+    faces: Annotated[
+        str,
+        typer.Option(help="all, largest, or a face's index as detect gives it."),
+    ] = "largest",
+    quality: Annotated[int, typer.Option(min=1, max=100)] = 92,
+    url: Url = "",
+    token_file: TokenFile = None,
+    home: Home = HOME,
+    *,
+    json: Json = False,
+) -> None:
+    """Put the face of SOURCE (one or more pictures of it) onto TARGET."""
+    from functions.cli.work import Place, swap_faces
+
+    *sources, target = source
+    if not sources:
+        raise typer.BadParameter("give at least one source and the target")
+    swap_faces(
+        Place(home, url, token_file, json=json),
+        sources,
+        target,
+        out,
+        faces=faces,
+        quality=quality,
+        consent={"basis": consent} | ({"record": record} if record else {}),
+    )
+
+
+@app.command()
+def anonymize(
+    image: Annotated[Path, typer.Argument(help="The photograph.")],
+    out: Out,
+    cover: Annotated[
+        Literal["blur", "mosaic", "box"],
+        typer.Option(help="How a face is covered."),
+    ] = "blur",
+    url: Url = "",
+    token_file: TokenFile = None,
+    home: Home = HOME,
+    *,
+    json: Json = False,
+) -> None:
+    """Cover every face in a photograph for good."""
+    from functions.cli.work import Place, anonymize_image
+
+    anonymize_image(Place(home, url, token_file, json=json), image, out, cover)
+
+
+@app.command()
+def detect(
+    image: Annotated[Path, typer.Argument(help="The photograph.")],
+    url: Url = "",
+    token_file: TokenFile = None,
+    home: Home = HOME,
+    *,
+    json: Json = False,
+) -> None:
+    """Show where the faces are, and the indices that the others use."""
+    from functions.cli.work import Place, detect_faces
+
+    detect_faces(Place(home, url, token_file, json=json), image)
+
+
+@app.command()
+def demo(home: Home = HOME, *, json: Json = False) -> None:
+    """Swap a face in a real photograph through the real functions, and tell."""
+    from functions.cli.demo import run
+
+    run(home, json=json)
+
+
+@models.command("pull")
+def pull(
+    pack: Annotated[str, typer.Argument(help="A pack of the catalogue, e.g. lite.")],
+    root: Annotated[Path, typer.Option(help="Where packs lie.")] = HOME / "models",
+    *,
+    json: Json = False,
+) -> None:
+    """Fetch, convert and verify a pack, unless it is there."""
+    from functions.cli.packs import pull_pack
+
+    pull_pack(pack, root, json=json)
+
+
+@models.command("list")
+def list_(
+    root: Annotated[Path, typer.Option(help="Where packs lie.")] = HOME / "models",
+    *,
+    json: Json = False,
+) -> None:
+    """List the packs there are, their licences, and whether they verify."""
+    from functions.cli.packs import list_packs
+
+    list_packs(root, json=json)
+
+
+@models.command("verify")
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A prepared pack.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Check every byte of a pack against its manifest."""
+    from functions.cli.packs import verify_pack
+
+    verify_pack(folder, json=json)

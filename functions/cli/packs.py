@@ -1,0 +1,84 @@
+"""`guise models …`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from functions.cli.terminal import busy, err, out, print_json, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.manifest import Pack
+
+
+def pull_pack(name: str, root: Path, *, json: bool) -> None:
+    """Have the pack under `root`, and print where it is and what it is."""
+    folder = have(name, root, quiet=json)
+    verify_pack(folder, json=json)
+
+
+def have(name: str, root: Path, *, quiet: bool) -> Path:
+    """Return the folder of a verified pack, made when it is missing."""
+    from models.pull import pull
+
+    def report(line: str) -> None:
+        if not quiet:
+            err().print(line, markup=False, style="dim")
+
+    with busy(f"pack {name}", quiet=quiet):
+        return pull(name, root, report=report)
+
+
+def list_packs(root: Path, *, json: bool) -> None:
+    """Print every pack that is offered or there."""
+    from models.inventory import inventory
+
+    entries = inventory(root)
+    if json:
+        print_json([_plain(entry) for entry in entries])
+        return
+    from rich.table import Table
+
+    table = Table("pack", "version", "state", "licence", "commercial use", box=None)
+    for entry in entries:
+        may = "yes" if entry.commercial else "no"
+        table.add_row(entry.id, entry.version, entry.state, entry.licence, may)
+    out().print(table)
+
+
+def _plain(entry: object) -> dict[str, object]:
+    from dataclasses import asdict, is_dataclass
+
+    if is_dataclass(entry) and not isinstance(entry, type):
+        plain = asdict(entry)
+        return {key: str(v) if key == "folder" else v for key, v in plain.items()}
+    raise TypeError(type(entry))
+
+
+def verify_pack(folder: Path, *, json: bool) -> None:
+    """Print that the pack is what its manifest says, or raise `PackRefused`."""
+    from models.verify import verify
+
+    pack = verify(folder)
+    if json:
+        print_json(described(pack) | {"folder": str(folder), "verified": True})
+    else:
+        say(f"pack {pack.id} {pack.version} verified: {summary(pack)}")
+
+
+def described(pack: Pack) -> dict[str, object]:
+    """Return what a script wants to know of a pack."""
+    return {
+        "id": pack.id,
+        "version": pack.version,
+        "digest": pack.pack_digest,
+        "licence": pack.licence,
+        "commercial": pack.commercial,
+        "files": len(pack.files),
+    }
+
+
+def summary(pack: Pack) -> str:
+    """Return what a person wants to know of a pack, in half a line."""
+    return f"{len(pack.files)} files, {pack.licence}, {pack.pack_digest[:12]}"

@@ -1,0 +1,56 @@
+"""What the commands print: for people with Rich, for scripts as JSON lines."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+
+def out() -> Console:
+    """Return a console on standard output that leaves text as it is."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True, emoji=False)
+
+
+def err() -> Console:
+    """Return a console on standard error, where progress and errors go."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+def print_json(value: object) -> None:
+    """Print `value` as one line of JSON."""
+    import msgspec
+
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """Print one line for a person."""
+    out().print(text, markup=False)
+
+
+def fail(kind: str, text: str) -> NoReturn:
+    """Print one line that names the error, and exit with 1."""
+    err().print(f"error: {text} ({kind})", markup=False, style="red")
+    sys.exit(1)
+
+
+@contextmanager
+def busy(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Show that something goes on that may take over a second."""
+    console = err()
+    if quiet or not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield

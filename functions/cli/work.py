@@ -1,0 +1,120 @@
+"""`guise swap`, `anonymize` and `detect`: one job each, over the real door."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from functions.cli.client import Client
+from functions.cli.terminal import busy, out, print_json, say
+from functions.problems import InvalidRequest, NotFound, Unauthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the work is done, and whether a script or a person reads the answer."""
+
+    home: Path
+    url: str
+    token_file: Path | None
+    json: bool
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """Yield a client of the door at `url`, or of a stack on this machine."""
+        if self.url:
+            if self.token_file is None:
+                raise Unauthenticated("--url needs --token-file")
+            yield Client(self.url.rstrip("/"), self.token_file.read_text().strip())
+            return
+        from functions.cli.serve import running
+
+        with running(self.home, quiet=self.json) as stack:
+            yield Client(stack.door, stack.token)
+
+
+def swap_faces(
+    place: Place,
+    sources: Sequence[Path],
+    target: Path,
+    to: Path,
+    *,
+    faces: str,
+    quality: int,
+    consent: Mapping[str, str],
+) -> None:
+    """Swap, and write the picture to `to`."""
+    request = {
+        "operation": "swap",
+        "faces": _selector(faces),
+        "options": {"quality": quality, **_format(to)},
+        "consent": consent,
+    }
+    _work(place, request, target, sources, to)
+
+
+def anonymize_image(place: Place, image: Path, to: Path, cover: str) -> None:
+    """Cover every face, and write the picture to `to`."""
+    request = {"operation": "anonymize", "options": {"cover": cover, **_format(to)}}
+    _work(place, request, image, (), to)
+
+
+def detect_faces(place: Place, image: Path) -> None:
+    """Print where the faces are."""
+    _readable(image)
+    with place.client() as client, busy("looking for faces", quiet=place.json):
+        record = client.create({"operation": "detect"}, image)
+    if place.json:
+        print_json(record)
+        return
+    from rich.table import Table
+
+    table = Table("index", "score", "x0", "y0", "x1", "y1", box=None)
+    for face in record.get("faces", []):
+        corners = (str(round(value)) for value in face["box"])
+        table.add_row(str(face["index"]), str(face["score"]), *corners)
+    out().print(table)
+
+
+def _work(
+    place: Place,
+    request: Mapping[str, Any],
+    target: Path,
+    sources: Sequence[Path],
+    to: Path,
+) -> None:
+    for path in (*sources, target):
+        _readable(path)
+    with place.client() as client:
+        with busy(str(request["operation"]), quiet=place.json):
+            record = client.create(request, target, sources)
+        to.write_bytes(client.result(record["job"]))
+    if place.json:
+        print_json(record | {"out": str(to)})
+    else:
+        faces = len(record.get("faces", []))
+        index = record["receipt"]["index"]
+        say(f"{to}: {faces} faces, {record['swap_ms']} ms, audit entry {index}")
+
+
+def _readable(path: Path) -> None:
+    if not path.is_file():
+        raise NotFound(f"{path} is not a file")
+
+
+def _selector(text: str) -> object:
+    return {"index": int(text)} if text.isdecimal() else text
+
+
+def _format(to: Path) -> dict[str, str]:
+    """Return the output's format by its file's name."""
+    formats = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
+    suffix = to.suffix.lower()
+    if suffix not in formats:
+        raise InvalidRequest(f"{to}: the output is .jpg, .png or .webp")
+    return {"format": formats[suffix]}
