@@ -24,7 +24,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+import msgspec
+
 from functions.local.apology import Apologist
+from functions.local.ports import url_of
 from functions.local.process import Gunicorn, Spec
 
 if TYPE_CHECKING:
@@ -33,13 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 State = Literal["asleep", "starting", "awake", "ending", "failing"]
-_BACKLOG: Final = 2048
 _STOPPING_IDLE_SECONDS: Final = 0.2
-_BIND_PAUSE_SECONDS: Final = 0.05
-
-
-class PortTaken(Exception):
-    """Another program listens where a service should."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +50,9 @@ class Limits:
     stop_seconds_max: float = 30.0
     failures_max: int = 3
     apology_seconds: float = 10.0
-    bind_seconds_max: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceStatus:
+class ServiceStatus(msgspec.Struct, frozen=True):
     """What one service is doing.  `starts` counts since the activator began."""
 
     name: str
@@ -72,9 +67,8 @@ class ServiceStatus:
 class Service:
     """One service: its socket, its state, and its gunicorn when it has one."""
 
-    def __init__(self, spec: Spec, listener: socket.socket, limits: Limits) -> None:
+    def __init__(self, spec: Spec, limits: Limits) -> None:
         self.spec = spec
-        self.listener = listener
         self.state: State = "asleep"
         self.gunicorn: Gunicorn | None = None
         self.starts = 0
@@ -83,18 +77,12 @@ class Service:
         self._failures = 0
         self._since = 0.0
 
-    @property
-    def url(self) -> str:
-        """Where it answers."""
-        host, port = self.listener.getsockname()
-        return f"http://{host}:{port}"
-
     def status(self) -> ServiceStatus:
         """Return what it is doing."""
         gunicorn = self.gunicorn
         return ServiceStatus(
             name=self.spec.name,
-            url=self.url,
+            url=url_of(self.spec.listener),
             state=self.state,
             pids=gunicorn.pids if gunicorn else (),
             starts=self.starts,
@@ -105,7 +93,7 @@ class Service:
         """Start its gunicorn."""
         self._enter("starting")
         self.starts += 1
-        self.gunicorn = Gunicorn(self.spec, self.listener)
+        self.gunicorn = Gunicorn(self.spec)
         return self.gunicorn
 
     def heard(self, gunicorn: Gunicorn) -> None:
@@ -175,7 +163,10 @@ class Service:
 
 
 class Activator:
-    """Runs services while somebody asks for them."""
+    """Runs services while somebody asks for them.
+
+    It owns the sockets it is given, and closes them in `close`.
+    """
 
     def __init__(self, specs: Iterable[Spec], limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
@@ -187,14 +178,7 @@ class Activator:
         self._selector.register(self._ear, selectors.EVENT_READ, self._woken)
         self._stops = 0
         self._stop_by = float("inf")
-        self._services: list[Service] = []
-        try:
-            for spec in specs:
-                listener = _listen(spec, self._limits.bind_seconds_max)
-                self._services.append(Service(spec, listener, self._limits))
-        except PortTaken:
-            self._close()
-            raise
+        self._services = [Service(spec, self._limits) for spec in specs]
 
     def snapshot(self) -> tuple[ServiceStatus, ...]:
         """Return what every service is doing; asking wakes nothing."""
@@ -212,16 +196,25 @@ class Activator:
             self._mouth.send(b"\0")
 
     def run(self) -> None:
-        """Serve until `stop`, and leave nothing behind."""
+        """Serve until `stop`, and return when every service has ended."""
         for service in self._services:
             self._watch(service)
-        try:
-            while not self._finished():
-                for key, _ in self._selector.select(self._timeout()):
-                    key.data()
-                self._meet_deadlines()
-        finally:
-            self._close()
+        while not self._finished():
+            for key, _ in self._selector.select(self._timeout()):
+                key.data()
+            self._meet_deadlines()
+
+    def close(self) -> None:
+        """Leave nothing behind: no process, no socket."""
+        self._selector.close()
+        self._apologist.close()
+        for service in self._services:
+            if service.gunicorn:
+                service.gunicorn.kill()
+                service.gunicorn.reap()
+            service.spec.listener.close()
+        self._ear.close()
+        self._mouth.close()
 
     def _woken(self) -> None:
         self._ear.recv(4096)
@@ -247,14 +240,14 @@ class Activator:
     def _watch(self, service: Service) -> None:
         """Wake the service when somebody connects."""
         waiting = self._on_connection(service)
-        self._selector.register(service.listener, selectors.EVENT_READ, waiting)
+        self._selector.register(service.spec.listener, selectors.EVENT_READ, waiting)
 
     def _on_connection(self, service: Service) -> Callable[[], None]:
         def on_connection() -> None:
             if service.state == "failing":
-                self._apologist.answer(service.listener)
+                self._apologist.answer(service.spec.listener)
                 return
-            self._selector.unregister(service.listener)
+            self._selector.unregister(service.spec.listener)
             gunicorn = service.start()
             told = self._on_told(service, gunicorn)
             self._selector.register(gunicorn.pipe, selectors.EVENT_READ, told)
@@ -285,44 +278,10 @@ class Activator:
     def _wind_down(self, service: Service) -> None:
         """End the service; who is not public may still wake while others end."""
         if service.spec.public and service.gunicorn is None:
-            self._selector.unregister(service.listener)
+            self._selector.unregister(service.spec.listener)
         service.wind_down()
 
     def _kill_all(self) -> None:
         for service in self._services:
             if service.gunicorn:
                 service.gunicorn.kill()
-
-    def _close(self) -> None:
-        self._selector.close()
-        self._apologist.close()
-        for service in self._services:
-            if service.gunicorn:
-                service.gunicorn.kill()
-                service.gunicorn.reap()
-            service.listener.close()
-        self._ear.close()
-        self._mouth.close()
-
-
-def _listen(spec: Spec, seconds_max: float) -> socket.socket:
-    """Return the service's listening socket, or raise `PortTaken`.
-
-    A killed predecessor's children may hold the port for a moment longer.
-    """
-    deadline = time.monotonic() + seconds_max
-    while True:
-        listener = socket.socket()
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((spec.host, spec.port))
-            listener.listen(_BACKLOG)
-            listener.settimeout(0)
-        except OSError as error:
-            listener.close()
-            if time.monotonic() > deadline:
-                where = f"{spec.host}:{spec.port}"
-                raise PortTaken(f"{spec.name}: {where}: {error.strerror}") from error
-            time.sleep(_BIND_PAUSE_SECONDS)
-        else:
-            return listener

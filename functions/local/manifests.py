@@ -32,6 +32,11 @@ class ManifestError(Exception):
     """A manifest that cannot be run here; the message names it and the reason."""
 
 
+def namespace_of(tenant: str) -> str:
+    """Return the namespace that the templates give a tenant."""
+    return f"guise-{tenant}"
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """An object by kind, namespace and name, and a path at its address."""

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from functions.local import gunicorn_conf
@@ -26,17 +26,16 @@ class Spec:
     """One service: where it listens, and how its gunicorn is started.
 
     `args` follow `python -m gunicorn` and end with the application.  `environ` is
-    the whole environment.  Port 0 takes a free one.  A service that is not
+    the whole environment, `folder` the working directory.  A service that is not
     `public` still answers the others while all of them are being stopped.
     """
 
     name: str
+    listener: socket.socket
     args: tuple[str, ...]
-    environ: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str]
     folder: Path
     log: Path
-    host: str = "127.0.0.1"
-    port: int = 0
     public: bool = True
 
 
@@ -47,7 +46,7 @@ class Gunicorn:
     kernel kills what it started.
     """
 
-    def __init__(self, spec: Spec, listener: socket.socket) -> None:
+    def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.ready = False
         self.in_flight = 0
@@ -62,10 +61,10 @@ class Gunicorn:
                 log.seek(0)
             self._log_from = log.tell()
             self._process = subprocess.Popen(  # noqa: S603  # the manifest's command
-                _command(spec, listener.fileno()),
+                _command(spec),
                 env=_environ(spec, write),
                 cwd=spec.folder,
-                pass_fds=(listener.fileno(), write),
+                pass_fds=(spec.listener.fileno(), write),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -129,9 +128,9 @@ class Gunicorn:
         return (plain or lines or ["it left no word"])[-1]
 
 
-def _command(spec: Spec, descriptor: int) -> list[str]:
+def _command(spec: Spec) -> list[str]:
     conf = f"python:{gunicorn_conf.__name__}"
-    bind = f"fd://{descriptor}"
+    bind = f"fd://{spec.listener.fileno()}"
     return [sys.executable, "-m", "gunicorn", "-c", conf, "-b", bind, *spec.args]
 
 

@@ -1,0 +1,194 @@
+"""The folder `.guise/`: what one machine keeps, and the keys it makes for itself."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+import msgspec
+
+from functions.auth import (
+    AUDIT_READ,
+    BILLING_READ,
+    SWAP_READ,
+    SWAP_WRITE,
+    issue_token,
+    jwks_document,
+)
+from functions.keys import FileKeys, events_key
+from functions.storage.locate import PLACE
+from functions.tenant import REQUESTS, UPLOADS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from functions.tenant import Tenant
+
+ISSUER: Final = "guise-local"
+AUDIENCE: Final = "guise"
+TOKEN_SECONDS: Final = 30 * 24 * 3600
+_SCOPES: Final = f"{SWAP_WRITE} {SWAP_READ} {AUDIT_READ} {BILLING_READ}"
+
+
+class HomeTaken(Exception):
+    """Another stack runs in this home; the message says which, and where."""
+
+
+class Running(msgspec.Struct, frozen=True):
+    """A stack that serves: its process, and the address of each of its doors."""
+
+    pid: int
+    urls: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where everything lies under `root`, an absolute path."""
+
+    root: Path
+
+    @property
+    def keys(self) -> Path:
+        """The keys of every function."""
+        return self.root / "keys"
+
+    @property
+    def jwks(self) -> Path:
+        """The public key of our own token issuer."""
+        return self.keys / "jwks.json"
+
+    @property
+    def token(self) -> Path:
+        """A bearer token of the first tenant."""
+        return self.root / "token"
+
+    @property
+    def tenants(self) -> Path:
+        """The tenants' stores, each in a folder by its id."""
+        return self.root / "tenants"
+
+    @property
+    def run(self) -> Path:
+        """What belongs to the running stack: logs, lock, addresses."""
+        return self.root / "run"
+
+    @property
+    def queue(self) -> Path:
+        """The broker's queue."""
+        return self.root / "broker.db"
+
+    @property
+    def store_url(self) -> str:
+        """`GUISE_STORE` for functions that serve every tenant."""
+        return f"file://{quote(str(self.tenants))}/{PLACE}"
+
+    def database_url(self, name: str) -> str:
+        """Return `GUISE_DATABASE` of the function `name`."""
+        return f"sqlite:///{self.root / name}.db"
+
+    def pack(self) -> Path | None:
+        """Return the newest prepared lite pack, None when there is none."""
+        packs = (self.root / "models" / "lite").glob("*/pack.json")
+        found = sorted(packs, key=lambda path: _version(path.parent.name))
+        return found[-1].parent if found else None
+
+    def prepare(self, tenants: Iterable[Tenant]) -> None:
+        """Make every folder and key that is missing, and fresh tokens.
+
+        Raises `ValueError` when there is no tenant.
+        """
+        tenants = tuple(tenants)
+        if not tenants:
+            raise ValueError("at least one tenant")
+        for folder in (self.root, self.keys, self.tenants, self.run):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keys = FileKeys(self.keys)
+        keys.create("audit")
+        for tenant in tenants:
+            keys.create(events_key(tenant.id))
+            for prefix in (REQUESTS, UPLOADS):
+                path = self.tenants / tenant.id / prefix
+                path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        document = jwks_document(keys.create("tokens"))
+        _write(self.jwks, msgspec.json.encode(document))
+        _write(self.token, self.issue(tenants[0]).encode())
+
+    def issue(self, tenant: Tenant, *, subject: str = "developer") -> str:
+        """Return a bearer token for everything `tenant` may do, good for 30 days."""
+        now = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": subject,
+            "tenant": tenant.id,
+            "scope": _SCOPES,
+            "iat": now,
+            "exp": now + TOKEN_SECONDS,
+        }
+        return issue_token(FileKeys(self.keys).signer("tokens"), claims)
+
+    def lock(self) -> int:
+        """Return the descriptor that holds this home, or raise `HomeTaken`.
+
+        The kernel lets go of it when the process ends, however it does.
+        """
+        descriptor = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise HomeTaken(self._holder()) from error
+        return descriptor
+
+    def announce(self, running: Running) -> None:
+        """Write down where the stack answers."""
+        _write(self.run / "stack.json", msgspec.json.encode(running))
+
+    def running(self) -> Running | None:
+        """Return the stack that serves this home, None when there is none."""
+        try:
+            os.close(self.lock())
+        except HomeTaken:
+            return self._announced()
+        except OSError:  # nothing was ever run here
+            return None
+        return None
+
+    def _announced(self) -> Running | None:
+        try:
+            text = (self.run / "stack.json").read_bytes()
+            return msgspec.json.decode(text, type=Running)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def _holder(self) -> str:
+        running = self._announced()
+        if running is None:
+            return f"{self.root} is in use by a stack that is starting or ending"
+        door = running.urls.get("door")
+        return f"{self.root} is in use by process {running.pid}, which serves {door}"
+
+
+def _version(name: str) -> tuple[tuple[bool, int, str], ...]:
+    """Return what sorts versions: 1.10 after 1.9, and text after numbers."""
+    parts = name.split(".")
+    return tuple(
+        (not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+        for part in parts
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace a small private file; a reader sees the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    temporary.replace(path)

@@ -1,0 +1,54 @@
+"""Listening sockets on this machine."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Final
+
+LOOPBACK: Final = "127.0.0.1"
+_BACKLOG: Final = 2048
+_SECONDS_MAX: Final = 5.0
+_PAUSE_SECONDS: Final = 0.05
+
+
+class PortTaken(Exception):
+    """Another program listens where one of ours should."""
+
+
+def listen(host: str, port: int, name: str) -> socket.socket:
+    """Return a non-blocking listening socket for `name`; port 0 takes a free one.
+
+    Raises `PortTaken` after five seconds of trying: what a killed predecessor
+    started may hold the port for a moment longer than it lives.
+    """
+    deadline = time.monotonic() + _SECONDS_MAX
+    while True:
+        try:
+            return _listen(host, port)
+        except OSError as error:
+            if time.monotonic() > deadline or port == 0:
+                where = f"{host}:{port}"
+                raise PortTaken(f"{name}: {where}: {error.strerror}") from error
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket()
+    try:
+        # A port whose last connections still linger may be taken; one that is
+        # listened on may not.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+        listener.settimeout(0)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the address a client asks for."""
+    host, port = listener.getsockname()
+    return f"http://{host}:{port}"

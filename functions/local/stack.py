@@ -1,0 +1,239 @@
+"""The whole of one machine: activator, broker, uploads and timers in one process.
+
+```
+run(): lock the home -> open five sockets -> read the manifests
+       -> broker, watcher and timers on threads, the activator on this one
+       -> until SIGINT or SIGTERM: end the services, then the rest
+```
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import knative
+from functions.local import manifests, wiring
+from functions.local.activator import Activator, Limits
+from functions.local.broker import Broker
+from functions.local.home import Home, Running
+from functions.local.ingress import Ingress
+from functions.local.manifests import ManifestError, Manifests, Reference
+from functions.local.ports import LOOPBACK, listen, url_of
+from functions.local.queue import Queue
+from functions.local.status import StackStatus, rss_bytes
+from functions.local.timers import Timer
+from functions.local.uploads import LOOK_SECONDS, Uploads
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from functions.tenant import Tenant
+
+log = logging.getLogger(__name__)
+
+DOORS: Final = ("door", "audit", "billing", "broker", "worker")
+"""Who listens, in the order of their ports: the door on P, the next on P + 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Work for a timer: what to call, and how many seconds apart.
+
+    It is called in the stack's own process: what it imports stays in memory.
+    """
+
+    work: Callable[[Running], object]
+    seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What may be decided beyond the home, the port and the tenants.
+
+    `models` is the prepared pack, by default the newest lite pack in the home;
+    `manifests` the folder they lie in.
+    """
+
+    idle_seconds: float = 5.0
+    models: Path | None = None
+    sweep: Sweep | None = None
+    limits: Limits = Limits()  # noqa: RUF009  # frozen
+    manifests: Path | None = None
+
+
+class Stack:
+    """One machine in the folder `home`, in the development profile.
+
+    `port` is the door's and the others follow; 0 takes five free ones.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        port: int,
+        tenants: Sequence[Tenant],
+        options: Options | None = None,
+    ) -> None:
+        self._home = Home(home.resolve())
+        self._port = port
+        self._tenants = tuple(tenants)
+        self._options = options or Options()
+        self._stoppers: list[Callable[[], None]] = []
+
+    def run(self, on_ready: Callable[[Running], object] = lambda _: None) -> None:
+        """Serve until SIGINT, SIGTERM or `stop`, and leave no process behind.
+
+        `on_ready` is called once, on this thread, when every door listens.  Raises
+        `HomeTaken`, `PortTaken` and `ManifestError`.  Call it from the main thread:
+        when the thread ends that started a service, the kernel kills the service.
+        """
+        self._home.prepare(self._tenants)
+        with ExitStack() as ending:
+            ending.callback(os.close, self._home.lock())
+            found = _read(self._options.manifests or knative.folder(), self._tenants)
+            listeners = _listen(self._port, ending)
+            urls = {name: url_of(listener) for name, listener in listeners.items()}
+            activator = self._activator(found, urls, listeners)
+            ending.enter_context(closing(activator))
+            running = Running(os.getpid(), urls)
+            broker = self._broker(found, urls, ending)
+            self._start_threads(running, broker, activator, listeners, ending)
+            self._home.announce(running)
+            self._stoppers = [broker.pause, activator.stop]
+            with _signals(self.stop, activator.waker):
+                on_ready(running)
+                activator.run()
+
+    def stop(self) -> None:
+        """Let `run` return, from any thread: gracefully, at once when asked again."""
+        for stop in self._stoppers:
+            stop()
+
+    def _activator(
+        self,
+        found: Manifests,
+        urls: Mapping[str, str],
+        listeners: Mapping[str, socket.socket],
+    ) -> Activator:
+        models = self._options.models or self._home.pack()
+        place = wiring.Place(home=self._home, urls=urls, models=models)
+        sinks = frozenset(binding.subject.name for binding in found.bindings)
+        specs = [
+            wiring.spec(each, place, listener=listeners[each.name], sinks=sinks)
+            for each in found.services
+        ]
+        idle = self._options.idle_seconds
+        return Activator(specs, replace(self._options.limits, idle_seconds=idle))
+
+    def _broker(
+        self,
+        found: Manifests,
+        urls: Mapping[str, str],
+        ending: ExitStack,
+    ) -> Broker:
+        def address(reference: Reference) -> str:
+            return urls[reference.name]
+
+        queue = ending.enter_context(closing(Queue(self._home.queue)))
+        broker = Broker(
+            queue,
+            brokers=found.brokers,
+            triggers=found.triggers,
+            address=address,
+        )
+        ending.callback(broker.stop)
+        return broker
+
+    def _start_threads(
+        self,
+        running: Running,
+        broker: Broker,
+        activator: Activator,
+        listeners: Mapping[str, socket.socket],
+        ending: ExitStack,
+    ) -> None:
+        def status() -> StackStatus:
+            return StackStatus(
+                pid=running.pid,
+                rss_bytes=rss_bytes(),
+                urls=dict(running.urls),
+                services=activator.snapshot(),
+                queue=broker.depth(),
+                dead_letters=broker.queue.dead_count(),
+            )
+
+        ingress = Ingress(broker, listener=listeners["broker"], status=status)
+        ending.callback(ingress.close)
+        ingress.start()
+        broker.start()
+        for timer in self._timers(running, broker):
+            timer.start()
+            ending.callback(timer.stop)
+
+    def _timers(self, running: Running, broker: Broker) -> list[Timer]:
+        buckets = tuple(tenant.id for tenant in self._tenants)
+        uploads = Uploads(self._home.tenants, buckets, broker)
+        timers = [Timer("uploads", LOOK_SECONDS, uploads.look)]
+        sweep = self._options.sweep
+        if sweep is not None:
+            timers.append(Timer("sweep", sweep.seconds, lambda: sweep.work(running)))
+        return timers
+
+
+def _read(folder: Path, tenants: Sequence[Tenant]) -> Manifests:
+    """Return the system's manifests and every tenant's, as one machine runs them.
+
+    A Service of every tenant is one process here; Triggers and brokers are each
+    tenant's own.  Raises `ManifestError` on anything that has no place here.
+    """
+    parts = [manifests.read(folder / manifests.SYSTEM)]
+    for tenant in tenants:
+        values = {"tenant": tenant.id}
+        parts.append(manifests.read(folder / manifests.TENANT, values))
+    services = {each.name: each for part in parts for each in part.services}
+    triggers = tuple(each for part in parts for each in part.triggers)
+    names = {*services, *(trigger.subscriber.name for trigger in triggers)}
+    if strangers := names - set(DOORS):
+        raise ManifestError(f"no place for {', '.join(sorted(strangers))} here")
+    return Manifests(
+        services=tuple(services.values()),
+        triggers=triggers,
+        brokers=tuple(each for part in parts for each in part.brokers),
+        bindings=tuple(each for part in parts for each in part.bindings),
+    )
+
+
+def _listen(port: int, ending: ExitStack) -> dict[str, socket.socket]:
+    """Open every door, or raise `PortTaken`."""
+    listeners = {}
+    for offset, name in enumerate(DOORS):
+        listener = listen(LOOPBACK, port and port + offset, name)
+        ending.callback(listener.close)
+        listeners[name] = listener
+    return listeners
+
+
+@contextmanager
+def _signals(stop: Callable[[], None], waker: int) -> Iterator[None]:
+    """Let SIGINT and SIGTERM stop the stack, and wake its selector."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.signal(kind, lambda *_: stop()) for kind in kinds}
+    old = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(old)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

@@ -1,0 +1,175 @@
+"""The upload watcher: a new file under `requests/` becomes the storage event.
+
+It looks often at each folder's modification time, which moves when a file is
+created, removed or renamed into it, and reads the folder only then; every two
+seconds it reads it anyway, for files written over in place.  Nothing here needs
+a kernel interface that containers and network file systems lack.
+
+A file is finished when it is whole JSON (no beginning of an object is), or when
+it has not changed for half a second.  Which generation of it became an event is
+noted in the transaction that queues the event: once, and over restarts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from functions.local.gcs import Upload, finalized
+from functions.local.manifests import namespace_of
+from functions.problems import Problem, Refused
+from functions.tenant import REQUESTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from functions.local.broker import Broker
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 0.05
+READ_SECONDS: Final = 2.0
+SETTLED_SECONDS: Final = 0.5
+HASHED_BYTES_MAX: Final = 1024 * 1024
+"""Larger files are announced without digests: no request is as large as this."""
+_FAULT_PAUSE_SECONDS: Final = 2.0
+_UNFINISHED: Final = (".tmp", ".part", "~")
+# File systems stamp time this coarsely: a second change within it may leave no
+# trace, and who copies a file may set its time just after its bytes.
+_TICK_NS: Final = 50_000_000
+
+
+class Watch:
+    """The `requests/` folder of one tenant, whose bucket is the tenant's id."""
+
+    def __init__(self, folder: Path, bucket: str, broker: Broker) -> None:
+        self._folder = folder / REQUESTS
+        self._bucket = bucket
+        self._broker = broker
+        self._known = broker.queue.generations(bucket)
+        self._unfinished: dict[str, tuple[os.stat_result, float]] = {}
+        self._changed_ns = 0
+        self._read_at = float("-inf")
+        self._not_before = float("-inf")
+
+    def look(self) -> None:
+        """Announce what is new.  A fault is logged, and tried again a little later."""
+        now = time.monotonic()
+        if now < self._not_before:
+            return
+        try:
+            if self._is_due(now):
+                self._read(now)
+        except FileNotFoundError:
+            pass  # no folder, nothing in it
+        except (OSError, Problem):
+            log.exception("the uploads of %s cannot be taken", self._bucket)
+            self._not_before = now + _FAULT_PAUSE_SECONDS
+
+    def _is_due(self, now: float) -> bool:
+        """Return whether the folder may hold something new."""
+        changed_ns = self._folder.stat().st_mtime_ns
+        moved = changed_ns != self._changed_ns
+        fresh = time.time_ns() - changed_ns < _TICK_NS
+        self._changed_ns = 0 if fresh else changed_ns
+        due = now - self._read_at >= READ_SECONDS
+        return moved or due or bool(self._unfinished)
+
+    def _read(self, now: float) -> None:
+        self._read_at = now
+        present = set()
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if _is_upload(entry):
+                    present.add(entry.name)
+                    self._consider(entry, now)
+        self._forget(present)
+
+    def _consider(self, entry: os.DirEntry[str], now: float) -> None:
+        name = f"{REQUESTS}{entry.name}"
+        status = entry.stat(follow_symlinks=False)
+        if self._known.get(name) == status.st_mtime_ns:
+            return
+        before, since = self._unfinished.get(name, (None, now))
+        if before is None or _differs(before, status):
+            since = now
+        self._unfinished[name] = (status, since)
+        settled = now - since >= SETTLED_SECONDS
+        if time.time_ns() - status.st_ctime_ns >= _TICK_NS or settled:
+            self._take(entry, name, settled=settled)
+
+    def _take(self, entry: os.DirEntry[str], name: str, *, settled: bool) -> None:
+        upload = self._upload(entry, name)
+        if upload is None or not (settled or _is_whole(upload.data)):
+            return
+        key = (self._bucket, name, upload.generation)
+        namespace = namespace_of(self._bucket)
+        try:
+            self._broker.publish(finalized(upload), namespace=namespace, seen=key)
+        except Refused:
+            log.exception("%s cannot be announced", name)
+        self._known[name] = upload.generation
+        self._unfinished.pop(name, None)
+
+    def _upload(self, entry: os.DirEntry[str], name: str) -> Upload | None:
+        """Return the file as it is, None if it changed while it was read."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(entry.path, flags), "rb") as file:
+            before = os.fstat(file.fileno())
+            large = before.st_size > HASHED_BYTES_MAX
+            data = None if large else file.read(HASHED_BYTES_MAX)
+            after = os.fstat(file.fileno())
+        if _differs(before, after):
+            return None
+        return Upload(self._bucket, name, after.st_mtime_ns, after.st_size, data)
+
+    def _forget(self, present: set[str]) -> None:
+        """Forget files that are gone, so that what is remembered has a bound."""
+        here = {f"{REQUESTS}{name}" for name in present}
+        for name in set(self._unfinished) - here:
+            del self._unfinished[name]
+        gone = set(self._known) - here
+        if gone:
+            self._broker.queue.forget(self._bucket, gone)
+            for name in gone:
+                del self._known[name]
+
+
+class Uploads:
+    """Every tenant's watch; `look` is for a timer to call."""
+
+    def __init__(self, tenants: Path, buckets: tuple[str, ...], broker: Broker) -> None:
+        self._watches = [Watch(tenants / each, each, broker) for each in buckets]
+
+    def look(self) -> None:
+        """Look once at every tenant's requests."""
+        for watch in self._watches:
+            watch.look()
+
+
+def _is_upload(entry: os.DirEntry[str]) -> bool:
+    if entry.name.startswith(".") or entry.name.endswith(_UNFINISHED):
+        return False
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        return False  # no event can carry this name
+    return stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode)
+
+
+def _differs(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_mtime_ns, one.st_size) != (other.st_mtime_ns, other.st_size)
+
+
+def _is_whole(data: bytes | None) -> bool:
+    if data is None:
+        return False
+    try:
+        return isinstance(msgspec.json.decode(data), dict)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
