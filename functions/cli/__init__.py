@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status: 0, 1 (an error) or 2 (usage)."""
     from functions.cli.commands import app
-    from functions.local.errors import LocalError
+    from functions.local.home import HomeTaken
+    from functions.local.manifests import ManifestError
+    from functions.local.ports import PortTaken
     from functions.problems import Problem
     from functions.settings import SettingsError
     from models.errors import ModelError
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments, standalone_mode=True)
     except Problem as problem:
         fail(problem.document()["type"], problem.detail or problem.title)
-    except (ModelError, SettingsError, LocalError) as error:
+    except (ModelError, SettingsError, ManifestError, HomeTaken, PortTaken) as error:
         fail(type(error).__name__, str(error))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  # Typer reads the annotations
+from pathlib import Path  # Typer reads the annotations
 from typing import Annotated, Literal
 
 import typer
@@ -43,12 +43,24 @@ def up(
     tenant: Annotated[str, typer.Option(help="The tenant that is served.")] = "demo",
     pack: Annotated[str, typer.Option(help="The pack of models.")] = "lite",
     *,
+    attached: Annotated[
+        bool,
+        typer.Option("--attached", help="End with standard input, too."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C; services sleep until asked."""
     from functions.cli.serve import run
 
-    run(home, port=port, idle_seconds=idle, tenant=tenant, pack=pack, json=json)
+    run(
+        home,
+        port=port,
+        idle_seconds=idle,
+        tenant=tenant,
+        pack=pack,
+        attached=attached,
+        json=json,
+    )
 
 
 @app.command()

@@ -53,18 +53,20 @@ def run(home: Path, *, json: bool) -> None:
     pack = verify(folder)
     _say(json, f"pack      {pack.id} {pack.version} verified: {summary(pack)}")
     with own(home, idle_seconds=_IDLE_SECONDS, quiet=json) as stack:
-        before = stack.asleep()
+        before = stack.status().processes
         _say(json, f"asleep    {before} processes, 4 services listen")
         told = _main_job(stack, quiet=json)
         pictures = _keep(stack, told.record, home / "demo")
         _tell(told, json=json)
         with busy("waiting until everything sleeps", quiet=json):
-            after = _until("everything sleeps", lambda: stack.asleep() == 0)
-        _say(json, f"asleep    {stack.asleep()} processes after {after:.1f} s")
+            slept = _until("everything sleeps", lambda: not stack.status().processes)
+        _say(
+            json, f"asleep    {stack.status().processes} processes after {slept:.1f} s"
+        )
         for path in pictures:
             _say(json, f"picture   {path}")
         if json:
-            print_json(_document(told, pictures, before, stack.asleep()))
+            print_json(_document(told, pictures, before, stack.status().processes))
 
 
 def _main_job(stack: Running, *, quiet: bool) -> Told:
@@ -176,10 +178,8 @@ def _tell(told: Told, *, json: bool) -> None:
     _say(json, f"upload    {told.cold_start_seconds:.2f} s from asleep to committed")
     _say(json, f"swapped   {faces} face in {took} ms on {usage['device']['name']}")
     _say(json, f"audit     {told.entries} entries of this job, log {verified}")
-    _say(
-        json,
-        f"usage     {usage['cpu_seconds']} CPU s, {usage['gpu_seconds']} GPU s: {price}",
-    )
+    seconds = f"{usage['cpu_seconds']} CPU s, {usage['gpu_seconds']} GPU s"
+    _say(json, f"usage     {seconds}: {price}")
 
 
 def _document(

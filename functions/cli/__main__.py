@@ -1,0 +1,5 @@
+"""`python -m functions.cli` is `guise`."""
+
+from functions.cli import main
+
+main()
