@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from functions.swap.engine import topology as tp
-from functions.swap.engine.arrays import Bytes, Floats, f32, u8
+from functions.swap.engine.arrays import Bytes, Floats, f32, sample, u8
 from functions.swap.engine.topology import ringed, topology
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _SHIFT = 4  # OpenCV draws polygons in sixteenths of a pixel
 _FOLD = 1e-9
 _INSIDE, _SURELY = 0.5, 0.9
 # Parts of the atlas's side, chosen by eye on the contact sheet.
-_EDGE, _FADE, _CORE_DEPTH = 0.008, 0.07, 0.13
+_EDGE, _FADE, _CORE_DEPTH, _RIM = 0.008, 0.07, 0.13, 0.03
 
 _BRIDGE = (193, 417, 168, 6, 197, 196, 419, 122, 351)
 _NOSTRILS = (59, 79, 238, 20, 242, 141, 94, 370, 462, 250, 458, 309, 289, 326, 97, 2)
@@ -42,10 +42,12 @@ class Atlas:
     """Constant masks, float32 from 0 to 1, and the raster of the triangles.
 
     At SIDE: `hull` fades from the face to its edge; `keep` is what a swap leaves
-    alone, the eyeballs and the open mouth.  At HALF: `skin` is where skin must be;
+    alone, the eyeballs and the open mouth; `glasses` is where frames may be.
+
+    At HALF: `skin` is where skin must be;
     `core` where it always is; `depth` the distance to the oval's edge, 1 being the
-    atlas's side; `bridge` between the eyes; `brow` the row above the brows and
-    `cheek` the one below the lenses of a pair of glasses; `triangles` (HALF, HALF)
+    atlas's side; `bridge` between the eyes; `brow` the row above the brows;
+    `triangles` (HALF, HALF)
     int32 is each texel's triangle, outside the last.
     """
 
@@ -55,10 +57,9 @@ class Atlas:
     core: Floats
     depth: Floats
     bridge: Floats
-    eyes: Floats
+    glasses: Floats
     triangles: NDArray[np.int32]
     brow: int
-    cheek: int
 
 
 @cache
@@ -77,10 +78,9 @@ def atlas() -> Atlas:
         core=f32((skin > _SURELY) & (half(depth) > _CORE_DEPTH)),
         depth=half(depth),
         bridge=half(_area(_BRIDGE, hull=True)),
-        eyes=half(dilate(eyes, 5)),
+        glasses=_glasses(depth, eyes),
         triangles=_raster(),
         brow=int(rows[[*tp.LEFT_BROW, *tp.RIGHT_BROW]].min()) - 2,
-        cheek=int(rows[list(_CHEEKS)].max()) + 3,
     )
 
 
@@ -98,6 +98,20 @@ def _features(eyes: Floats) -> Floats:
             ]
         )
     )
+
+
+def _glasses(depth: Floats, eyes: Floats) -> Floats:
+    """Return where frames may be: a band over the eyes, less eyes and brows.
+
+    A brow counts half: only what is much darker than skin is a frame there.
+    """
+    rows = topology().layout[:, 1] * SIDE
+    top = int(rows[[*tp.LEFT_BROW, *tp.RIGHT_BROW]].min()) - 4
+    band = np.zeros((SIDE, SIDE), np.float32)
+    band[top : int(rows[list(_CHEEKS)].max()) + 10] = 1
+    brows = [_area(brow, hull=True) for brow in (tp.LEFT_BROW, tp.RIGHT_BROW)]
+    band *= 1 - np.maximum(*brows) * np.float32(0.5)
+    return f32(band * (depth > _RIM) * (1 - dilate(eyes, 4)))
 
 
 def scale(points: Floats) -> float:
@@ -169,10 +183,9 @@ def moved(table: Floats, which: NDArray[np.int32], grid: Floats) -> Floats:
     )
 
 
-def half(mask: Floats) -> Floats:
-    """Return a SIDE mask at HALF."""
-    small = cv2.resize(mask, (HALF, HALF), interpolation=cv2.INTER_AREA)
-    return f32(small)
+def half(image: Floats | Bytes) -> Floats:
+    """Return a square mask or picture at HALF."""
+    return f32(cv2.resize(image, (HALF, HALF), interpolation=cv2.INTER_AREA))
 
 
 def blur(mask: Floats, sigma: float) -> Floats:
@@ -196,6 +209,12 @@ def smooth(value: ArrayLike) -> Floats:
     """Return the smoothstep 3t^2 - 2t^3 of a value clipped to 0..1."""
     t = np.clip(f32(value), 0, 1)
     return f32(t * t * (3 - 2 * t))
+
+
+def at(image: Floats | Bytes, place: Floats) -> Floats:
+    """Return an atlas's values at places (h, w, 2) given in parts of its side."""
+    where = place * np.float32(len(image)) - np.float32(0.5)
+    return f32(sample(image, where))
 
 
 def fill(

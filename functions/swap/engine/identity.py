@@ -10,7 +10,7 @@ import numpy as np
 
 from functions.swap.engine import skin
 from functions.swap.engine.arrays import Bytes, Floats, f32, sample, u8
-from functions.swap.engine.atlas import blur, dilate, scale, unwrap, visible
+from functions.swap.engine.atlas import scale, unwrap, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,13 +24,15 @@ class Identity:
     """A face without its picture.
 
     `textures` holds the same atlas at halving sides, largest first, (n, n, 3)
-    uint8 YCrCb.  `trust` is (HALF, HALF) float32 from 0 to 1: where the texture is
-    skin that was seen.  `scale` is how many pixels of its picture the atlas's side
-    had.  `shape` is (468, 3) float32, centred, level and of unit size.
+    uint8 BGR.  `trust` is (HALF, HALF) float32 from 0 to 1: where the texture is
+    skin that was seen; `frames` (SIDE, SIDE) alike: where the face wears glasses.
+    `scale` is how many pixels of its picture the atlas's side had.  `shape` is
+    (468, 3) float32, centred, level and of unit size.
     """
 
     textures: tuple[Bytes, ...]
     trust: Floats
+    frames: Floats
     scale: float
     shape: Floats
 
@@ -49,9 +51,8 @@ def take(pixels: Bytes, points: Floats) -> Identity:
     texture = flatten(pixels, points, side, cubic=True)
     seen = visible(points)
     found = skin.read(texture, seen)
-    luma = u8(cv2.cvtColor(texture, cv2.COLOR_BGR2YCrCb))
-    trust = found.open * seen * (1 - blur(dilate(found.frames, 1), 1.0))
-    return Identity(_halved(luma), f32(trust), size, shape(points))
+    trust = f32(found.open * seen)
+    return Identity(_halved(texture), trust, found.frames, size, shape(points))
 
 
 def flatten(pixels: Bytes, points: Floats, side: int, *, cubic: bool = False) -> Bytes:
@@ -115,6 +116,7 @@ def merge(identities: Sequence[Identity]) -> Identity:
     return Identity(
         _halved(u8(np.rint(texture / total))),
         f32(np.maximum.reduce([each.trust for each in identities])),
+        f32(np.minimum.reduce([each.frames for each in identities])),
         max(each.scale for each in identities),
         f32(np.tensordot(weights / weights.sum(), shapes, 1)),
     )

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from functions.swap.engine.arrays import Bytes, Floats, f32
-from functions.swap.engine.atlas import HALF, atlas, blur, dilate, disc
+from functions.swap.engine.arrays import Bytes, Floats, f32, u8
+from functions.swap.engine.atlas import HALF, SIDE, atlas, blur, dilate, disc, half
 
 _COARSE = 32  # side of the atlas for what is smooth
 _REACH = (0.25, 0.14, 0.10)  # of the atlas's side: the surroundings, round by round
@@ -25,7 +25,9 @@ _PRIOR = 0.02  # weight of the mean where no skin is near
 _HALF_SEEN = 0.5
 _RIM, _SIDES = 0.03, 0.16  # of the atlas's side, from the edge of the oval
 _GLASSES_SHARE = 0.25  # of the bridge of the nose that is no skin
-_FRAME = 3.2
+_FRAME = 3.0
+_DARKER, _YELLOWER, _NARROW = 30.0, 12.0, 9  # levels, levels, texels
+_MAYBE, _SURELY, _SURE_TEXELS, _LONG = 0.8, 1.6, 8, 45
 _HAIR = 2.6
 _BLOB = 4.5
 
@@ -35,7 +37,7 @@ class Skin:
     """`difference` and `open` are (HALF, HALF) float32, `open` from 0 to 1.
 
     `open` says where nothing lies in front of the face.  `glasses` says whether
-    frames were seen, and then `frames` is where.
+    frames were seen, and then `frames` (SIDE, SIDE), 0 to 1, is where.
     """
 
     difference: Floats
@@ -49,15 +51,16 @@ def read(texture: Bytes, seen: Floats) -> Skin:
 
     `texture` is (n, n, 3) uint8 BGR, `seen` (HALF, HALF) how well a texel is seen.
     """
-    difference = _difference(_lab(texture), seen)
-    frames, glasses = _frames(difference)
+    lab = _lab(texture)
+    difference = _difference(half(lab), seen)
+    frames, glasses = _frames(lab, difference)
     free = np.minimum(_hairless(difference), _blobless(difference))
     return Skin(difference, free, frames, glasses)
 
 
 def _lab(texture: Bytes) -> Floats:
-    small = cv2.resize(texture, (HALF, HALF), interpolation=cv2.INTER_AREA)
-    return f32(cv2.cvtColor(small, cv2.COLOR_BGR2Lab))
+    sized = cv2.resize(texture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return f32(cv2.cvtColor(sized, cv2.COLOR_BGR2Lab))
 
 
 def _difference(lab: Floats, seen: Floats) -> Floats:
@@ -93,18 +96,40 @@ def surroundings(image: Floats, weight: Floats, reach: float) -> Floats:
     return f32(cv2.resize(local, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
-def _frames(difference: Floats) -> tuple[Floats, bool]:
-    """Return the frames of glasses, which must cross the bridge of the nose."""
+def _frames(lab: Floats, difference: Floats) -> tuple[Floats, bool]:
+    """Return the frames of glasses at SIDE, and whether there are any.
+
+    Glasses must cross the bridge of the nose, where skin is plain.  Their frames
+    are narrow and darker, or yellower, than what is on both sides of them.
+    """
     flat = atlas()
     bridge = difference[flat.bridge > _HALF_SEEN]
-    if (bridge > 3).mean() < _GLASSES_SHARE:  # noqa: PLR2004 - three deviations
-        return np.zeros((HALF, HALF), np.float32), False
-    band = np.zeros((HALF, HALF), np.float32)
-    band[flat.brow : flat.cheek] = 1
-    zone = band * (flat.depth > _RIM) * (1 - flat.eyes)
-    seen = ((difference > _FRAME) * zone).astype(np.float32)
-    closed = cv2.morphologyEx(seen, cv2.MORPH_CLOSE, disc(1))
-    return f32(closed), True
+    if (bridge > _FRAME).mean() < _GLASSES_SHARE:
+        return np.zeros((SIDE, SIDE), np.float32), False
+    darker = _hat(lab[..., 0], cv2.MORPH_BLACKHAT) / _DARKER
+    yellower = _hat(lab[..., 2], cv2.MORPH_TOPHAT) / _YELLOWER
+    likely = f32(np.maximum(darker, yellower) * flat.glasses)
+    return f32(np.minimum(1.6 * blur(_connected(likely), 1.0), 1)), True
+
+
+def _connected(likely: Floats) -> Floats:
+    """Return what may be a frame and hangs together with what surely is one.
+
+    Wrinkles and lashes are as dark, but short; a frame is long.
+    """
+    maybe = (likely > _MAYBE).astype(np.uint8)
+    count, parts, facts, _ = cv2.connectedComponentsWithStats(maybe, connectivity=8)
+    sure = np.bincount(u8(likely > _SURELY).ravel() * parts.ravel(), minlength=count)
+    length = facts[:, 2:4].max(axis=1)
+    kept = (sure >= _SURE_TEXELS) & (length >= _LONG)
+    kept[0] = False
+    return f32(kept[parts])
+
+
+def _hat(channel: Floats, kind: int) -> Floats:
+    """Return what narrow things differ from both their sides."""
+    box = np.ones((_NARROW, _NARROW), np.uint8)
+    return f32(cv2.morphologyEx(channel, kind, box))
 
 
 def _hairless(difference: Floats) -> Floats:
