@@ -43,10 +43,6 @@ def up(
     tenant: Annotated[str, typer.Option(help="The tenant that is served.")] = "demo",
     pack: Annotated[str, typer.Option(help="The pack of models.")] = "lite",
     *,
-    attached: Annotated[
-        bool,
-        typer.Option("--attached", help="End with standard input, too."),
-    ] = False,
     json: Json = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C; services sleep until asked."""
@@ -58,7 +54,6 @@ def up(
         idle_seconds=idle,
         tenant=tenant,
         pack=pack,
-        attached=attached,
         json=json,
     )
 

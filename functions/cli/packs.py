@@ -23,7 +23,7 @@ def have(name: str, root: Path, *, quiet: bool) -> Path:
     from models.pull import pull
 
     def report(line: str) -> None:
-        if not quiet:
+        if not (quiet or line.endswith("is there")):
             err().print(line, markup=False, style="dim")
 
     with busy(f"pack {name}", quiet=quiet):

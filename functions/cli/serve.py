@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from functions.local.home import Running as Addresses
-    from functions.local.stack import Stack
     from functions.local.status import StackStatus
 
 TENANT: Final = "demo"
@@ -66,61 +63,26 @@ def run(
     idle_seconds: float,
     tenant: str,
     pack: str,
-    attached: bool,
     json: bool,
-) -> None:
-    """Serve until Ctrl-C; `attached`: or until standard input ends."""
-    from functions.local.stack import Options, Stack, Sweep
-
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    who = Tenant(tenant)
+) -> NoReturn:
+    """Have the pack, then become the stack; see `functions.cli.up`."""
     folder = have(pack, home / "models", quiet=json)
-    options = Options(
-        idle_seconds=idle_seconds,
-        models=folder.resolve(),
-        sweep=Sweep(work=lambda addresses: _sweep(home, addresses)),
-    )
-    stack = Stack(home, port=port, tenants=[who], options=options)
-    if attached:
-        threading.Thread(target=_stop_at_end, args=(stack,), daemon=True).start()
-    stack.run(lambda addresses: _announce(home, addresses, json=json))
+    command = command_up(home, folder, port=port, idle_seconds=idle_seconds)
+    command += ["--tenant", Tenant(tenant).id]
+    os.execv(sys.executable, command + (["--json"] if json else []))  # noqa: S606  # us
 
 
-def _stop_at_end(stack: Stack) -> None:
-    """Stop when whoever started us has gone: the pipe to our input ends with them."""
-    sys.stdin.read()
-    stack.stop()
-
-
-def _announce(home: Path, addresses: Addresses, *, json: bool) -> None:
-    if json:
-        print_json({"urls": addresses.urls, "pid": addresses.pid})
-        return
-    for name, url in addresses.urls.items():
-        say(f"{name:8} {url}")
-    say(f"token    {home / 'token'}")
-    say("Ctrl-C ends everything")
-
-
-def _sweep(home: Path, addresses: Addresses) -> None:
-    """Sweep every tenant of this machine."""
-    from functions.keys import FileKeys
-    from functions.settings import Limits
-    from functions.sink import HttpAuditor, HttpSink
-    from functions.storage.file import FileStore
-    from functions.swap.journal import Books
-    from functions.swap.sweeper import sweep
-
-    for folder in sorted((home / "tenants").iterdir()):
-        books = Books(
-            Tenant(folder.name),
-            FileStore(folder.resolve()),
-            FileKeys(home / "keys"),
-            HttpAuditor(addresses.urls["audit"]),
-            HttpSink(addresses.urls["broker"]),
-            Limits(),
-        )
-        sweep(books)
+def command_up(
+    home: Path,
+    models: Path,
+    *,
+    port: int,
+    idle_seconds: float,
+) -> list[str]:
+    """Return the command that runs a stack in `home`, but for its tenant."""
+    command = [sys.executable, "-m", "functions.cli.up", "--home", str(home)]
+    command += ["--models", str(models.resolve())]
+    return [*command, "--port", str(port), "--idle", str(idle_seconds)]
 
 
 @contextmanager
@@ -139,16 +101,14 @@ def running(home: Path, *, quiet: bool) -> Iterator[Running]:
 @contextmanager
 def own(home: Path, *, idle_seconds: float, quiet: bool) -> Iterator[Running]:
     """Yield a stack of our own on free ports, in a process of its own, and end it."""
-    have("lite", home / "models", quiet=quiet)
-    command = [sys.executable, "-m", "functions.cli", "up", "--attached", "--json"]
-    command += ["--home", str(home), "--port", "0", "--idle", str(idle_seconds)]
-    with (
-        subprocess.Popen(  # noqa: S603  # our own command
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        ) as process,
-    ):
+    folder = have("lite", home / "models", quiet=quiet)
+    command = command_up(home, folder, port=0, idle_seconds=idle_seconds)
+    command += ["--tenant", TENANT, "--attached", "--json"]
+    with subprocess.Popen(  # noqa: S603  # our own command
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
         try:
             with busy("starting the stack", quiet=quiet):
                 line = process.stdout.readline() if process.stdout else b""
