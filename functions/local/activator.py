@@ -89,11 +89,14 @@ class Service:
             boot_seconds=self.boot_seconds,
         )
 
-    def start(self) -> Gunicorn:
-        """Start its gunicorn."""
+    def start(self) -> Gunicorn | None:
+        """Start its gunicorn, and return it if that is possible."""
         self._enter("starting")
         self.starts += 1
-        self.gunicorn = Gunicorn(self.spec)
+        try:
+            self.gunicorn = Gunicorn(self.spec)
+        except OSError as error:
+            self._failed(str(error))
         return self.gunicorn
 
     def heard(self, gunicorn: Gunicorn) -> None:
@@ -148,11 +151,14 @@ class Service:
         asked = self.state == "ending"
         status = gunicorn.reap()
         self._enter("asleep")
-        if asked:
-            return
+        if not asked:
+            self._failed(f"status {status}: {gunicorn.cause()}")
+
+    def _failed(self, cause: str) -> None:
         self._failures += 1
-        name, cause = self.spec.name, gunicorn.cause()
-        log.error("%s ended unasked, status %d: %s", name, status, cause)
+        name = self.spec.name
+        log.error("%s ended unasked: %s", name, cause)
+        self._enter("asleep")
         if self._failures >= self._limits.failures_max:
             log.error("%s: answering 503; its log: %s", name, self.spec.log)
             self._enter("failing")
@@ -247,10 +253,11 @@ class Activator:
             if service.state == "failing":
                 self._apologist.answer(service.spec.listener)
                 return
-            self._selector.unregister(service.spec.listener)
             gunicorn = service.start()
-            told = self._on_told(service, gunicorn)
-            self._selector.register(gunicorn.pipe, selectors.EVENT_READ, told)
+            if gunicorn is not None:
+                self._selector.unregister(service.spec.listener)
+                told = self._on_told(service, gunicorn)
+                self._selector.register(gunicorn.pipe, selectors.EVENT_READ, told)
 
         return on_connection
 

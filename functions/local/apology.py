@@ -16,6 +16,7 @@ _THREADS: Final = 4
 _SECONDS_MAX: Final = 1.0
 _HEAD_BYTES_MAX: Final = 65_536
 _RETRY_SECONDS: Final = 10
+_FAULT_PAUSE_SECONDS: Final = 0.05
 
 
 class Apologist:
@@ -26,8 +27,11 @@ class Apologist:
 
     def answer(self, listener: socket.socket) -> None:
         """Take the waiting connection and have it answered, without waiting."""
-        with suppress(OSError):  # it went away, or the process is out of descriptors
+        try:
             connection, _ = listener.accept()
+        except OSError:  # it went away, or we are out of descriptors: do not spin
+            time.sleep(_FAULT_PAUSE_SECONDS)
+        else:
             self._pool.submit(_answer, connection)
 
     def close(self) -> None:

@@ -158,12 +158,15 @@ class Broker:
 
     def _start_due(self, trigger: Trigger) -> None:
         under_way = self._under_way[trigger.key]
-        if len(under_way) >= AT_ONCE_MAX:
+        # Before the query: what ends between the two must not be made twice.
+        before = frozenset(under_way)
+        if len(before) >= AT_ONCE_MAX:
             return
-        for owed in self.queue.due(trigger.key, AT_ONCE_MAX):
-            if owed.number not in under_way and len(under_way) < AT_ONCE_MAX:
-                under_way.add(owed.number)
-                self._start(trigger, owed)
+        due = self.queue.due(trigger.key, AT_ONCE_MAX)
+        new = [owed for owed in due if owed.number not in before]
+        for owed in new[: AT_ONCE_MAX - len(before)]:
+            under_way.add(owed.number)
+            self._start(trigger, owed)
 
     def _start(self, trigger: Trigger, owed: Owed) -> None:
         # A daemon: a subscriber may take its time, and we may be told to end.

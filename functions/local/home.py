@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 ISSUER: Final = "guise-local"
 AUDIENCE: Final = "guise"
 TOKEN_SECONDS: Final = 30 * 24 * 3600
+_LOCK_SECONDS_MAX: Final = 1.0
+_LOCK_PAUSE_SECONDS: Final = 0.02
 _SCOPES: Final = f"{SWAP_WRITE} {SWAP_READ} {AUDIT_READ} {BILLING_READ}"
 
 
@@ -112,9 +114,9 @@ class Home:
         keys.create("audit")
         for tenant in tenants:
             keys.create(events_key(tenant.id))
-            for prefix in (REQUESTS, UPLOADS):
-                path = self.tenants / tenant.id / prefix
-                path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for inner in ("", REQUESTS, UPLOADS):
+                path = self.tenants / tenant.id / inner
+                path.mkdir(exist_ok=True, mode=0o700)
         document = jwks_document(keys.create("tokens"))
         _write(self.jwks, msgspec.json.encode(document))
         _write(self.token, self.issue(tenants[0]).encode())
@@ -138,13 +140,17 @@ class Home:
 
         The kernel lets go of it when the process ends, however it does.
         """
-        descriptor = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise HomeTaken(self._holder()) from error
+        deadline = time.monotonic() + _LOCK_SECONDS_MAX
+        descriptor = self._open_lock()
+        while not _locked(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:  # longer than anybody looks in
+                os.close(descriptor)
+                raise HomeTaken(self._holder())
+            time.sleep(_LOCK_PAUSE_SECONDS)
         return descriptor
+
+    def _open_lock(self) -> int:
+        return os.open(self.run / "lock", os.O_RDWR | os.O_CREAT, 0o600)
 
     def announce(self, running: Running) -> None:
         """Write down where the stack answers."""
@@ -153,12 +159,14 @@ class Home:
     def running(self) -> Running | None:
         """Return the stack that serves this home, None when there is none."""
         try:
-            os.close(self.lock())
-        except HomeTaken:
-            return self._announced()
-        except OSError:  # nothing was ever run here
+            descriptor = self._open_lock()
+        except FileNotFoundError:  # nothing was ever run here
             return None
-        return None
+        try:
+            free = _locked(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
+        return None if free else self._announced()
 
     def _announced(self) -> Running | None:
         try:
@@ -173,6 +181,14 @@ class Home:
             return f"{self.root} is in use by a stack that is starting or ending"
         door = running.urls.get("door")
         return f"{self.root} is in use by process {running.pid}, which serves {door}"
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _version(name: str) -> tuple[tuple[bool, int, str], ...]:

@@ -43,7 +43,7 @@ class Gunicorn:
     """A running gunicorn: the arbiter, its worker, and what they have told.
 
     Start one from a thread that lives as long as the process: when it ends, the
-    kernel kills what it started.
+    kernel kills what it started.  Raises `OSError` when it cannot be started.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -54,24 +54,32 @@ class Gunicorn:
         self.worker: int | None = None
         self._rest = b""
         self.pipe, write = os.pipe()
-        os.set_blocking(self.pipe, False)  # the library's signature
-        with spec.log.open("ab") as log:
+        os.set_blocking(self.pipe, False)
+        self._log_from = 0
+        try:
+            self._process = self._start(write)
+        except OSError:
+            os.close(self.pipe)
+            raise
+        finally:
+            os.close(write)
+
+    def _start(self, pipe: int) -> subprocess.Popen[bytes]:
+        with self.spec.log.open("ab") as log:
             if log.tell() > LOG_BYTES_MAX:
                 log.truncate(0)
-                log.seek(0)
-            self._log_from = log.tell()
-            self._process = subprocess.Popen(  # noqa: S603  # the manifest's command
-                _command(spec),
-                env=_environ(spec, write),
-                cwd=spec.folder,
-                pass_fds=(spec.listener.fileno(), write),
+            self._log_from = log.seek(0, os.SEEK_END)
+            return subprocess.Popen(  # noqa: S603  # the manifest's command
+                _command(self.spec),
+                env=_environ(self.spec, pipe),
+                cwd=self.spec.folder,
+                pass_fds=(self.spec.listener.fileno(), pipe),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 # Ctrl-C is for us: we end our services in order.
                 start_new_session=True,
             )
-        os.close(write)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -119,9 +127,12 @@ class Gunicorn:
 
     def cause(self) -> str:
         """Return the line of its log that says most plainly why it ended."""
-        with self.spec.log.open("rb") as log:
-            log.seek(self._log_from)
-            text = log.read(LOG_BYTES_MAX).decode(errors="replace")
+        try:
+            with self.spec.log.open("rb") as log:
+                log.seek(self._log_from)
+                text = log.read(LOG_BYTES_MAX).decode(errors="replace")
+        except OSError as error:
+            return f"its log cannot be read: {error}"
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         # Gunicorn's own lines begin with '['; what the application raised does not.
         plain = [line for line in lines if not line.startswith("[")]

@@ -43,14 +43,14 @@ CREATE TABLE IF NOT EXISTS events (
   number INTEGER PRIMARY KEY,
   body BLOB NOT NULL,
   taken REAL NOT NULL
-) STRICT;
+);
 CREATE TABLE IF NOT EXISTS deliveries (
   number INTEGER PRIMARY KEY,
   event INTEGER NOT NULL REFERENCES events (number),
   trigger TEXT NOT NULL,
   attempts INTEGER NOT NULL DEFAULT 0,
   due REAL NOT NULL
-) STRICT;
+);
 CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (trigger, due);
 CREATE INDEX IF NOT EXISTS deliveries_event ON deliveries (event);
 CREATE TABLE IF NOT EXISTS dead (
@@ -61,13 +61,13 @@ CREATE TABLE IF NOT EXISTS dead (
   attempts INTEGER NOT NULL,
   body BLOB NOT NULL,
   died REAL NOT NULL
-) STRICT;
+);
 CREATE TABLE IF NOT EXISTS seen (
   bucket TEXT NOT NULL,
   name TEXT NOT NULL,
   generation INTEGER NOT NULL,
   PRIMARY KEY (bucket, name)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 """
 
 

@@ -102,10 +102,11 @@ class Stack:
             found = _read(self._options.manifests or knative.folder(), self._tenants)
             listeners = _listen(self._port, ending)
             urls = {name: url_of(listener) for name, listener in listeners.items()}
-            activator = self._activator(found, urls, listeners)
-            ending.enter_context(closing(activator))
             running = Running(os.getpid(), urls)
             broker = self._broker(found, urls, ending)
+            # Closed before the broker: a delivery to a closed socket ends at once.
+            activator = self._activator(found, urls, listeners)
+            ending.enter_context(closing(activator))
             self._start_threads(running, broker, activator, listeners, ending)
             self._home.announce(running)
             self._stoppers = [broker.pause, activator.stop]
