@@ -20,7 +20,7 @@ from functions.swap.engine.arrays import Bytes, Floats, f32, sample, u8
 from functions.swap.engine.topology import ringed, topology
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -42,13 +42,13 @@ class Atlas:
     """Constant masks, float32 from 0 to 1, and the raster of the triangles.
 
     At SIDE: `hull` fades from the face to its edge; `keep` is what a swap leaves
-    alone, the eyeballs and the open mouth; `glasses` is where frames may be.
+    alone, the eyeballs and the open mouth; `glasses` is where frames may be
+    and `lenses` what a pair of them covers.
 
     At HALF: `skin` is where skin must be;
     `core` where it always is; `depth` the distance to the oval's edge, 1 being the
     atlas's side; `bridge` between the eyes; `brow` the row above the brows;
-    `triangles` (HALF, HALF)
-    int32 is each texel's triangle, outside the last.
+    `triangles` (HALF, HALF) int32 is each texel's triangle, outside the last.
     """
 
     hull: Floats
@@ -58,6 +58,7 @@ class Atlas:
     depth: Floats
     bridge: Floats
     glasses: Floats
+    lenses: Floats
     triangles: NDArray[np.int32]
     brow: int
 
@@ -79,6 +80,7 @@ def atlas() -> Atlas:
         depth=half(depth),
         bridge=half(_area(_BRIDGE, hull=True)),
         glasses=_glasses(depth, eyes),
+        lenses=blur(f32(np.maximum(dilate(eyes, 18), _area(_BRIDGE, hull=True))), 3.0),
         triangles=_raster(),
         brow=int(rows[[*tp.LEFT_BROW, *tp.RIGHT_BROW]].min()) - 2,
     )
@@ -217,12 +219,14 @@ def at(image: Floats | Bytes, place: Floats) -> Floats:
     return f32(sample(image, where))
 
 
-def fill(
-    target: NDArray[np.int32], corners: NDArray[np.floating], value: float
-) -> None:
-    """Draw a convex polygon; corners are in pixels from the array's corner."""
-    fixed = np.rint((corners - 0.5) * (1 << _SHIFT)).astype(np.int32)
-    cv2.fillConvexPoly(target, fixed, value, shift=_SHIFT)
+def paint(target: NDArray[np.int32], corners: Floats, order: Iterable[int]) -> None:
+    """Write each triangle's number where it lies; the last one in order stays.
+
+    `corners` is (t, 3, 2) in pixels from the array's corner.
+    """
+    fixed = np.rint((corners - np.float32(0.5)) * (1 << _SHIFT)).astype(np.int32)
+    for index in order:
+        cv2.fillConvexPoly(target, fixed[index], index, cv2.LINE_8, _SHIFT)
 
 
 @cache
@@ -235,8 +239,7 @@ def _grid(size: int) -> Floats:
 def _raster() -> NDArray[np.int32]:
     triangles, layout = topology().triangles, topology().layout * HALF
     which = np.full((HALF, HALF), len(triangles), np.int32)
-    for index, corners in enumerate(layout[triangles]):
-        fill(which, corners, index)
+    paint(which, layout[triangles], range(len(triangles)))
     return which
 
 

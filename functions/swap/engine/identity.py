@@ -10,13 +10,15 @@ import numpy as np
 
 from functions.swap.engine import skin
 from functions.swap.engine.arrays import Bytes, Floats, f32, sample, u8
-from functions.swap.engine.atlas import scale, unwrap, visible
+from functions.swap.engine.atlas import HALF, scale, unwrap, visible
+from functions.swap.engine.topology import ringed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _FAINT = 0.01  # the weight of what nobody trusts, so that it is still something
-_SIDE_MIN, _SIDE_MAX = 128, 1024
+_SIDE_MIN, _SIDE_MAX = 16, 1024
+_WORTH_IT = 0.05
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,25 +43,46 @@ class Identity:
         enough = [texture for texture in self.textures if len(texture) >= side]
         return enough[-1] if enough else self.textures[0]
 
+    @property
+    def flat(self) -> Bytes:
+        """The texture at HALF."""
+        return self.texture(HALF)
+
 
 def take(pixels: Bytes, points: Floats) -> Identity:
     """Return the identity of the face whose mesh is `points` in a BGR picture."""
     size = scale(points)
-    side = _SIDE_MIN
+    side = HALF
     while side < min(size, _SIDE_MAX):
         side *= 2
     texture = flatten(pixels, points, side, cubic=True)
     seen = visible(points)
     found = skin.read(texture, seen)
-    trust = f32(found.open * seen)
+    texture, trust = _mirrored(texture, f32(found.open * seen), seen)
     return Identity(_halved(texture), trust, found.frames, size, shape(points))
+
+
+def _mirrored(texture: Bytes, trust: Floats, seen: Floats) -> tuple[Bytes, Floats]:
+    """Return texture and trust with the side that is turned away filled in.
+
+    The atlas is symmetric, and so, nearly, is a face.
+    """
+    missing = f32((1 - seen) * seen[:, ::-1])
+    if missing.max() < _WORTH_IT:
+        return texture, trust
+    side = len(texture)
+    weight = f32(cv2.resize(missing, (side, side)))
+    other = np.ascontiguousarray(texture[:, ::-1])
+    filled = u8(cv2.blendLinear(other, texture, weight, 1 - weight))
+    return filled, f32(np.maximum(trust, missing * trust[:, ::-1]))
 
 
 def flatten(pixels: Bytes, points: Floats, side: int, *, cubic: bool = False) -> Bytes:
     """Return the face as an atlas `side` wide; a larger picture is reduced first."""
     place = unwrap(points, side)
-    low = np.floor(place.min(axis=(0, 1))).astype(int) - 2
-    high = np.ceil(place.max(axis=(0, 1))).astype(int) + 3
+    outline = ringed(points)
+    low = np.floor(outline.min(axis=0)).astype(int) - 2
+    high = np.ceil(outline.max(axis=0)).astype(int) + 3
     x0, y0 = np.clip(low, 0, (pixels.shape[1] - 1, pixels.shape[0] - 1))
     x1, y1 = np.clip(high, (x0 + 1, y0 + 1), (pixels.shape[1], pixels.shape[0]))
     part = pixels[y0:y1, x0:x1]

@@ -25,9 +25,11 @@ _PRIOR = 0.02  # weight of the mean where no skin is near
 _HALF_SEEN = 0.5
 _RIM, _SIDES = 0.03, 0.16  # of the atlas's side, from the edge of the oval
 _GLASSES_SHARE = 0.25  # of the bridge of the nose that is no skin
-_FRAME = 3.0
+_FRAME = 2.4
 _DARKER, _YELLOWER, _NARROW = 30.0, 12.0, 9  # levels, levels, texels
 _MAYBE, _SURELY, _SURE_TEXELS, _LONG = 0.8, 1.6, 8, 45
+_FRAMES_MIN = 0.01  # of the atlas
+_EXPOSURE, _GAIN_MAX = 110.0, 5.0  # level; the most that a dark face is brightened
 _HAIR = 2.6
 _BLOB = 4.5
 
@@ -59,8 +61,11 @@ def read(texture: Bytes, seen: Floats) -> Skin:
 
 
 def _lab(texture: Bytes) -> Floats:
+    """Return Lab at SIDE, a dark picture first brought to a common brightness."""
     sized = cv2.resize(texture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return f32(cv2.cvtColor(sized, cv2.COLOR_BGR2Lab))
+    bright = float(half(u8(sized))[atlas().core > _HALF_SEEN].mean())
+    gain = min(max(_EXPOSURE / max(bright, 1), 1), _GAIN_MAX)
+    return f32(cv2.cvtColor(cv2.convertScaleAbs(sized, alpha=gain), cv2.COLOR_BGR2Lab))
 
 
 def _difference(lab: Floats, seen: Floats) -> Floats:
@@ -73,7 +78,7 @@ def _difference(lab: Floats, seen: Floats) -> Floats:
         typical = np.abs(rest[(flat.core * weight) > _HALF_SEEN])
         spread = np.median(typical, axis=0) * _MAD if len(typical) else _DEVIATION_ROOF
         spread = np.clip(spread, _DEVIATION_FLOOR, _DEVIATION_ROOF)
-        difference = np.sqrt(np.square(rest / spread).sum(axis=-1))
+        difference = norm(f32(rest / spread))
         weight = f32(np.clip((_BLOB - difference) / 2, 0, 1) * usable)
     return f32(difference)
 
@@ -88,12 +93,24 @@ def surroundings(image: Floats, weight: Floats, reach: float) -> Floats:
     mass = f32(cv2.resize(weight, size, interpolation=cv2.INTER_AREA))
     heavy = image * weight[..., np.newaxis]
     total = f32(cv2.resize(heavy, size, interpolation=cv2.INTER_AREA))
-    mean = heavy.sum(axis=(0, 1)) / max(float(weight.sum()), 1e-6)
+    mean = weighted(image, weight)
     sigma = reach * _COARSE
     local = blur(total, sigma) + np.float32(_PRIOR) * mean
     local /= blur(mass, sigma)[..., np.newaxis] + np.float32(_PRIOR)
     height, width = weight.shape
     return f32(cv2.resize(local, (width, height), interpolation=cv2.INTER_CUBIC))
+
+
+def norm(image: Floats) -> Floats:
+    """Return the length of each pixel's three channels."""
+    a, b, c = cv2.split(image)
+    return f32(np.sqrt(a * a + b * b + c * c))
+
+
+def weighted(image: Floats, weight: Floats) -> Floats:
+    """Return the weighted mean of each channel of (h, w, c), (c,)."""
+    flat = image.reshape(weight.size, -1)
+    return f32(weight.ravel() @ flat / max(float(weight.sum()), 1e-6))
 
 
 def _frames(lab: Floats, difference: Floats) -> tuple[Floats, bool]:
@@ -109,7 +126,10 @@ def _frames(lab: Floats, difference: Floats) -> tuple[Floats, bool]:
     darker = _hat(lab[..., 0], cv2.MORPH_BLACKHAT) / _DARKER
     yellower = _hat(lab[..., 2], cv2.MORPH_TOPHAT) / _YELLOWER
     likely = f32(np.maximum(darker, yellower) * flat.glasses)
-    return f32(np.minimum(1.6 * blur(_connected(likely), 1.0), 1)), True
+    frames = _connected(likely)
+    if frames.mean() < _FRAMES_MIN:  # too small to be told apart: all in front stays
+        return flat.lenses, True
+    return f32(np.minimum(1.6 * blur(frames, 1.0), 1)), True
 
 
 def _connected(likely: Floats) -> Floats:

@@ -17,9 +17,9 @@ from functions.swap.engine.atlas import (
     at,
     atlas,
     facing,
-    fill,
     half,
     moved,
+    paint,
     scale,
     visible,
 )
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from functions.swap.engine.identity import Identity
 
 _MAP_MAX = 192  # sides of the map; beyond, it is enlarged
-_GRAIN = 8.0  # levels: grain and pores are the target's, wrinkles are not
+_GRAIN = 12.0  # levels: grain and pores are the target's, wrinkles are not
 _FINEST = 0.6  # pixels: the detail that a picture at its own size can hold
 _FEATHER = 0.01  # of the face's size in the picture: the hardest edge we accept
 
@@ -98,8 +98,7 @@ def _drawn(corners: Floats, front: Floats, shape: tuple[int, int]) -> Floats:
     """Return the atlas's place at each cell, the triangles that face us on top."""
     triangles = topology().triangles
     which = np.full(shape, len(triangles), np.int32)
-    for index in np.argsort(front).tolist():
-        fill(which, corners[triangles[index]], index)
+    paint(which, corners[triangles], np.argsort(front).tolist())
     ys, xs = np.indices(shape, dtype=np.float32) + np.float32(0.5)
     table = affines(corners, topology().layout, triangles)
     return moved(table, which, f32(np.stack((xs, ys), axis=-1)))
