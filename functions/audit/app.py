@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from flask import Response, request
 
 from functions import events
-from functions.audit.leaf import RECORDED
+from functions.audit.leaf import RECORDED, milliseconds
 from functions.audit.log import Log
-from functions.audit.tiles import LEVEL_MAX, parse_tile_path
+from functions.audit.tiles import LEVEL_MAX, parse_tile_path, proof_text
 from functions.auth import AUDIT_READ, TokenAuthenticator
 from functions.database import check_database
 from functions.keys import FileKeys, events_key
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from functions.events import Event
     from functions.keys import KeyProvider
 
+JSON: Final = "application/json"
+TEXT: Final = "text/plain"
 OCTETS: Final = "application/octet-stream"
 _FOR_EVER: Final = "private, max-age=31536000, immutable"
 _WHOLE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
@@ -107,9 +108,7 @@ def _add_log(app: Flask, log: Log, authenticator: Authenticator) -> None:
 
         who = _reader(authenticator, tenant)
         note = read.checkpoint(log.store, who.id)
-        answer = Response(note, content_type="text/plain; charset=utf-8")
-        answer.headers["Cache-Control"] = "no-cache"
-        return answer
+        return _changing(note)
 
     @app.get(f"{root}/tile/<level>/<path:path>")
     def tile(tenant: str, level: str, path: str) -> Response:
@@ -128,6 +127,8 @@ def _add_log(app: Flask, log: Log, authenticator: Authenticator) -> None:
 
         who = _reader(authenticator, tenant)
         found = read.prove(log.store, who.id, _whole_number(index, _INDEX_MAX))
+        if request.accept_mimetypes.best_match([JSON, TEXT]) == TEXT:
+            return _changing(proof_text(found.index, found.path, found.checkpoint))
         return json_response(
             {
                 "index": found.index,
@@ -175,15 +176,7 @@ def _selection(tenant: str) -> Selection:
 def _moment_ms(name: str) -> int | None:
     """Return the moment in the query, in milliseconds since the epoch."""
     text = request.args.get(name)
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidRequest(f"{name} is a time as RFC 3339 writes it") from error
-    if moment.tzinfo is None:
-        raise InvalidRequest(f"{name} needs an offset, such as Z")
-    return int(moment.timestamp() * 1000)
+    return None if text is None else milliseconds(text)
 
 
 def _shown(entry: Entry) -> dict[str, Any]:
@@ -208,6 +201,12 @@ def _whole_number(text: str, most: int) -> int:
     if int(text) > most:
         raise NotFound("the log is not that large")
     return int(text)
+
+
+def _changing(text: str) -> Response:
+    answer = Response(text, content_type=f"{TEXT}; charset=utf-8")
+    answer.headers["Cache-Control"] = "no-cache"
+    return answer
 
 
 def _unchanging(data: bytes) -> Response:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -37,6 +37,7 @@ RECORDED: Final = frozenset(
     },
 )
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ID: Final = re.compile(r"[!-~]{1,128}")
 _SIGNED: Final = ("source", "id", "type", "subject", "time", "tenant", "data")
 
@@ -81,7 +82,7 @@ def leaf_of(event: Event) -> Leaf:
         id=event.id,
         type=event.type,
         job=_job(event.data),
-        at_ms=_milliseconds(event.time),
+        at_ms=milliseconds(event.time),
         data=data,
     )
 
@@ -136,11 +137,15 @@ def _job(data: Mapping[str, Any]) -> str:
     return job_id(job) if job else ""
 
 
-def _milliseconds(time: str) -> int:
+def milliseconds(text: str) -> int:
+    """Return an RFC 3339 time in whole milliseconds since the epoch.
+
+    Raises `InvalidRequest`.
+    """
     try:
-        moment = datetime.fromisoformat(time)
+        moment = datetime.fromisoformat(text.upper())
     except ValueError as error:
-        raise InvalidRequest("an audited event has a time") from error
+        raise InvalidRequest("a time is written as RFC 3339 says") from error
     if moment.tzinfo is None:
-        raise InvalidRequest("an event's time has an offset")
-    return int(moment.timestamp() * 1000)
+        raise InvalidRequest("a time has an offset, such as Z")
+    return (moment - _EPOCH) // timedelta(milliseconds=1)

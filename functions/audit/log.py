@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -66,8 +67,15 @@ class Log:
     `open_store` runs on a thread as soon as this is made, and again if it fails.
     """
 
-    def __init__(self, open_store: Callable[[], Store], keys: KeyProvider) -> None:
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        keys: KeyProvider,
+        *,
+        wait_seconds_max: float = WAIT_SECONDS_MAX,
+    ) -> None:
         self._keys = keys
+        self._wait_seconds_max = wait_seconds_max
         self._store = Opening(open_store)
         self._changed = threading.Condition()
         self._waiting: list[_Waiting] = []
@@ -89,7 +97,7 @@ class Log:
     @property
     def store(self) -> Store:
         """The opened store, for readers; `Unavailable` if it does not open."""
-        return self._store.get(timeout=WAIT_SECONDS_MAX)
+        return self._store.get(timeout=self._wait_seconds_max)
 
     def append(self, event: Event) -> Appended:
         """Return the receipt of `event` once it is durable.
@@ -104,7 +112,7 @@ class Log:
             self._waiting.append(waiting)
             self._changed.notify()
         try:
-            return waiting.answer.result(WAIT_SECONDS_MAX)
+            return waiting.answer.result(self._wait_seconds_max)
         except TimeoutError as error:
             raise Unavailable(internal="the commit takes too long") from error
 
@@ -114,7 +122,8 @@ class Log:
             self._closed = True
             self._changed.notify()
         self._thread.join()
-        self.store.close()
+        with suppress(Unavailable):  # it never opened
+            self.store.close()
 
     def _run(self) -> None:
         while batch := self._next_batch():

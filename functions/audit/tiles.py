@@ -1,8 +1,8 @@
 """The open formats of the log, so that tools we did not write can check it.
 
 Sources, all at c2sp.org: `signed-note` (text and its signatures; verifier keys
-as one line), `tlog-checkpoint` (what a note says of a log) and `tlog-tiles` (the
-paths and bytes in which a log is read).
+as one line), `tlog-checkpoint` (what a note says of a log), `tlog-tiles` (the
+paths and bytes in which a log is read) and `tlog-proof` (a proof as one file).
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ TILE_WIDTH: Final = 256
 TILE_HEIGHT: Final = 8
 LEVEL_MAX: Final = 63
 ENTRY_BYTES_MAX: Final = 65_535
-NOTE_BYTES_MAX: Final = 65_536
+NOTE_CHARACTERS_MAX: Final = 131_072
 
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _ED25519: Final = b"\x01"
 _KEY_ID_BYTES: Final = 4
 _SIGNATURE: Final = re.compile(r"— (\S+) ([A-Za-z0-9+/]+=*)")
@@ -102,8 +103,8 @@ def open_note(note: str, verifiers: Iterable[NoteVerifier]) -> str:
     Signatures by others are passed over; a wrong one by a known key refuses the
     note.  Raises `VerificationError`.
     """
-    if len(note) > NOTE_BYTES_MAX:
-        raise VerificationError("the note is too long")
+    if len(note) > NOTE_CHARACTERS_MAX or _CONTROL.search(note):
+        raise VerificationError("the note is too long, or holds control characters")
     head, blank, tail = note.rpartition("\n\n")
     if not blank or not tail.endswith("\n"):
         raise VerificationError("not a signed note")
@@ -215,6 +216,13 @@ def parse_bundle(data: bytes) -> list[bytes]:
             raise VerificationError("the entry bundle is cut short")
         entries.append(data[start:at])
     return entries
+
+
+def proof_text(index: int, path: Sequence[bytes], checkpoint: str) -> str:
+    """Return a `tlog-proof`: an inclusion proof and its checkpoint in one file."""
+    lines = ["c2sp.org/tlog-proof@v1", f"index {index}"]
+    lines += [base64.b64encode(each).decode() for each in path]
+    return "\n".join(lines) + "\n\n" + checkpoint
 
 
 def _base64(text: str) -> bytes:

@@ -193,13 +193,7 @@ def _span(now: datetime) -> Span:
 
 def _moment_ms(name: str, default: int) -> int:
     """Return the moment in the query, in milliseconds since the epoch."""
+    from functions.billing.usage import milliseconds
+
     text = request.args.get(name)
-    if text is None:
-        return default
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidRequest(f"{name} is a time as RFC 3339 writes it") from error
-    if moment.tzinfo is None:
-        raise InvalidRequest(f"{name} needs an offset, such as Z")
-    return int(moment.timestamp() * 1000)
+    return default if text is None else milliseconds(text)

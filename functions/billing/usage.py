@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -19,7 +19,8 @@ from functions.tenant import job_id
 if TYPE_CHECKING:
     from functions.events import Event
 
-FUTURE_MAX: Final = timedelta(minutes=5)
+FUTURE_MS_MAX: Final = 5 * 60 * 1000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ID: Final = re.compile(r"[!-~]{1,128}")
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -85,7 +86,7 @@ def usage_of(event: Event, *, now: datetime) -> Usage:
         data = msgspec.convert(event.data, UsageData)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"usage data: {error}") from error
-    gpu_ms = _milliseconds(data.gpu_seconds)
+    gpu_ms = _exact_ms(data.gpu_seconds)
     if gpu_ms > data.lease_ms:
         raise InvalidRequest("usage data: more GPU time than the lease was long")
     job_id(data.job)
@@ -93,28 +94,37 @@ def usage_of(event: Event, *, now: datetime) -> Usage:
         tenant=event.tenant,
         source=event.source,
         id=event.id,
-        at_ms=_moment_ms(event.time, now),
+        at_ms=_past_ms(event.time, now),
         gpu_ms=gpu_ms,
-        cpu_ms=_milliseconds(data.cpu_seconds),
+        cpu_ms=_exact_ms(data.cpu_seconds),
         digest=_digest(event),
         data=data,
     )
 
 
-def _milliseconds(seconds: str) -> int:
+def _exact_ms(seconds: str) -> int:
     return int(Decimal(seconds).scaleb(3))
 
 
-def _moment_ms(text: str, now: datetime) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidRequest("a usage event has a time") from error
-    if moment.tzinfo is None:
-        raise InvalidRequest("an event's time has an offset")
-    if moment - now > FUTURE_MAX:
+def _past_ms(text: str, now: datetime) -> int:
+    at_ms = milliseconds(text)
+    if at_ms - now.timestamp() * 1000 > FUTURE_MS_MAX:
         raise InvalidRequest("the usage is yet to come")
-    return int(moment.timestamp() * 1000)
+    return at_ms
+
+
+def milliseconds(text: str) -> int:
+    """Return an RFC 3339 time in whole milliseconds since the epoch.
+
+    Raises `InvalidRequest`.
+    """
+    try:
+        moment = datetime.fromisoformat(text.upper())
+    except ValueError as error:
+        raise InvalidRequest("a time is written as RFC 3339 says") from error
+    if moment.tzinfo is None:
+        raise InvalidRequest("a time has an offset, such as Z")
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _digest(event: Event) -> bytes:
