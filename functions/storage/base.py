@@ -73,4 +73,4 @@ class Store(Protocol):
         """Delete exactly `generation`, or raise `Changed`."""
 
     def list(self, prefix: Key, *, cursor: str = "", limit: int = 1000) -> Page:
-        """Return up to `limit` objects under `prefix`, after `cursor`."""
+        """Return up to `limit` (at least 1) objects under `prefix`, after `cursor`."""

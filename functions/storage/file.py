@@ -4,6 +4,10 @@ A write goes to a temporary file, is synced, and takes its place by `rename` (or
 by `link`, which fails where there is one already); then the folder is synced.
 A file's generation is its modification time in nanoseconds, which every write
 moves forward under a lock, so that a file somebody copied in by hand has one too.
+
+Tenants may be able to write into the folder by other ways than this one.  So no
+path is ever walked: each part is opened relative to the one before, and a link
+there leads nowhere.  Only the way to the root itself is the operator's to choose.
 """
 
 from __future__ import annotations
@@ -15,12 +19,13 @@ import os
 import secrets
 import stat
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, Final
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
 
 from functions.problems import Changed, InvalidRequest, NotFound, TooLarge, Unavailable
 from functions.storage.base import Info, Object, Page
-from functions.tenant import Key
+from functions.tenant import KEY_BYTES_MAX, Key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,24 +34,40 @@ if TYPE_CHECKING:
 TEMPORARY: Final = ".tmp"
 LOCKS: Final = ".locks"
 _LOCK_FILES: Final = 64
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ROOT: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FOLDER: Final = _ROOT | os.O_NOFOLLOW
+# A pipe that somebody planted would block whoever opens it.
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _TEMPORARY_SECONDS_MAX: Final = 3600
+# What a path answers where there is no file: nothing, a link, a file as a folder,
+# a pipe or socket, a name no file could have.
+_ABSENT: Final = frozenset(
+    {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENAMETOOLONG},
+)
+# What it answers to a write where there can be none.
+_NO_FILE: Final = frozenset(
+    {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG},
+)
 
 
 class FileStore:
-    """A `Store` in the folder `root`, which is made when it is missing."""
+    """A `Store` in the folder `root`.
+
+    The first write makes the folder when it is missing; reading never does, so
+    that events which name tenants nobody has heard of leave nothing behind.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        for folder in (root, root / TEMPORARY, root / LOCKS):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def get(self, key: Key, *, bytes_max: int | None = None) -> Object:
         """Return the object, or raise `NotFound` or `TooLarge`."""
-        with self._reading(key) as (file, info):
+        with _wrapped(key), self._reading(key) as (file, info):
             if bytes_max is not None and info.size > bytes_max:
                 raise TooLarge(f"{key} is over {bytes_max} bytes")
-            return Object(file.read(), info.generation)
+            return Object(file.read(info.size), info.generation)
 
     @contextmanager
     def open(self, key: Key) -> Iterator[BinaryIO]:
@@ -81,118 +102,96 @@ class FileStore:
 
     def list(self, prefix: Key, *, cursor: str = "", limit: int = 1000) -> Page:
         """Return up to `limit` objects under `prefix`, after `cursor`."""
+        head = prefix[: prefix.rfind("/") + 1]
+        parents = _parts(Key(head[:-1])) if head else []
         found: list[Info] = []
-        for key, path in sorted(self._walk(prefix)):
-            if not key.startswith(prefix) or key <= cursor:
-                continue
-            if len(found) == limit:
-                return Page(tuple(found), found[-1].key)
-            try:
-                status = path.lstat()
-            except FileNotFoundError:  # deleted while we were looking
-                continue
-            if stat.S_ISREG(status.st_mode):
-                found.append(_info(key, status))
-        return Page(tuple(found), "")
+        with suppress(NotFound), _wrapped(prefix), self._at(*parents) as top:
+            found.extend(islice(_walk(top, head, prefix, cursor), limit + 1))
+        page = tuple(found[:limit])
+        return Page(page, page[-1].key if len(found) > limit else "")
 
     def sweep(self) -> int:
         """Delete what a crash left in the temporary folder; return how many."""
         old = time.time() - _TEMPORARY_SECONDS_MAX
-        left = [
-            path
-            for path in (self._root / TEMPORARY).iterdir()
-            if path.lstat().st_mtime < old
-        ]
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
-
-    def _walk(self, prefix: Key) -> Iterator[tuple[Key, Path]]:
-        """Yield every file in the deepest folder that `prefix` names."""
-        top = self._root / prefix.rpartition("/")[0]
-        for folder, _, names in os.walk(top):
-            relative = os.path.relpath(folder, self._root)
-            head = "" if relative == "." else f"{relative}/"
-            if head.startswith("."):
-                continue
-            for name in names:
-                if not name.startswith("."):
-                    yield Key(f"{head}{name}"), self._root / head / name
+        swept = 0
+        with _wrapped(Key(TEMPORARY)), self._own(TEMPORARY) as folder:
+            for name in os.listdir(folder):  # noqa: PTH208  # of a descriptor
+                # Another sweeper was faster, or it is nothing of ours.
+                with suppress(OSError):
+                    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    if status.st_mtime < old:
+                        os.unlink(name, dir_fd=folder)
+                        swept += 1
+        return swept
 
     @contextmanager
-    def _folder(self, key: Key, *, make: bool) -> Iterator[tuple[int, str]]:
-        """Yield a descriptor of the key's folder, and the file's name in it.
-
-        Each step is opened relative to the one before, and none may be a link:
-        a link that a tenant planted in a shared folder leads nowhere.
-        """
-        *parents, name = key.split("/")
-        current = os.open(self._root, _FOLDER)
+    def _at(self, *parts: str, make: bool = False) -> Iterator[int]:
+        """Yield a descriptor of the folder `parts` below the root."""
+        current = os.open(self._root, _ROOT)
         try:
-            for part in parents:
+            for part in parts:
                 if make:
                     _make_folder(part, current)
                 deeper = os.open(part, _FOLDER, dir_fd=current)
                 os.close(current)
                 current = deeper
-            yield current, name
+            yield current
         finally:
             os.close(current)
 
     @contextmanager
+    def _own(self, name: str) -> Iterator[int]:
+        """Yield a descriptor of a folder of our own, made when it is missing."""
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._at(name, make=True) as folder:
+            yield folder
+
+    @contextmanager
     def _reading(self, key: Key) -> Iterator[tuple[BinaryIO, Info]]:
+        *parents, name = _parts(key)
+        with _wrapped(key), self._at(*parents) as folder:
+            file = os.open(name, _READ, dir_fd=folder)
         try:
-            with self._folder(key, make=False) as (folder, name):
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                file = os.fdopen(os.open(name, flags, dir_fd=folder), "rb")
-        except OSError as error:
-            raise _problem(key, error) from error
-        with file:
-            status = os.fstat(file.fileno())
+            status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
                 raise NotFound(f"{key} does not exist")
-            yield file, _info(key, status)
+            with os.fdopen(file, "rb", closefd=False) as stream:
+                yield stream, _info(key, status)
+        finally:
+            os.close(file)
 
     def _write(self, key: Key, data: bytes, *, expected: int | None) -> int:
-        temporary = self._root / TEMPORARY / secrets.token_hex(16)
+        *parents, name = _parts(key)
         try:
-            _write_synced(temporary, data)
-            with self._locked(key), self._folder(key, make=True) as (folder, name):
-                current = self._expect(key, expected)
-                generation = max(time.time_ns(), current + 1)
-                os.utime(temporary, ns=(generation, generation))
-                # A file system may keep fewer digits than it was given.
-                generation = temporary.stat().st_mtime_ns
-                _take_place(temporary, folder, name, new=expected == 0)
+            with (
+                self._own(TEMPORARY) as scratch,
+                _temporary(scratch, data) as (file, temporary),
+                self._locked(key),
+                self._at(*parents, make=True) as folder,
+            ):
+                current = _expect(key, _generation(folder, name), expected)
+                generation = _grown(file, current)
+                if expected == 0:
+                    _link(scratch, temporary, folder, name)
+                else:
+                    os.rename(temporary, name, src_dir_fd=scratch, dst_dir_fd=folder)
+                os.fsync(folder)
                 return generation
-        except FileExistsError as error:
-            raise Changed(internal=f"{key} is there") from error
         except OSError as error:
-            raise _problem(key, error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+            _refuse_write(key, error)
 
     def _delete(self, key: Key, *, expected: int | None) -> None:
+        *parents, name = _parts(key)
         try:
-            with self._locked(key), self._folder(key, make=False) as (folder, name):
-                self._expect(key, expected)
+            with self._locked(key), self._at(*parents) as folder:
+                _expect(key, _generation(folder, name), expected)
                 os.unlink(name, dir_fd=folder)
                 os.fsync(folder)
-        except FileNotFoundError:
-            if expected:
-                raise Changed(internal=f"{key} is gone") from None
         except OSError as error:
-            raise _problem(key, error) from error
-
-    def _expect(self, key: Key, expected: int | None) -> int:
-        """Return the current generation (0: none) if it is the expected one."""
-        try:
-            current = self.head(key).generation
-        except NotFound:
-            current = 0
-        if expected is not None and current != expected:
-            raise Changed(internal=f"{key}: {current}, not {expected}")
-        return current
+            if error.errno not in _ABSENT | {errno.EISDIR}:
+                raise Unavailable(internal=f"{key}: {error}") from error
+            if expected:
+                raise Changed(internal=f"{key} is gone") from error
 
     @contextmanager
     def _locked(self, key: Key) -> Iterator[None]:
@@ -202,14 +201,113 @@ class FileStore:
         not the thread; `flock` is emulated there by the client since Linux 2.6.12.
         """
         number = hashlib.sha256(key.encode()).digest()[0] % _LOCK_FILES
-        path = self._root / LOCKS / f"{number:02d}"
-        with path.open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with (
+            self._own(LOCKS) as folder,
+            _opened(f"{number:02d}", _LOCK, folder) as lock,
+        ):
+            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
-def _info(key: Key, status: os.stat_result) -> Info:
-    return Info(key, status.st_size, status.st_mtime_ns, status.st_mtime)
+def _parts(key: Key) -> list[str]:
+    """Return the parts of a key, none of which leads anywhere but down.
+
+    A `Tenant` makes no other keys; this is the last door before the disk.
+    """
+    parts = key.split("/")
+    hidden = any(not part or part.startswith(".") for part in parts)
+    if hidden or "\0" in key or not _speakable(key):
+        raise InvalidRequest(internal=f"{key!r} is no key")
+    return parts
+
+
+@contextmanager
+def _wrapped(key: Key) -> Iterator[None]:
+    """Turn what the system answers to a reader into what a store answers."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _ABSENT:
+            raise NotFound(f"{key} does not exist") from error
+        raise Unavailable(internal=f"{key}: {error}") from error
+
+
+@contextmanager
+def _opened(name: str, flags: int, folder: int) -> Iterator[int]:
+    descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _temporary(folder: int, data: bytes) -> Iterator[tuple[int, str]]:
+    """Yield a synced file of `data` in `folder`, and its name; remove the name."""
+    name = secrets.token_hex(16)
+    file = os.open(name, _WRITE, 0o666, dir_fd=folder)
+    try:
+        with os.fdopen(file, "wb", closefd=False) as stream:
+            stream.write(data)
+        # Before the sync, so that a power cut cannot take the generation back.
+        os.utime(file, ns=(now := time.time_ns(), now))
+        os.fsync(file)
+        yield file, name
+    finally:
+        os.close(file)
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+
+
+def _generation(folder: int, name: str) -> int:
+    """Return the generation of the file `name`, 0 where there is none."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return 0
+    return _generation_of(status) if stat.S_ISREG(status.st_mode) else 0
+
+
+def _generation_of(status: os.stat_result) -> int:
+    # An archive may unpack files of 1970; 0 would say that there is none.
+    return max(status.st_mtime_ns, 1)
+
+
+def _expect(key: Key, current: int, expected: int | None) -> int:
+    if expected is not None and current != expected:
+        raise Changed(internal=f"{key}: {current}, not {expected}")
+    return current
+
+
+def _grown(file: int, current: int) -> int:
+    """Return the file's generation, moved past `current` if it is not yet."""
+    step = 1
+    while (generation := _generation_of(os.fstat(file))) <= current:
+        # A file system may keep fewer digits than it is given: up to 2 s on FAT.
+        if step > 10 * 10**9:
+            raise OSError(errno.ERANGE, "the file's time cannot move on")
+        os.utime(file, ns=(current + step, current + step))
+        os.fsync(file)
+        step *= 10
+    return generation
+
+
+def _link(scratch: int, temporary: str, folder: int, name: str) -> None:
+    try:
+        os.link(temporary, name, src_dir_fd=scratch, dst_dir_fd=folder)
+    except FileExistsError as error:
+        with suppress(FileNotFoundError):
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EISDIR, "no file, but something") from error
+        # Put there, by hand, a moment ago.
+        raise Changed(internal=f"{name} is there") from error
+
+
+def _refuse_write(key: Key, error: OSError) -> NoReturn:
+    if error.errno in _NO_FILE:
+        raise InvalidRequest(f"{key} cannot be a file here") from error
+    raise Unavailable(internal=f"{key}: {error}") from error
 
 
 def _make_folder(name: str, parent: int) -> None:
@@ -220,26 +318,58 @@ def _make_folder(name: str, parent: int) -> None:
     os.fsync(parent)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _walk(folder: int, head: str, prefix: str, cursor: str) -> Iterator[Info]:
+    """Yield the files in and below a folder in key order, those asked for alone.
+
+    `head` is the folder's part of the key.  Folders sort with their slash, as
+    they do in the keys; those that can hold nothing of interest stay unopened.
+    """
+    with os.scandir(folder) as entries:
+        names = sorted(_listed(entries, head, prefix, cursor))
+    for key in names:
+        name = key[len(head) :].rstrip("/")
+        try:
+            if key.endswith("/"):
+                with _opened(name, _FOLDER, folder) as deeper:
+                    yield from _walk(deeper, key, prefix, cursor)
+            else:
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                yield _info(Key(key), status)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
+            # Deleted, or replaced, while we were looking.
 
 
-def _take_place(temporary: Path, folder: int, name: str, *, new: bool) -> None:
-    if new:
-        os.link(temporary, name, dst_dir_fd=folder)
-    else:
-        os.rename(temporary, name, dst_dir_fd=folder)
-    os.fsync(folder)
+def _listed(
+    entries: Iterator[os.DirEntry[str]],
+    head: str,
+    prefix: str,
+    cursor: str,
+) -> Iterator[str]:
+    """Yield the keys of files, and of folders with a slash, that may matter."""
+    for entry in entries:
+        key = head + entry.name
+        if entry.name.startswith(".") or not _speakable(key):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            key += "/"
+            wanted = key.startswith(prefix) or prefix.startswith(key)
+            ahead = key > cursor or cursor.startswith(key)
+        else:
+            wanted = key.startswith(prefix) and entry.is_file(follow_symlinks=False)
+            ahead = key > cursor
+        if wanted and ahead:
+            yield key
 
 
-def _problem(key: Key, error: OSError) -> Exception:
-    """Return what an error of the operating system means to a caller."""
-    # ELOOP and ENOTDIR are what O_NOFOLLOW answers to a link; ENXIO is a pipe.
-    if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
-        return NotFound(f"{key} does not exist")
-    if error.errno in (errno.ENAMETOOLONG, errno.EISDIR):
-        return InvalidRequest(f"{key} cannot be a file here")
-    return Unavailable(internal=f"{key}: {error}")
+def _speakable(key: str) -> bool:
+    """Return whether a name found on the disk could be a key."""
+    try:
+        return len(key.encode()) <= KEY_BYTES_MAX
+    except UnicodeEncodeError:  # bytes that are no UTF-8
+        return False
+
+
+def _info(key: Key, status: os.stat_result) -> Info:
+    return Info(key, status.st_size, _generation_of(status), status.st_mtime)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -22,12 +23,12 @@ PLACE: Final = "{tenant}"
 
 def open_store(url: str) -> Store:
     """Return the store at `url`, or raise `SettingsError`."""
-    parts = urlsplit(url)
-    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
+    scheme, bucket, path = _parts(url)
+    if scheme == "file" and path.startswith("/") and not bucket:
         from functions.storage.file import FileStore
 
-        return FileStore(Path(unquote(parts.path)))
-    if parts.scheme == "memory":
+        return FileStore(Path(path))
+    if scheme == "memory":
         return MemoryStore()
     raise SettingsError(f"GUISE_STORE: no store is known for {url!r}")
 
@@ -55,6 +56,7 @@ class Stores:
         self._pinned = pinned
         self._opener = opener
         self._open: dict[Tenant, Store] = {}
+        self._lock = threading.Lock()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Stores:
@@ -65,9 +67,10 @@ class Stores:
         """Return the tenant's store, or raise `UnknownTenant` if pinned elsewhere."""
         if self._pinned is not None and tenant != self._pinned:
             raise UnknownTenant(internal=f"pinned to {self._pinned.id}: {tenant.id}")
-        if tenant not in self._open:
-            self._open[tenant] = self._opener(self._url.replace(PLACE, tenant.id))
-        return self._open[tenant]
+        with self._lock:  # two stores in memory would be two truths
+            if tenant not in self._open:
+                self._open[tenant] = self._opener(self._url.replace(PLACE, tenant.id))
+            return self._open[tenant]
 
     def owner(self, bucket: str) -> Tenant:
         """Return whose `bucket` an event speaks of, or raise `UnknownTenant`.
@@ -87,5 +90,17 @@ class Stores:
 
 
 def _bucket(url: str) -> str:
-    parts = urlsplit(url)
-    return parts.netloc or parts.path.rstrip("/").rpartition("/")[2]
+    _, bucket, path = _parts(url)
+    return bucket or path.rstrip("/").rpartition("/")[2]
+
+
+def _parts(url: str) -> tuple[str, str, str]:
+    """Return scheme, bucket and path, or raise `SettingsError`."""
+    try:
+        parts = urlsplit(url)
+        path = unquote(parts.path, errors="strict")
+    except ValueError as error:
+        raise SettingsError(f"GUISE_STORE: {url!r} is no URL") from error
+    if "\0" in path:
+        raise SettingsError(f"GUISE_STORE: {url!r} is no URL")
+    return parts.scheme, parts.netloc, path
