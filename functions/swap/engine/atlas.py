@@ -35,6 +35,7 @@ _EDGE, _FADE, _CORE_DEPTH, _RIM = 0.008, 0.07, 0.13, 0.03
 _BRIDGE = (193, 417, 168, 6, 197, 196, 419, 122, 351)
 _NOSTRILS = (59, 79, 238, 20, 242, 141, 94, 370, 462, 250, 458, 309, 289, 326, 97, 2)
 _CHEEKS = (50, 280)
+_NOSE_TIP = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +48,8 @@ class Atlas:
 
     At HALF: `skin` is where skin must be;
     `core` where it always is; `depth` the distance to the oval's edge, 1 being the
-    atlas's side; `bridge` between the eyes; `brow` the row above the brows;
+    atlas's side; `bridge` between the eyes; `brow` the row above the brows
+    and `nose` that of the tip of the nose;
     `triangles` (HALF, HALF) int32 is each texel's triangle, outside the last.
     """
 
@@ -61,6 +63,7 @@ class Atlas:
     lenses: Floats
     triangles: NDArray[np.int32]
     brow: int
+    nose: int
 
 
 @cache
@@ -82,6 +85,7 @@ def atlas() -> Atlas:
         glasses=_glasses(depth, eyes),
         lenses=blur(f32(np.maximum(dilate(eyes, 18), _area(_BRIDGE, hull=True))), 3.0),
         triangles=_raster(),
+        nose=int(rows[_NOSE_TIP]),
         brow=int(rows[[*tp.LEFT_BROW, *tp.RIGHT_BROW]].min()) - 2,
     )
 

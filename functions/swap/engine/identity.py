@@ -10,7 +10,7 @@ import numpy as np
 
 from functions.swap.engine import skin
 from functions.swap.engine.arrays import Bytes, Floats, f32, sample, u8
-from functions.swap.engine.atlas import HALF, scale, unwrap, visible
+from functions.swap.engine.atlas import HALF, half, scale, unwrap, visible
 from functions.swap.engine.topology import ringed
 
 if TYPE_CHECKING:
@@ -58,8 +58,11 @@ def take(pixels: Bytes, points: Floats) -> Identity:
     texture = flatten(pixels, points, side, cubic=True)
     seen = visible(points)
     found = skin.read(texture, seen)
-    texture, trust = _mirrored(texture, f32(found.open * seen), seen)
-    return Identity(_halved(texture), trust, found.frames, size, shape(points))
+    trust, frames = f32(found.open * seen), found.frames
+    if not found.resolved:  # a smear of glasses is worse than none
+        trust, frames = f32(trust * (1 - half(frames))), np.zeros_like(frames)
+    texture, trust = _mirrored(texture, trust, seen)
+    return Identity(_halved(texture), trust, frames, size, shape(points))
 
 
 def _mirrored(texture: Bytes, trust: Floats, seen: Floats) -> tuple[Bytes, Floats]:

@@ -8,12 +8,16 @@ else.  `difference` is that distance in robust standard deviations of Lab.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from functions.swap.engine.arrays import Bytes, Floats, f32, u8
 from functions.swap.engine.atlas import HALF, SIDE, atlas, blur, dilate, disc, half
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _COARSE = 32  # side of the atlas for what is smooth
 _REACH = (0.25, 0.14, 0.10)  # of the atlas's side: the surroundings, round by round
@@ -39,13 +43,15 @@ class Skin:
     """`difference` and `open` are (HALF, HALF) float32, `open` from 0 to 1.
 
     `open` says where nothing lies in front of the face.  `glasses` says whether
-    frames were seen, and then `frames` (SIDE, SIDE), 0 to 1, is where.
+    frames were seen, and then `frames` (SIDE, SIDE), 0 to 1, is where; if they are
+    too small to be `resolved`, all that they may cover.
     """
 
     difference: Floats
     open: Floats
     frames: Floats
     glasses: bool
+    resolved: bool
 
 
 def read(texture: Bytes, seen: Floats) -> Skin:
@@ -55,9 +61,19 @@ def read(texture: Bytes, seen: Floats) -> Skin:
     """
     lab = _lab(texture)
     difference = _difference(half(lab), seen)
-    frames, glasses = _frames(lab, difference)
-    free = np.minimum(_hairless(difference), _blobless(difference))
-    return Skin(difference, free, frames, glasses)
+    free = f32(np.minimum(_hairless(difference), _blobless(difference)))
+    if not _wears_glasses(difference):
+        none = np.zeros((SIDE, SIDE), np.float32)
+        return Skin(difference, free, none, glasses=False, resolved=True)
+    frames = _frames(lab)
+    resolved = bool(frames.mean() >= _FRAMES_MIN)
+    return Skin(
+        difference,
+        free,
+        frames if resolved else atlas().lenses,
+        glasses=True,
+        resolved=resolved,
+    )
 
 
 def _lab(texture: Bytes) -> Floats:
@@ -113,23 +129,27 @@ def weighted(image: Floats, weight: Floats) -> Floats:
     return f32(weight.ravel() @ flat / max(float(weight.sum()), 1e-6))
 
 
-def _frames(lab: Floats, difference: Floats) -> tuple[Floats, bool]:
-    """Return the frames of glasses at SIDE, and whether there are any.
+def _wears_glasses(difference: Floats) -> bool:
+    """Return whether something crosses the bridge of the nose, where skin is plain."""
+    bridge = difference[atlas().bridge > _HALF_SEEN]
+    return bool((bridge > _FRAME).mean() >= _GLASSES_SHARE)
 
-    Glasses must cross the bridge of the nose, where skin is plain.  Their frames
-    are narrow and darker, or yellower, than what is on both sides of them.
+
+def _frames(lab: Floats) -> Floats:
+    """Return the frames of glasses at SIDE.
+
+    They are narrow, and darker or yellower than what is on both sides of them.
     """
-    flat = atlas()
-    bridge = difference[flat.bridge > _HALF_SEEN]
-    if (bridge > _FRAME).mean() < _GLASSES_SHARE:
-        return np.zeros((SIDE, SIDE), np.float32), False
     darker = _hat(lab[..., 0], cv2.MORPH_BLACKHAT) / _DARKER
     yellower = _hat(lab[..., 2], cv2.MORPH_TOPHAT) / _YELLOWER
-    likely = f32(np.maximum(darker, yellower) * flat.glasses)
-    frames = _connected(likely)
-    if frames.mean() < _FRAMES_MIN:  # too small to be told apart: all in front stays
-        return flat.lenses, True
-    return f32(np.minimum(1.6 * blur(frames, 1.0), 1)), True
+    frames = _connected(f32(np.maximum(darker, yellower) * atlas().glasses))
+    return f32(np.minimum(1.6 * blur(frames, 1.0), 1))
+
+
+def _hat(channel: Floats, kind: int) -> Floats:
+    """Return by how much narrow things differ from both their sides."""
+    box = np.ones((_NARROW, _NARROW), np.uint8)
+    return f32(cv2.morphologyEx(channel, kind, box))
 
 
 def _connected(likely: Floats) -> Floats:
@@ -144,12 +164,6 @@ def _connected(likely: Floats) -> Floats:
     kept = (sure >= _SURE_TEXELS) & (length >= _LONG)
     kept[0] = False
     return f32(kept[parts])
-
-
-def _hat(channel: Floats, kind: int) -> Floats:
-    """Return what narrow things differ from both their sides."""
-    box = np.ones((_NARROW, _NARROW), np.uint8)
-    return f32(cv2.morphologyEx(channel, kind, box))
 
 
 def _hairless(difference: Floats) -> Floats:
@@ -169,8 +183,24 @@ def _hairless(difference: Floats) -> Floats:
 
 
 def _blobless(difference: Floats) -> Floats:
-    """Return 0 where something large is in front: a hand, a cup, a microphone."""
+    """Return 0 where something large is in front: a cup, a microphone, a glove.
+
+    Over the mouth a difference from skin says nothing by itself; there, what hangs
+    together with the thing seen beside it belongs to it.
+    """
     flat = atlas()
-    strange = ((difference > _BLOB) * flat.skin).astype(np.float32)
-    blob = f32(cv2.morphologyEx(strange, cv2.MORPH_OPEN, disc(4)))
-    return 1 - blur(dilate(blob, 3), 1.5)
+    strange = difference > _BLOB
+    beside = f32(strange * flat.skin)
+    blob = f32(cv2.morphologyEx(beside, cv2.MORPH_OPEN, disc(3)))
+    if not blob.any():
+        return np.ones_like(blob)
+    blob[flat.nose :] = np.maximum(blob, _touching(strange, blob))[flat.nose :]
+    whole = f32(cv2.morphologyEx(blob, cv2.MORPH_CLOSE, disc(3)))
+    return 1 - blur(dilate(whole, 2), 1.5)
+
+
+def _touching(mask: NDArray[np.bool_], seeds: Floats) -> Floats:
+    """Return the connected parts of a mask that reach into the seeds."""
+    _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    numbers = np.unique(np.asarray(parts)[seeds > _HALF_SEEN])
+    return f32(np.isin(parts, numbers[numbers > 0]))

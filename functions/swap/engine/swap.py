@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 _MAP_MAX = 192  # sides of the map; beyond, it is enlarged
 _GRAIN = 12.0  # levels: grain and pores are the target's, wrinkles are not
 _FINEST = 0.6  # pixels: the detail that a picture at its own size can hold
+_FREQUENCY = 1.3  # radians a pixel: the middle of the finest octave
+_FAINT, _SOFTEST = 0.35, 2.0  # deviations in pixels: not worth it; the most
+_LINED = 2.5  # times: one face's skin may be this much more lined than another's
+_SOLID = 0.9
 _FEATHER = 0.01  # of the face's size in the picture: the hardest edge we accept
 
 
@@ -61,7 +65,10 @@ def render(pixels: Bytes, points: Floats, identity: Identity) -> Swapped:
     alpha = _alpha(place, _mask(f32(trust), theirs, identity.frames), size)
     height, width = alpha.shape
     part = pixels[y : y + height, x : x + width]
-    return Swapped(x, y, _grained(face, part, size / identity.scale), alpha)
+    face = _softened(face, part, alpha)
+    if size > identity.scale:
+        face = _grained(face, part, size / identity.scale)
+    return Swapped(x, y, face, alpha)
 
 
 def _mask(trust: Floats, theirs: skin.Skin, ours: Floats) -> Floats:
@@ -117,9 +124,30 @@ def _alpha(place: Floats, mask: Floats, size: float) -> Floats:
 
 
 def _grained(face: Bytes, target: Bytes, enlarged: float) -> Bytes:
-    """Return the face with the target's grain where the source has no detail."""
-    if enlarged <= 1:
-        return face
+    """Return an enlarged face with the target's grain, as it has no detail itself."""
     low = cv2.GaussianBlur(target, (0, 0), _FINEST * enlarged)
     fine = np.clip(target.astype(np.int16) - low, -_GRAIN, _GRAIN)
     return u8(np.clip(face + fine, 0, 255))
+
+
+def _softened(face: Bytes, target: Bytes, alpha: Floats) -> Bytes:
+    """Return the face as soft as the target's lens, focus or enlargement made it.
+
+    A Gaussian of deviation s leaves exp(-(s w)^2) of the energy at frequency w.
+    """
+    where = (alpha > _SOLID).astype(np.float32)
+    sharper = _sharpness(face, where) / _sharpness(target, where) / _LINED
+    sigma = math.sqrt(max(0.0, math.log(sharper))) / _FREQUENCY
+    if sigma < _FAINT:
+        return face
+    return u8(cv2.GaussianBlur(face, (0, 0), min(sigma, _SOFTEST)))
+
+
+def _sharpness(pixels: Bytes, where: Floats) -> float:
+    """Return the energy of the finest octave over that of the next."""
+    grey = f32(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY))
+    once, twice = (cv2.GaussianBlur(grey, (0, 0), sigma) for sigma in (1.0, 2.0))
+    fine, coarse = (
+        float((np.square(band) * where).sum()) for band in (grey - once, once - twice)
+    )
+    return (fine + 1) / (coarse + 1)
