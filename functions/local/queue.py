@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from functions import events
-from functions.problems import NotFound, Unavailable
+from functions.problems import NotFound, TooLarge, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from functions.events import Event
 
 EVENTS_MAX: Final = 100_000
-"""Over this many events owed, no more are taken: the senders keep them."""
 DEAD_LETTERS_MAX: Final = 10_000
 ERROR: Final = "knativeerror"
 """How the extensions begin that tell why an event is a dead letter."""
@@ -102,9 +101,21 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 class Queue:
-    """The durable queue in the file `path`, which is made when it is missing."""
+    """The durable queue in the file `path`, which is made when it is missing.
 
-    def __init__(self, path: Path) -> None:
+    Over `events_max` events owed, no more are taken: the senders keep them.  Over
+    `dead_letters_max` dead letters, the oldest go.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        events_max: int = EVENTS_MAX,
+        dead_letters_max: int = DEAD_LETTERS_MAX,
+    ) -> None:
+        self._events_max = events_max
+        self._dead_letters_max = dead_letters_max
         self._lock = threading.Lock()
         self._database = sqlite3.connect(
             path,
@@ -136,6 +147,9 @@ class Queue:
         noted in the same transaction.  Raises `Unavailable` when the queue is full.
         """
         with self._transaction() as run:
+            (count,) = run("SELECT count(*) FROM events").fetchone()
+            if count >= self._events_max:
+                raise Unavailable(internal=f"the queue holds {count} events")
             _put(run, event, triggers)
             if seen:
                 run("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", seen)
@@ -202,7 +216,7 @@ class Queue:
             )
             run(
                 "DELETE FROM dead WHERE number <= (SELECT max(number) FROM dead) - ?",
-                (DEAD_LETTERS_MAX,),
+                (self._dead_letters_max,),
             )
 
     def orphans(self, triggers: Iterable[str]) -> list[Owed]:
@@ -267,7 +281,10 @@ class Queue:
 
     def _all(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with self._lock:
-            return self._database.execute(sql, values).fetchall()
+            try:
+                return self._database.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                raise Unavailable(internal=f"the queue: {error}") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
@@ -293,12 +310,8 @@ def _put(run: Any, event: Event, triggers: Iterable[str]) -> None:  # noqa: ANN4
     names = tuple(triggers)
     if not names:
         return
-    (count,) = run("SELECT count(*) FROM events").fetchone()
-    if count >= EVENTS_MAX:
-        raise Unavailable(internal=f"the queue holds {count} events")
     now = time.time()
-    body = _body(event)
-    _event(body)  # what could not be read again is refused before it is taken
+    body = _checked(event)
     row = run("INSERT INTO events (body, taken) VALUES (?, ?)", (body, now))
     for name in names:
         run(
@@ -326,6 +339,19 @@ def _dead_letter(*columns: Any) -> DeadLetter:  # noqa: ANN401  # a row
 
 def _body(event: Event) -> bytes:
     return msgspec.json.encode(events.as_dict(event))
+
+
+def _checked(event: Event) -> bytes:
+    """Return the event as it is stored, if it can be read and delivered.
+
+    Raises `Refused`: what would be stuck here is not taken.
+    """
+    body = _body(event)
+    _event(body)
+    _, sent = events.encode(event)
+    if len(sent) > events.EVENT_BYTES_MAX:  # wider than it came: spaces, escapes
+        raise TooLarge(f"an event is sent with at most {events.EVENT_BYTES_MAX} bytes")
+    return body
 
 
 def _event(body: bytes) -> Event:
