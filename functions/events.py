@@ -1,23 +1,29 @@
 """Our events, their signature, and the one strict door to and from CloudEvents.
 
-This is the only module that imports the CloudEvents SDK.  On receipt the SDK
-invents a missing id, mutates what it is given, and leaks AttributeError,
-TypeError and RecursionError on malformed bodies; we refuse the first and fold
-the rest into `InvalidRequest`, because a broker retries a 500 and drops a 400.
+This is the only module that imports the CloudEvents SDK.  Its readers invent a
+missing id and time, turn broken JSON into text and broken base64 into nothing,
+and leak AttributeError, TypeError and RecursionError.  So we read headers and
+JSON ourselves, strictly and once, and leave to the SDK what it does well: the
+rules for attributes, and writing them as headers.  Whatever is malformed is an
+`InvalidRequest`, because a broker retries a 500 and drops a 400.
 
 The signature is Ed25519 over the RFC 8785 form of the attributes and the
 SHA-256 of the data's RFC 8785 form, so a broker may turn binary mode into
-structured mode and back without breaking it.
+structured mode and back without breaking it.  Brokers also write `time` in their
+own way (the Go SDK drops trailing zeros, the Python SDK adds some), so it has one
+form here: what is signed, and what is read.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -44,16 +50,28 @@ WAKE_UPS: Final = frozenset({OBJECT_FINALIZED, SWAP_REQUESTED})
 
 _REQUIRED: Final = ("id", "source", "type", "specversion")
 _ATTRIBUTES: Final = (*_REQUIRED, "subject", "time", "datacontenttype", "dataschema")
+_OURS: Final = ("tenant", "sig", "sigkid")
+_RESERVED: Final = frozenset({*_ATTRIBUTES, *_OURS, "data"})
 _STRUCTURED: Final = "application/cloudevents+json"
-_JSON: Final = re.compile(r"(?i:(application|text)/([a-z0-9.-]+\+)?json)\s*(;.*)?")
+_JSON: Final = re.compile(r"(?i:(application|text)/([a-z0-9.-]+\+)?json)[ \t]*(;.*)?")
+_EXTENSION: Final = re.compile(r"[a-z0-9]+")
+# What CloudEvents forbids in text; a log, a header or PostgreSQL would trip over it.
+_FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+# RFC 3339, section 5.6.  `fromisoformat` takes much else: a newline for the T, too.
+_TIME: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?"
+    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One fact.  `(source, id)` names it for ever.
+    """One fact, valid by construction.  `(source, id)` names it for ever.
 
-    `time` is RFC 3339 text, kept as written because the signature covers it.
+    `time` is RFC 3339 text; an event that is read has it as `rfc3339` writes it
+    (or to the microsecond).
     `extensions` holds what came with the event beyond the attributes we name.
+    Raises `InvalidRequest` where an attribute is not what CloudEvents allows.
     """
 
     id: str
@@ -67,6 +85,29 @@ class Event:
     sigkid: str = ""
     extensions: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse what could not be sent on, or would be read as something else."""
+        if not (self.id and self.source and self.type):
+            raise InvalidRequest("an event has an id, a source and a type")
+        names = ("id", "source", "type", "subject", *_OURS)
+        texts = [getattr(self, name) for name in names]
+        if any(_FORBIDDEN.search(text) for text in (*texts, *self.extensions.values())):
+            raise InvalidRequest("an attribute holds a control character")
+        for name in self.extensions:
+            if not _EXTENSION.fullmatch(name) or name in _RESERVED:
+                raise InvalidRequest(f"{name!r} cannot name an extension")
+        if self.time:
+            _moment(self.time)
+
+
+def _moment(text: str) -> datetime:
+    if not _TIME.fullmatch(text):
+        raise InvalidRequest("the event's time is not RFC 3339")
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest("the event's time is not on the calendar") from error
+
 
 def now() -> str:
     """Return the current time as RFC 3339 text, UTC, in milliseconds."""
@@ -79,9 +120,16 @@ def rfc3339(moment: datetime) -> str:
     return text.replace("+00:00", "Z")
 
 
+def _one_form(moment: datetime) -> str:
+    """Return what `rfc3339` does, or microseconds where there are any."""
+    if moment.microsecond % 1000:
+        return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return rfc3339(moment)
+
+
 def derived_id(*parts: str) -> str:
     """Return an id that depends on `parts` alone: a retry repeats itself."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:40]
 
 
 def swap_source(tenant: str) -> str:
@@ -124,19 +172,27 @@ def canonical(value: object) -> bytes:
 def _signed_bytes(event: Event) -> bytes:
     names = ("id", "source", "type", "subject", "time", "tenant")
     signed = {name: getattr(event, name) for name in names}
+    if event.time:
+        signed["time"] = _one_form(_moment(event.time))
     signed["data_sha256"] = hashlib.sha256(canonical(event.data)).hexdigest()
     return b"guise event v1\n" + canonical(signed)
 
 
 def as_dict(event: Event) -> dict[str, Any]:
     """Return the event as a structured-mode JSON object, to store verbatim."""
-    attributes = _outgoing(event)
-    return {**attributes, "specversion": "1.0", "data": dict(event.data)}
+    return {**_outgoing(event), "data": dict(event.data)}
 
 
 def from_dict(document: Mapping[str, Any]) -> Event:
     """Return the event that `as_dict` made, or raise `InvalidRequest`."""
-    return decode({"content-type": _STRUCTURED}, msgspec.json.encode(document))
+    # CloudEvents' JSON format: null is the same as absent.
+    attributes = {name: text for name, text in document.items() if text is not None}
+    data = attributes.pop("data", None)
+    if "data_base64" in attributes:
+        if data is not None:
+            raise InvalidRequest("the event has both data and data_base64")
+        data = _json(_unbase64(attributes.pop("data_base64")))
+    return _event(attributes, data)
 
 
 def _outgoing(event: Event) -> dict[str, Any]:
@@ -144,6 +200,7 @@ def _outgoing(event: Event) -> dict[str, Any]:
         "id": event.id,
         "source": event.source,
         "type": event.type,
+        "specversion": "1.0",
         "subject": event.subject,
         "time": event.time,
         "tenant": event.tenant,
@@ -161,13 +218,13 @@ def encode(event: Event) -> tuple[dict[str, str], bytes]:
     from cloudevents.core.formats.json import JSONFormat
     from cloudevents.core.v1.event import CloudEvent
 
-    attributes = _outgoing(event)
-    if event.time:
-        attributes["time"] = datetime.fromisoformat(event.time)
+    # The SDK wants a moment, and draws one where there is none: neither is sent.
+    attributes = _outgoing(event) | {"time": datetime.now(UTC)}
     message = to_binary(CloudEvent(attributes, dict(event.data)), JSONFormat())
     headers = message.headers
+    del headers["ce-time"]
     if event.time:
-        headers["ce-time"] = event.time  # as signed, not as the SDK formats it
+        headers["ce-time"] = event.time
     return headers, message.body
 
 
@@ -185,69 +242,110 @@ def decode(
         raise TooLarge(f"an event has at most {bytes_max} bytes")
     lower = {name.lower(): value for name, value in headers.items()}
     media = lower.get("content-type", "")
-    structured = media.split(";")[0].strip().lower() == _STRUCTURED
-    raw = _structured_attributes(body) if structured else _binary_attributes(lower)
+    kind = media.split(";")[0].strip().lower()
+    if kind == _STRUCTURED:
+        return from_dict(_object(_json(body)))
+    if kind.startswith("application/cloudevents"):
+        raise InvalidRequest("one event at a time, and as JSON")
+    attributes = {
+        name[3:]: _unescaped(value)
+        for name, value in lower.items()
+        if name.startswith("ce-")
+    }
+    if media:
+        attributes["datacontenttype"] = media
+    _require_json(media)
+    return _event(attributes, _json(body) if body else None)
+
+
+def _unescaped(value: str) -> str:
+    try:
+        return unquote(value, errors="strict")
+    except UnicodeDecodeError as error:
+        # Were it replaced, as the SDK does, two ids would become one.
+        raise InvalidRequest("a header is not percent-encoded UTF-8") from error
+
+
+def _unbase64(text: object) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)  # type: ignore[arg-type]  # it checks itself
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest("the event's data_base64 is not base64") from error
+
+
+def _json(body: bytes) -> object:
+    """Return the I-JSON in `body`: finite, real Unicode, each name once."""
+    try:
+        value = msgspec.json.decode(body)
+        # msgspec keeps the last of two equal names; whoever filters may the first.
+        json.loads(body, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("the event is not JSON", internal=repr(error)) from error
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise ValueError("a name occurs twice")
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidRequest("not a JSON object")
+    return value
+
+
+def _require_json(media: str) -> None:
+    if media and not _JSON.fullmatch(media):
+        raise InvalidRequest("the event's data is not JSON")
+
+
+def _event(attributes: dict[str, Any], data: object) -> Event:
+    """Return the event, after the SDK's own check of the attributes."""
     for name in _REQUIRED:
         # The SDK would draw a fresh id here, and a retry be counted twice.
-        if not isinstance(raw.get(name), str) or not raw[name]:
+        if not isinstance(attributes.get(name), str) or not attributes[name]:
             raise InvalidRequest(f"the event has no {name}")
-    event = _parse(lower, body, structured=structured)
-    return _ours(event.get_attributes(), event.get_data(), str(raw.get("time", "")))
-
-
-def _structured_attributes(body: bytes) -> dict[str, Any]:
-    try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InvalidRequest("the event is not JSON", internal=repr(error)) from error
-    if not isinstance(document, dict):
-        raise InvalidRequest("the event is not a JSON object")
-    return document
-
-
-def _binary_attributes(headers: Mapping[str, str]) -> dict[str, Any]:
-    return {n[3:]: value for n, value in headers.items() if n.startswith("ce-")}
-
-
-def _parse(headers: dict[str, str], body: bytes, *, structured: bool) -> Any:  # noqa: ANN401  # the SDK's type
-    from cloudevents.core.bindings import http
-    from cloudevents.core.formats.json import JSONFormat
-    from cloudevents.core.v1.event import CloudEvent
-
-    read = http.from_structured if structured else http.from_binary
-    try:
-        return read(http.HTTPMessage(headers, body), JSONFormat(), CloudEvent)
-    except Exception as error:
-        raise InvalidRequest("not a CloudEvent", internal=repr(error)) from error
-
-
-def _ours(attributes: dict[str, Any], data: object, time: str) -> Event:
-    extensions = {k: v for k, v in attributes.items() if k not in _ATTRIBUTES}
-    if not all(isinstance(value, str | int | bool) for value in extensions.values()):
-        raise InvalidRequest("an extension is text, a number or a boolean")
-    text = {name: str(value) for name, value in extensions.items()}
+    time = attributes.get("time", "")
+    if not isinstance(time, str):
+        raise InvalidRequest("the event's time is not text")
+    moment = _moment(time) if "time" in attributes else None
+    _check(attributes | {"time": moment or datetime.now(UTC)})
+    _require_json(attributes.get("datacontenttype", ""))
+    text = {
+        name: _text(value)
+        for name, value in attributes.items()
+        if name not in _ATTRIBUTES
+    }
     return Event(
         id=attributes["id"],
         source=attributes["source"],
         type=attributes["type"],
         subject=attributes.get("subject", ""),
-        time=time,
+        time=_one_form(moment) if moment else "",
         tenant=text.pop("tenant", ""),
         sig=text.pop("sig", ""),
         sigkid=text.pop("sigkid", ""),
-        data=_object(data, attributes.get("datacontenttype", "application/json")),
+        data={} if data is None else _object(data),
         extensions=text,
     )
 
 
-def _object(data: object, media: str) -> dict[str, Any]:
-    """Return the data as a JSON object; the SDK passes broken JSON on as text."""
-    if not _JSON.fullmatch(media):
-        raise InvalidRequest("the event's data is not JSON")
-    if isinstance(data, bytes):
-        data = _structured_attributes(data)
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise InvalidRequest("the event's data is not a JSON object")
-    return data
+def _check(attributes: dict[str, Any]) -> None:
+    from cloudevents.core.exceptions import BaseCloudEventException
+    from cloudevents.core.v1.event import CloudEvent
+
+    try:
+        CloudEvent(attributes)
+    except BaseCloudEventException as error:
+        raise InvalidRequest("not a CloudEvent", internal=repr(error)) from error
+
+
+def _text(value: object) -> str:
+    """Return an extension's value as CloudEvents writes it in a header."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int):
+        raise InvalidRequest("an extension is text, a whole number or a boolean")
+    return str(value)
