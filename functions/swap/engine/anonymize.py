@@ -10,7 +10,9 @@ The grid is laid over the face, not over the picture, so that the next frame of 
 film samples the same places again and averaging over frames learns nothing new.
 Rounding is used and not noise, because noise is what averaging removes.
 
-Where the detector is unsure, the cover is larger.
+Over the cover lie faint slanting bands, as of reeded glass, or a faint chequer: they
+come from nothing in the picture, and keep a detector from taking the shape of a
+head for one.  Where the detector is unsure of a face, the cover is larger.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ CELLS = 4  # across the face's box: people are recognised from 7 on (Harmon, 197
 _LEVELS = 16
 _PADDING, _DOUBT = 0.25, 0.25  # of the face's size, each side; what doubt adds
 _FADE = 0.10  # of the face's size, outside all that must be covered
+_ROUND = 0.3  # of the face's size: less than the padding leaves beside the face
 _BLACK = 16
+_BANDS, _PERIOD = 18.0, 0.24  # levels; of the face's size, along a side
 
 Box = tuple[int, int, int, int]
 
@@ -49,11 +53,11 @@ def cover(pixels: Bytes, face: Face, method: Method, cells: int = CELLS) -> None
     if x0 >= x1 or y0 >= y1:
         return
     part = pixels[y0:y1, x0:x1]
-    drawn = _drawn(part, method, cells * (x1 - x0) / face.size)
+    drawn = _drawn(part, method, cells, face.size)
     if method != "blur":
         part[:] = drawn
         return
-    alpha = _alpha((x0, y0, x1, y1), inner, fade)
+    alpha = _alpha((x0, y0, x1, y1), inner, fade, face.size * _ROUND)
     part[:] = cv2.blendLinear(drawn, part, alpha, 1 - alpha)
 
 
@@ -71,31 +75,45 @@ def region(face: Face) -> tuple[float, float, float, float]:
     return x - reach, y - reach, x + reach, y + reach
 
 
-def _drawn(part: Bytes, method: Method, cells: float) -> Bytes:
+def _drawn(part: Bytes, method: Method, cells: float, size: float) -> Bytes:
     """Return what is drawn over `part`, made from a few averaged cells."""
     if method == "box":
         return np.full_like(part, _BLACK)
     height, width = part.shape[:2]
-    columns = max(1, round(cells))
-    rows = max(1, round(cells * height / width))
+    columns = max(1, round(cells * width / size))
+    rows = max(1, round(cells * height / size))
     grid = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
     step = 256 // _LEVELS
     coarse = u8(u8(grid) // step * step + step // 2)
     if method == "mosaic":
-        return u8(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST))
-    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    sigma = max(width / columns, 1) / 2
-    return u8(cv2.GaussianBlur(smooth, (0, 0), min(sigma, 30)))
+        tiles = _chequered(coarse)
+        return u8(cv2.resize(tiles, (width, height), interpolation=cv2.INTER_NEAREST))
+    return _reeded(u8(cv2.resize(coarse, (width, height))), size)
 
 
-def _alpha(box: Box, inner: tuple[float, ...], fade: float) -> Floats:
-    """Return 1 inside `inner` and a fall to 0 within `fade` outside, (h, w)."""
+def _chequered(grid: Bytes) -> Bytes:
+    """Return the grid with every other tile a little brighter, the rest darker."""
+    rows, columns = grid.shape[:2]
+    sign = 1 - 2 * (np.add.outer(np.arange(rows), np.arange(columns)) % 2)
+    return u8(np.clip(grid + _BANDS * sign[..., np.newaxis], 0, 255))
+
+
+def _reeded(smooth: Bytes, size: float) -> Bytes:
+    """Return the smooth picture behind slanting bands of glass."""
+    height, width = smooth.shape[:2]
+    slant = np.add.outer(np.arange(height), np.arange(width))
+    bands = _BANDS * np.sin(slant * (2 * math.pi / (_PERIOD * size)))
+    return u8(np.clip(smooth + bands[..., np.newaxis], 0, 255))
+
+
+def _alpha(box: Box, inner: tuple[float, ...], fade: float, radius: float) -> Floats:
+    """Return 1 inside `inner`, its corners rounded, falling to 0 outside, (h, w)."""
     x0, y0, x1, y1 = box
     xs = np.arange(x0, x1, dtype=np.float32) + np.float32(0.5)
     ys = np.arange(y0, y1, dtype=np.float32) + np.float32(0.5)
-    dx = np.maximum(np.maximum(inner[0] - xs, xs - inner[2]), 0)
-    dy = np.maximum(np.maximum(inner[1] - ys, ys - inner[3]), 0)
-    distance = np.hypot(dx[np.newaxis], dy[:, np.newaxis])
+    dx = np.maximum(np.maximum(inner[0] + radius - xs, xs - inner[2] + radius), 0)
+    dy = np.maximum(np.maximum(inner[1] + radius - ys, ys - inner[3] + radius), 0)
+    distance = np.hypot(dx[np.newaxis], dy[:, np.newaxis]) - radius
     return f32(np.clip(1 - distance / max(fade, 1e-6), 0, 1))
 
 

@@ -40,6 +40,7 @@ _SMALLEST, _LARGEST = (
     21.5,
 )  # pixels of the picture: the face the finest level seeks
 _SIDES = 180  # ... which grows with the picture in between
+_STILL_MIN, _REACHES = 0.45, (2.2, 3.5, 5.0)
 _SECOND = 3.5  # the window of the second look, over the face's longer side
 _FLAT = 3.0  # levels: a tile that varies less holds no face
 
@@ -77,11 +78,15 @@ class Detector:
         return faces_of(suppress(Found.join([seen.pick([]), *looks])))
 
     def still(self, pixels: Bytes, face: Face) -> bool:
-        """Return whether either network still finds a face where one was."""
+        """Return whether a face may still be found where one was covered.
+
+        Looks closer and further than the first time, and is easier to convince.
+        """
         x0, y0, x1, y1 = face.box
-        for network in (self.wide, self.near):
-            window = Window((x0 + x1) / 2, (y0 + y1) / 2, face.size * _SECOND)
-            found = _look(network, pixels, window, _CANDIDATE_MIN)
+        looks = [(self.near, reach) for reach in _REACHES] + [(self.wide, _REACHES[0])]
+        for network, reach in looks:
+            window = Window((x0 + x1) / 2, (y0 + y1) / 2, face.size * reach)
+            found = _look(network, pixels, window, _STILL_MIN)
             if (boxes.overlap(face.corners, found.boxes) > _SAME).any():
                 return True
         return False

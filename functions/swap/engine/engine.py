@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from functions.swap.engine import anonymize, identity, paste, runtime, swap
+from functions.swap.engine import anonymize, identity, likeness, paste, runtime, swap
 from functions.swap.engine.blazeface import BlazeFace
 from functions.swap.engine.detect import Detector
 from functions.swap.engine.facemesh import FaceMesh, window_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _THREADS_MAX = 4
 _DETECTORS = 2
-_COARSER = (4, 2, 1)  # cells across a face; a face still found gets fewer
+_COARSER = (4, 3, 2, 1)  # cells across a face; a face still found gets fewer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,12 +77,12 @@ class Engine:
         return identity.merge(identities)
 
     def similarity(self, a: Identity, b: Identity) -> float:
-        """Return how alike two faces look, 0 to 1; see `identity.similarity`."""
-        return identity.similarity(a, b)
+        """Return how alike two faces look, 0 to 1; see `likeness`."""
+        return likeness.similarity(a, b)
 
     def alike(self, similarity: float) -> bool:
         """Return whether that is alike enough to be called the same face."""
-        return similarity >= identity.ALIKE_MIN
+        return similarity >= likeness.ALIKE_MIN
 
     def swap(self, image: Image, face: Face, source: Identity) -> Swapped:
         """Draw the source on the face, beside the picture; nothing is changed yet."""

@@ -146,15 +146,3 @@ def merge(identities: Sequence[Identity]) -> Identity:
         max(each.scale for each in identities),
         f32(np.tensordot(weights / weights.sum(), shapes, 1)),
     )
-
-
-def similarity(a: Identity, b: Identity) -> float:
-    """Return how alike two faces look, 0 to 1, without an identity network.
-
-    Approximate.
-    """
-    apart = float(np.sqrt(np.square(a.shape - b.shape).sum(axis=1).mean()))
-    return float(np.exp(-apart))
-
-
-ALIKE_MIN = 0.5
