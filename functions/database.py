@@ -6,6 +6,7 @@ thread, after its socket is served.
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 BUSY_MS_MAX: Final = 10_000
-_SCHEMES: Final = ("sqlite:///", "postgresql")
+_PAUSE_SECONDS: Final = 0.01
+_SCHEMES: Final = ("sqlite:///", "postgresql+psycopg://")
 
 
 def check_database(url: str) -> None:
@@ -27,7 +29,7 @@ def check_database(url: str) -> None:
     Imports nothing, so that a wrong deployment ends before it serves anything.
     """
     if not url.startswith(_SCHEMES):
-        raise SettingsError("GUISE_DATABASE: neither sqlite:/// nor postgresql")
+        raise SettingsError(f"GUISE_DATABASE: begins with none of {_SCHEMES}")
 
 
 def open_database(url: str) -> Engine:
@@ -38,10 +40,14 @@ def open_database(url: str) -> Engine:
     """
     check_database(url)
     from sqlalchemy import create_engine
+    from sqlalchemy.exc import ArgumentError
 
-    if url.startswith("postgresql"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": BUSY_MS_MAX / 1000})
+    try:
+        if not url.startswith("sqlite"):
+            return create_engine(url, pool_pre_ping=True)
+        engine = create_engine(url, connect_args={"timeout": BUSY_MS_MAX / 1000})
+    except (ArgumentError, ImportError, ValueError) as error:
+        raise SettingsError("GUISE_DATABASE: this URL opens no database") from error
     _make_sqlite_strict(engine)
     return engine
 
@@ -73,10 +79,31 @@ def _make_sqlite_strict(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: object) -> None:  # noqa: ANN401  # DBAPI
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode = WAL")
+        _to_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:  # noqa: ANN401  # as above
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _to_wal(connection: Any) -> None:  # noqa: ANN401  # as above
+    """Switch the file to WAL.
+
+    For this one statement SQLite does not wait while it is busy: of two processes
+    that open a fresh file at once, one is told `database is locked` at once.
+    """
+    import sqlite3
+
+    deadline = time.monotonic() + BUSY_MS_MAX / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return

@@ -8,9 +8,11 @@ key a name ever had, so what was signed before a rotation still verifies.
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import os
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -93,36 +95,50 @@ class FileKeys:
 
     def signer(self, name: str) -> Signer:
         """Return the private key of `name`, or raise `Failed`."""
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
         path = self._path(name, ".key")
         try:
             private = load_pem_private_key(path.read_bytes(), password=None)
-        except (OSError, ValueError) as error:
+        # A TypeError is how it says that the key is encrypted.
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise Failed(internal=f"no private key {name!r}: {error}") from error
         if not isinstance(private, Ed25519PrivateKey):
             raise Failed(internal=f"{name!r} is not an Ed25519 key")
-        return Signer(key_id(private.public_key().public_bytes_raw()), private)
+        return _signer(private)
 
     def verifiers(self, name: str) -> Verifiers:
-        """Return every public key of `name`."""
+        """Return every public key of `name`, or raise `Failed` if one is no key."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-        path = self._path(name, ".pub")
-        if not path.exists():
+        try:
+            lines = self._path(name, ".pub").read_text("ascii").split()
+            raws = [base64.b64decode(line, validate=True) for line in lines]
+            publics = [Ed25519PublicKey.from_public_bytes(raw) for raw in raws]
+        except FileNotFoundError:
             return {}
-        raws = [base64.b64decode(line) for line in path.read_text().split()]
+        except (OSError, ValueError) as error:
+            raise Failed(internal=f"public keys {name!r}: {error}") from error
+        kids = [key_id(raw) for raw in raws]
         return {
-            key_id(raw): Verifier(key_id(raw), Ed25519PublicKey.from_public_bytes(raw))
-            for raw in raws
+            kid: Verifier(kid, public)
+            for kid, public in zip(kids, publics, strict=True)
         }
 
     def create(self, name: str) -> Signer:
-        """Make a key pair for `name` unless there is one, and return the signer."""
+        """Make a key pair for `name` unless there is one, and return the signer.
+
+        Whoever comes second, in this process or another, gets the first's key.
+        """
         path = self._path(name, ".key")
-        if not path.exists():
-            self._write_new(name)
+        for folder in (self._root, path.parent):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (path.parent / ".lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                self._write_new(name)
         return self.signer(name)
 
     def _write_new(self, name: str) -> None:
@@ -136,20 +152,37 @@ class FileKeys:
         private = Ed25519PrivateKey.generate()
         pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         public = base64.b64encode(private.public_key().public_bytes_raw())
-        path = self._path(name, ".key")
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self._path(name, ".pub")
+        known = path.read_bytes().split() if path.exists() else []
         # The public half first: a crash between the two leaves a verifier too
         # many, never a signer whose signatures nobody can verify.
-        with self._path(name, ".pub").open("ab") as file:
-            file.write(public + b"\n")
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
+        _replace(path, b"\n".join([*known, public, b""]), mode=0o644)
+        _replace(self._path(name, ".key"), pem, mode=0o600)
 
     def _path(self, name: str, suffix: str) -> Path:
         if not _NAME.fullmatch(name):
             raise Failed(internal=f"bad key name {name!r}")
         return self._root / (name + suffix)
+
+
+def _signer(private: Ed25519PrivateKey) -> Signer:
+    return Signer(key_id(private.public_key().public_bytes_raw()), private)
+
+
+def _replace(path: Path, data: bytes, *, mode: int) -> None:
+    """Put `data` at `path` durably: all of it or, after a crash, none."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 class MemoryKeys:
@@ -162,10 +195,8 @@ class MemoryKeys:
         """Return the private key of `name`, made at first sight."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        if name not in self._signers:
-            private = Ed25519PrivateKey.generate()
-            kid = key_id(private.public_key().public_bytes_raw())
-            self._signers[name] = Signer(kid, private)
+        if name not in self._signers:  # `setdefault`: two threads get the same one
+            self._signers.setdefault(name, _signer(Ed25519PrivateKey.generate()))
         return self._signers[name]
 
     def verifiers(self, name: str) -> Verifiers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from functions.problems import UnknownTenant
 from functions.tenant import Tenant
@@ -35,7 +36,13 @@ def _positive(text: str) -> int:
 
 
 def _url(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
+    try:
+        parts = urlsplit(text)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, a broken IPv6 address
+        usable = False
+    plain = text.isascii() and text.isprintable() and " " not in text
+    if not (usable and plain and text.startswith(("http://", "https://"))):
         raise ValueError(f"{text!r} is not an http(s) URL")
     return text.rstrip("/")
 

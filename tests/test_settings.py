@@ -1,0 +1,161 @@
+"""Settings: one place that reads the environment, and reads all of it."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+
+from functions.settings import Limits, Settings, SettingsError, variables
+from functions.tenant import Tenant
+
+# A value other than the default for each variable, and what it becomes.
+SAMPLES = {
+    "GUISE_PROFILE": ("development", "development"),
+    "GUISE_TENANT": ("acme", Tenant("acme")),
+    "GUISE_STORE": ("file:///srv/acme", "file:///srv/acme"),
+    "GUISE_MODELS": ("/models", Path("/models")),
+    "GUISE_VERIFY": ("manifest", "manifest"),
+    "GUISE_DEVICE": ("cuda:0", "cuda:0"),
+    "GUISE_WORKER_URL": ("http://worker/", "http://worker"),
+    "GUISE_AUDIT_URL": ("https://audit:8443/base", "https://audit:8443/base"),
+    "K_SINK": ("http://broker/ns/default?x=1", "http://broker/ns/default?x=1"),
+    "GUISE_DATABASE": ("sqlite:////a.db", "sqlite:////a.db"),
+    "GUISE_KEYS": ("/keys", Path("/keys")),
+    "GUISE_JWKS": ("/jwks.json", Path("/jwks.json")),
+    "GUISE_ISSUER": ("https://id.example", "https://id.example"),
+    "GUISE_AUDIENCE": ("swap", "swap"),
+}
+LIMITS = {each.metadata["env"]: each.name for each in fields(Limits)}
+
+
+def test_defaults_need_no_environment() -> None:
+    """A bare container starts, as strict as production is."""
+    settings = Settings.from_env({})
+    assert settings == Settings()
+    assert settings.profile == "production"
+    assert settings.verify == "full"
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(Settings)])
+def test_every_field_has_a_variable(name: str) -> None:
+    """What no variable sets could not be operated."""
+    if name == "limits":
+        return  # they have their own
+    by_name = {each.name: str(each.metadata.get("env")) for each in fields(Settings)}
+    variable = by_name[name]
+    text, value = SAMPLES[variable]
+    settings = Settings.from_env({variable: text})
+    assert getattr(settings, name) == value
+    assert getattr(settings, name) != getattr(Settings(), name)
+
+
+@pytest.mark.parametrize("variable", LIMITS)
+def test_every_limit_has_a_variable_with_its_unit(variable: str) -> None:
+    """And the variable is called as the field is."""
+    assert variable == f"GUISE_{LIMITS[variable].upper()}"
+    settings = Settings.from_env({variable: "7"})
+    assert getattr(settings.limits, LIMITS[variable]) == 7
+
+
+def test_the_variables_are_all_there_are() -> None:
+    """Whoever checks a manifest against them misses none."""
+    assert variables() == {*SAMPLES, *LIMITS}
+
+
+def test_every_fault_is_told_at_once() -> None:
+    """One restart mends them all."""
+    environ = {
+        "GUISE_TYPO": "x",
+        "GUISE_PROFILE": "prod",
+        "GUISE_TENANT": "../globex",
+        "GUISE_VERIFY": "never",
+        "GUISE_WORKER_URL": "worker:8080",
+        "K_SINK": "ftp://broker",
+        "GUISE_FACES_MAX": "many",
+        "GUISE_IMAGE_BYTES_MAX": "0",
+    }
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(environ)
+    faults = str(caught.value).split("; ")
+    assert sorted(fault.partition(":")[0] for fault in faults) == sorted(environ)
+
+
+def test_an_unknown_variable_of_ours_is_a_fault() -> None:
+    """A misspelt limit is none, and nobody would notice."""
+    with pytest.raises(SettingsError, match="GUISE_FACE_MAX: no such setting"):
+        Settings.from_env({"GUISE_FACE_MAX": "1"})
+
+
+def test_other_peoples_variables_are_none_of_ours() -> None:
+    """Also where their names are near."""
+    assert Settings.from_env({"PATH": "/bin", "XGUISE_A": "1", "K_X": ""}) == Settings()
+
+
+def test_an_empty_variable_is_unset() -> None:
+    """As Knative leaves K_SINK until it is bound."""
+    assert Settings.from_env(dict.fromkeys(SAMPLES, "")) == Settings()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "10MB", "x", "9" * 5000, "1e3"])
+def test_a_limit_is_a_positive_whole_number(text: str) -> None:
+    """And nothing is guessed."""
+    with pytest.raises(SettingsError, match="GUISE_FACES_MAX"):
+        Settings.from_env({"GUISE_FACES_MAX": text})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "worker",
+        "//worker",
+        "file:///etc/passwd",
+        "HTTP//worker",
+        "http://",
+        "http:///path",
+        "http://:8080",
+        "http://worker:port",
+        "http://worker:99999",
+        "http://worker:0",
+        "http://[::1",
+        "http://worker/a b",
+        "http://worker/\r\nX: 1",
+        "http://wörker",
+    ],
+)
+def test_a_url_that_could_not_be_called_is_a_fault(url: str) -> None:
+    """It is found at the start, not when the first event is lost."""
+    with pytest.raises(SettingsError, match="GUISE_AUDIT_URL"):
+        Settings.from_env({"GUISE_AUDIT_URL": url})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:8080", "http://127.0.0.1:1", "https://a.b.svc.cluster.local"]
+)
+def test_a_url_of_any_host_is_taken(url: str) -> None:
+    """By name or by number."""
+    assert Settings.from_env({"GUISE_AUDIT_URL": url}).audit_url == url
+
+
+def test_what_a_role_requires_is_told_at_once() -> None:
+    """By the names of the variables."""
+    with pytest.raises(SettingsError) as caught:
+        Settings(issuer="x").require("jwks", "issuer", "sink_url")
+    assert str(caught.value) == "GUISE_JWKS: not set; K_SINK: not set"
+    Settings(issuer="x").require("issuer", "audience")
+
+
+def test_what_is_needed_is_there_or_a_fault() -> None:
+    """So that no caller meets a None."""
+    assert Settings(issuer="x").need("issuer") == "x"
+    with pytest.raises(SettingsError, match="GUISE_KEYS"):
+        Settings().need("keys")
+
+
+def test_settings_cannot_be_changed() -> None:
+    """They were read once, and hold."""
+    with pytest.raises(FrozenInstanceError):
+        Settings().store = "memory:"  # type: ignore[misc]  # the point
+    with pytest.raises(FrozenInstanceError):
+        Settings().limits.faces_max = 1  # type: ignore[misc]  # the point
