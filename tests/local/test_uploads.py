@@ -1,0 +1,276 @@
+"""The upload watcher: every finished file becomes one event, once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from functions.local import manifests
+from functions.local.broker import Broker
+from functions.local.filters import parse_all
+from functions.local.queue import Queue
+from functions.local.timers import Timer
+from functions.local.uploads import HASHED_BYTES_MAX, LOOK_SECONDS, Uploads, Watch
+from functions.problems import Unavailable
+from functions.storage.file import FileStore
+from functions.tenant import Tenant
+from tests.local.rig import until
+from tests.local.subscriber import HOME, trigger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pytest
+
+    from functions.events import Event
+
+WHOLE = b'{"operation": "swap"}'
+
+
+class Shelf:
+    """A tenant's folder, its watch, and the events that came of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.requests = root / "acme" / "requests"
+        self.requests.mkdir(parents=True, exist_ok=True)
+        self.queue = Queue(root / "broker.db")
+        self.broker = Broker(
+            self.queue,
+            brokers=[manifests.Broker(HOME, "default")],
+            triggers=[trigger()],
+            address=lambda _: "",
+        )
+        self.watch = Watch(root / "acme", "acme", self.broker)
+
+    def events(self) -> list[Event]:
+        return [owed.event() for owed in self.queue.due(f"{HOME}/all", 1000)]
+
+    def names(self) -> list[str]:
+        return [event.subject.rpartition("/")[2] for event in self.events()]
+
+    def look(self, seconds: float = 0.15) -> list[str]:
+        """Look as a timer would for a while, and return what is owed then."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.watch.look()
+            time.sleep(0.01)
+        return self.names()
+
+
+@contextmanager
+def shelf(root: Path) -> Iterator[Shelf]:
+    made = Shelf(root)
+    try:
+        yield made
+    finally:
+        made.queue.close()
+
+
+def test_a_new_request_is_announced_once(tmp_path: Path) -> None:
+    """One event for one file, however often we look."""
+    with shelf(tmp_path) as made:
+        (made.requests / "job-1.json").write_bytes(WHOLE)
+        assert made.look(0.3) == ["job-1.json"]
+        [event] = made.events()
+    assert event.subject == "objects/requests/job-1.json"
+    assert event.data["size"] == str(len(WHOLE))
+    assert event.data["md5Hash"]
+
+
+def test_the_generation_is_the_stores(tmp_path: Path) -> None:
+    """What the event names is what a function reads from the store."""
+    with shelf(tmp_path) as made:
+        store = FileStore(tmp_path / "acme")
+        generation = store.put(Tenant("acme").request("job-1"), WHOLE)
+        made.look()
+        [event] = made.events()
+    assert event.data["generation"] == str(generation)
+
+
+def test_a_file_written_over_is_another_event(tmp_path: Path) -> None:
+    """By rename it is seen at once, in place within two seconds."""
+    with shelf(tmp_path) as made:
+        path = made.requests / "job-1.json"
+        path.write_bytes(WHOLE)
+        made.look()
+        store = FileStore(tmp_path / "acme")
+        store.put(Tenant("acme").request("job-1"), WHOLE + b" ")
+        made.look()
+        assert len(made.events()) == 2
+        path.write_bytes(WHOLE + b"  ")
+        until(lambda: len(made.look(0.05)) == 3, 5)
+        assert len({event.id for event in made.events()}) == 3
+
+
+def test_over_restarts_a_file_is_announced_once(tmp_path: Path) -> None:
+    """What was seen is noted with the event, in one transaction."""
+    with shelf(tmp_path) as made:
+        (made.requests / "job-1.json").write_bytes(WHOLE)
+        made.look()
+    with shelf(tmp_path) as again:
+        assert again.look() == ["job-1.json"]
+
+
+def test_files_that_came_while_nothing_ran(tmp_path: Path) -> None:
+    """They are found at the next start."""
+    with shelf(tmp_path):
+        pass
+    for number in range(3):
+        (tmp_path / "acme" / "requests" / f"job-{number}.json").write_bytes(WHOLE)
+    with shelf(tmp_path) as made:
+        assert sorted(made.look()) == ["job-0.json", "job-1.json", "job-2.json"]
+
+
+def test_half_a_request_does_not_fire(tmp_path: Path) -> None:
+    """A writer that pauses in the middle is waited for; the whole fires at once."""
+    with shelf(tmp_path) as made, (made.requests / "job-1.json").open("wb") as file:
+        for part in (WHOLE[:5], WHOLE[5:12]):
+            file.write(part)
+            file.flush()
+            assert made.look(0.3) == []
+        file.write(WHOLE[12:])
+        file.flush()
+        assert made.look() == ["job-1.json"]
+
+
+def test_what_is_never_whole_fires_when_it_has_settled(tmp_path: Path) -> None:
+    """The worker refuses it, on record; we only announce."""
+    with shelf(tmp_path) as made:
+        (made.requests / "bad.json").write_bytes(b"{")
+        (made.requests / "list.json").write_bytes(b"[]")
+        (made.requests / "empty.json").touch()
+        assert made.look(0.3) == []
+        assert sorted(made.look(0.5)) == ["bad.json", "empty.json", "list.json"]
+
+
+def test_attack_a_request_larger_than_any(tmp_path: Path) -> None:
+    """It is announced without digests, and not read."""
+    with shelf(tmp_path) as made:
+        with (made.requests / "big.json").open("wb") as file:
+            file.truncate(HASHED_BYTES_MAX + 1)
+        assert made.look(0.8) == ["big.json"]
+        [event] = made.events()
+    assert "md5Hash" not in event.data
+
+
+def test_what_is_no_upload(tmp_path: Path) -> None:
+    """Hidden and unfinished names, folders, links and pipes are left alone."""
+    with shelf(tmp_path) as made:
+        for name in (".hidden.json", "job.json.tmp", "job.json.part", "job.json~"):
+            (made.requests / name).write_bytes(WHOLE)
+        (made.requests / "folder.json").mkdir()
+        (made.root / "elsewhere.json").write_bytes(WHOLE)
+        (made.requests / "link.json").symlink_to(made.root / "elsewhere.json")
+        os.mkfifo(made.requests / "pipe.json")
+        (made.requests / os.fsdecode(b"\xff.json")).write_bytes(WHOLE)
+        assert made.look(0.7) == []
+
+
+def test_a_result_wakes_nothing(tmp_path: Path) -> None:
+    """Only `requests/` is watched: not results, not uploads, not jobs."""
+    with shelf(tmp_path) as made:
+        store = FileStore(tmp_path / "acme")
+        tenant = Tenant("acme")
+        store.put(tenant.record("job-1"), WHOLE)
+        store.put(tenant.pinned("job-1"), WHOLE)
+        store.put(tenant.upload("uploads/a.json"), WHOLE)
+        assert made.look(0.3) == []
+
+
+def test_a_name_that_no_event_can_carry(tmp_path: Path) -> None:
+    """It is logged once, and the others are announced."""
+    with shelf(tmp_path) as made:
+        (made.requests / "a\nb.json").write_bytes(WHOLE)
+        (made.requests / "job-1.json").write_bytes(WHOLE)
+        assert made.look(0.3) == ["job-1.json"]
+
+
+def test_a_file_that_goes_away_is_forgotten(tmp_path: Path) -> None:
+    """What is remembered is what is there, so it has a bound."""
+    with shelf(tmp_path) as made:
+        path = made.requests / "job-1.json"
+        path.write_bytes(WHOLE)
+        (made.requests / "half.json").write_bytes(b"{")
+        made.look()
+        assert made.queue.generations("acme") != {}
+        path.unlink()
+        (made.requests / "half.json").unlink()
+        made.look()
+        assert made.queue.generations("acme") == {}
+        assert made.watch._unfinished == {}
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """A tenant without requests has none; once made, it is watched."""
+    with shelf(tmp_path) as made:
+        made.requests.rmdir()
+        assert made.look() == []
+        made.requests.mkdir()
+        (made.requests / "job-1.json").write_bytes(WHOLE)
+        assert made.look() == ["job-1.json"]
+
+
+def test_a_fault_is_logged_and_tried_again(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once every two seconds, not twenty times a second."""
+    with shelf(tmp_path) as made:
+        (made.requests / "job-1.json").write_bytes(WHOLE)
+        made.watch._broker = Full()  # type: ignore[assignment]
+        made.look(0.3)
+        assert caplog.text.count("the uploads of acme cannot be taken") == 1
+        made.watch._broker = made.broker
+        until(lambda: made.look(0.05) == ["job-1.json"], 5)
+
+
+class Full:
+    """A broker that takes nothing."""
+
+    def publish(self, event: Event, **_: object) -> None:
+        raise Unavailable(internal="full")
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
+    """What is announced is one state of the file, never a mixture."""
+    with shelf(tmp_path) as made:
+        path = made.requests / "job-1.json"
+        path.write_bytes(b"{" + b" " * 500_000)
+        stop = threading.Event()
+
+        def scribble() -> None:
+            while not stop.is_set():
+                path.write_bytes(b"{" + b" " * 500_000)
+
+        thread = threading.Thread(target=scribble)
+        thread.start()
+        assert made.look(0.8) == []
+        stop.set()
+        thread.join()
+        path.write_bytes(WHOLE)
+        until(lambda: made.look(0.05) == ["job-1.json"], 5)
+
+
+def test_every_tenant_is_watched(tmp_path: Path) -> None:
+    """Each bucket's events go to its own tenant's broker."""
+    queue = Queue(tmp_path / "broker.db")
+    broker = Broker(
+        queue,
+        brokers=[manifests.Broker(f"guise-{each}", "default") for each in "ab"],
+        triggers=[trigger(passes=parse_all([]))],
+        address=lambda _: "",
+    )
+    uploads = Uploads(tmp_path, ("a", "b"), broker)
+    for each in "ab":
+        (tmp_path / each / "requests").mkdir(parents=True)
+        (tmp_path / each / "requests" / "job.json").write_bytes(WHOLE)
+    timer = Timer("uploads", LOOK_SECONDS, uploads.look)
+    timer.start()
+    until(lambda: queue.generations("a") and queue.generations("b"), 5)
+    timer.stop()
+    queue.close()
