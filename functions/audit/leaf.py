@@ -9,6 +9,7 @@ images, or a person's name.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -58,9 +59,9 @@ class Leaf:
     data: bytes
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """What names it for ever: tenant, source and id."""
-        return self.tenant, self.source, self.id
+    def key(self) -> bytes:
+        """What names it for ever: a digest of tenant, source and id."""
+        return key_of(self.tenant, self.source, self.id)
 
     @property
     def hash(self) -> bytes:
@@ -97,7 +98,6 @@ def conflict(offered: Leaf, index: int) -> Leaf:
 
     Its id depends on what was offered, so that the same lie is recorded once.
     """
-    tenant, source, ident = conflict_key(offered)
     data = {
         "source": offered.source,
         "id": offered.id,
@@ -108,21 +108,33 @@ def conflict(offered: Leaf, index: int) -> Leaf:
     }
     return leaf_of(
         Event(
-            id=ident,
-            source=source,
+            id=_conflict_id(offered),
+            source=_source(offered.tenant),
             type=CONFLICT,
             time=events.now(),
-            tenant=tenant,
+            tenant=offered.tenant,
             data=data,
         ),
     )
 
 
-def conflict_key(offered: Leaf) -> tuple[str, str, str]:
+def conflict_key(offered: Leaf) -> bytes:
     """Return the key of the entry that would record `offered` as a contradiction."""
+    return key_of(offered.tenant, _source(offered.tenant), _conflict_id(offered))
+
+
+def key_of(tenant: str, source: str, ident: str) -> bytes:
+    """Return the 32 bytes that stand for tenant, source and id."""
+    return hashlib.sha256(msgspec.json.encode((tenant, source, ident))).digest()
+
+
+def _source(tenant: str) -> str:
+    return f"/tenants/{tenant}/audit"
+
+
+def _conflict_id(offered: Leaf) -> str:
     digest = offered.hash.hex()
-    ident = events.derived_id(CONFLICT, offered.source, offered.id, digest)
-    return offered.tenant, f"/tenants/{offered.tenant}/audit", ident
+    return events.derived_id(CONFLICT, offered.source, offered.id, digest)
 
 
 def _statement(leaf: bytes) -> dict[str, Any]:

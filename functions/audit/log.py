@@ -159,7 +159,7 @@ class Log:
         return [each.appended(notes) for each in placed]
 
 
-def _keys(batch: list[Leaf]) -> list[tuple[str, str, str]]:
+def _keys(batch: list[Leaf]) -> list[bytes]:
     """Return the key of each leaf, and of the conflict it may turn out to be."""
     own = [leaf.key for leaf in batch]
     return own + [leaves.conflict_key(leaf) for leaf in batch]
@@ -190,7 +190,7 @@ class _Growth:
     def __init__(
         self,
         frontiers: dict[str, Frontier],
-        known: dict[tuple[str, str, str], Entry],
+        known: dict[bytes, Entry],
     ) -> None:
         self._frontiers = frontiers
         self._known = known

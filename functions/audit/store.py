@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
     from functions.audit.leaf import Leaf
     from functions.audit.merkle import Node
-
-    Key = tuple[str, str, str]
-    """Tenant, source and id of an entry."""
-
 metadata: Final = sa.MetaData()
 
 heads: Final = sa.Table(
@@ -42,6 +38,9 @@ entries: Final = sa.Table(
     metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("idx", sa.BigInteger, primary_key=True, autoincrement=False),
+    # A digest of tenant, source and id: for `(tenant, source, id) IN (...)` SQLite
+    # would read every entry.
+    sa.Column("key", sa.LargeBinary, nullable=False, unique=True),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("id", sa.Text, nullable=False),
     sa.Column("type", sa.Text, nullable=False),
@@ -49,7 +48,6 @@ entries: Final = sa.Table(
     sa.Column("at_ms", sa.BigInteger, nullable=False),
     sa.Column("leaf", sa.LargeBinary, nullable=False),
     sa.Column("leaf_hash", sa.LargeBinary, nullable=False),
-    sa.UniqueConstraint("tenant", "source", "id"),
     sa.Index("entry_of_job", "tenant", "job", "idx"),
 )
 nodes: Final = sa.Table(
@@ -135,7 +133,7 @@ def lock_heads(db: Connection, tenants: Sequence[str]) -> dict[str, Frontier]:
     return {row.tenant: Frontier.parse(row.size, row.frontier) for row in rows}
 
 
-def find(db: Connection, keys: Sequence[Key]) -> dict[Key, Entry]:
+def find(db: Connection, keys: Sequence[bytes]) -> dict[bytes, Entry]:
     """Return those of `keys` that the log has, each with its first checkpoint."""
     first_note = (
         sa.select(checkpoints.c.note)
@@ -145,12 +143,10 @@ def find(db: Connection, keys: Sequence[Key]) -> dict[Key, Entry]:
         .limit(1)
         .scalar_subquery()
     )
-    key = sa.tuple_(entries.c.tenant, entries.c.source, entries.c.id)
-    rows = db.execute(
-        sa.select(entries, first_note.label("note")).where(key.in_(keys)),
-    )
+    query = sa.select(entries, first_note.label("note"))
+    rows = db.execute(query.where(entries.c.key.in_(keys)))
     return {
-        (row.tenant, row.source, row.id): Entry(
+        row.key: Entry(
             row.tenant,
             row.idx,
             row.leaf,
@@ -167,6 +163,7 @@ def add_entries(db: Connection, added: Iterable[tuple[int, Leaf]]) -> None:
         {
             "tenant": leaf.tenant,
             "idx": index,
+            "key": leaf.key,
             "source": leaf.source,
             "id": leaf.id,
             "type": leaf.type,
