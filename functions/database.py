@@ -91,8 +91,8 @@ def _make_sqlite_strict(engine: Engine) -> None:
 def _to_wal(connection: Any) -> None:  # noqa: ANN401  # as above
     """Switch the file to WAL.
 
-    For this one statement SQLite does not wait while it is busy: of two processes
-    that open a fresh file at once, one is told `database is locked` at once.
+    For this one statement SQLite does not wait for a writer: of two processes that
+    open a fresh file at once, one is told `database is locked` there and then.
     """
     import sqlite3
 

@@ -101,19 +101,18 @@ def test_processes_that_open_a_fresh_file_at_once_do_not_fail(tmp_path: Path) ->
         engine.dispose()
 
 
-def test_a_fresh_file_that_somebody_reads_is_waited_for(tmp_path: Path) -> None:
+def test_a_fresh_file_that_somebody_writes_is_waited_for(tmp_path: Path) -> None:
     """SQLite itself answers `database is locked` at once."""
     path = tmp_path / "test.db"
-    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
-        reader.execute("create table t (x)")
-        reader.execute("begin")
-        reader.execute("select * from t").fetchall()
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("create table t (x)")
+        writer.execute("begin immediate")
         engine = open_database(f"sqlite:///{path}")
         with ThreadPoolExecutor(1) as thread:
             counting = thread.submit(count, engine)
             time.sleep(0.1)
             assert not counting.done()
-            reader.execute("rollback")
+            writer.execute("rollback")
             assert counting.result() == 0
     engine.dispose()
 
