@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from functions.problems import Forbidden, Unauthenticated, UnknownTenant
+from functions.problems import Forbidden, Unauthenticated, Unavailable, UnknownTenant
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ALGORITHMS: Final = ("EdDSA", "ES256", "RS256")
 SKEW_SECONDS: Final = 30
+TOKEN_CHARS_MAX: Final = 8192
 SWAP_WRITE: Final = "swap:write"
 SWAP_READ: Final = "swap:read"
 AUDIT_READ: Final = "audit:read"
@@ -74,10 +75,8 @@ class TokenAuthenticator:
     def from_settings(cls, settings: Settings) -> TokenAuthenticator:
         """Return the authenticator a deployment names."""
         settings.require("jwks", "issuer", "audience")
-        if settings.jwks is None:
-            raise Unauthenticated  # unreachable: `require` has raised
         return cls(
-            settings.jwks,
+            settings.need("jwks"),
             issuer=settings.issuer,
             audience=settings.audience,
             pinned=settings.tenant,
@@ -89,30 +88,35 @@ class TokenAuthenticator:
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("send Authorization: Bearer <token>")
         claims = self._claims(token.strip())
-        tenant = _tenant(claims.get("tenant"))
+        tenant = Tenant(_text(claims, "tenant"))
         if self._pinned is not None and tenant != self._pinned:
             raise UnknownTenant(internal=f"{tenant.id} at {self._pinned.id}'s door")
-        scopes = frozenset(str(claims.get("scope", "")).split())
-        return Caller(tenant, str(claims["sub"]), scopes)
+        subject = _text(claims, "sub")
+        if not subject:
+            raise Unauthenticated("the token names nobody")
+        # A list of scopes is refused, not guessed at: its text could hold ours.
+        return Caller(tenant, subject, frozenset(_text(claims, "scope").split()))
 
     def _claims(self, token: str) -> dict[str, Any]:
         import jwt
 
+        if len(token) > TOKEN_CHARS_MAX:
+            raise Unauthenticated(f"a token has at most {TOKEN_CHARS_MAX} characters")
+        known = self._known()
         try:
             kid = jwt.get_unverified_header(token).get("kid", "")
-            key = self._known().get(kid)
-            if key is None:
+            if kid not in known:
                 raise Unauthenticated("the token's key is not known")
             return jwt.decode(
                 token,
-                key,
+                known[kid],
                 algorithms=list(ALGORITHMS),
                 issuer=self._issuer,
                 audience=self._audience,
                 leeway=SKEW_SECONDS,
                 options={"require": ["exp", "iss", "aud", "sub", "tenant"]},
             )
-        except jwt.InvalidTokenError as error:
+        except (jwt.PyJWTError, ValueError) as error:
             raise Unauthenticated(
                 "the token does not verify",
                 internal=repr(error),
@@ -122,15 +126,19 @@ class TokenAuthenticator:
         import jwt
 
         if self._keys is None:
-            keys = jwt.PyJWKSet.from_json(self._jwks.read_text()).keys
+            try:
+                keys = jwt.PyJWKSet.from_json(self._jwks.read_text()).keys
+            except (OSError, ValueError, AttributeError, jwt.PyJWTError) as error:
+                raise Unavailable(internal=f"{self._jwks}: {error!r}") from error
             self._keys = {key.key_id: key for key in keys if key.key_id}
         return self._keys
 
 
-def _tenant(claim: object) -> Tenant:
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    claim = claims.get(name, "")
     if not isinstance(claim, str):
-        raise Unauthenticated("the token names no tenant")
-    return Tenant(claim)
+        raise Unauthenticated(f"the token's {name} is not text")
+    return claim
 
 
 def jwks_document(signer: Signer) -> dict[str, Any]:
