@@ -82,6 +82,7 @@ def test_the_colour_profile_survives(
         SRGB.replace(b"RGB ", b"CMYK"),
         resized(SRGB, PROFILE_BYTES_MAX + 1),
     ],
+    ids=["header", "short", "cmyk", "huge"],
 )
 def test_a_profile_that_does_not_fit_is_dropped(
     profile: bytes, picture: Pillow.Image
@@ -104,7 +105,7 @@ def test_a_profile_that_does_not_inflate_is_dropped(picture: Pillow.Image) -> No
 
 
 @pytest.mark.parametrize("form", CLEAR)
-@pytest.mark.parametrize("icc", [b"", SRGB])
+@pytest.mark.parametrize("icc", [b"", SRGB], ids=["plain", "profile"])
 @pytest.mark.parametrize("quality", [80, 100])
 def test_alpha_is_written_back(form: Format, icc: bytes, quality: int) -> None:
     """PNG and WebP give transparency back, with a profile or without."""

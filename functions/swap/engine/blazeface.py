@@ -38,10 +38,16 @@ class Found:
         chosen = np.asarray(which, bool if len(which) == 0 else None)
         return Found(self.boxes[chosen], self.landmarks[chosen], self.scores[chosen])
 
-    def times(self, scale: float) -> Found:
-        """Return the detections in a picture enlarged by `scale`."""
-        by = np.float32(scale)
-        return Found(self.boxes * by, self.landmarks * by, self.scores)
+    @property
+    def first(self) -> Found:
+        """The first detection, or none."""
+        return Found(self.boxes[:1], self.landmarks[:1], self.scores[:1])
+
+    @staticmethod
+    def none() -> Found:
+        """Return no detections."""
+        points = np.zeros((0, LANDMARKS, 2), np.float32)
+        return Found(points[:, :2].reshape(0, 4), points, np.zeros(0, np.float32))
 
     @staticmethod
     def join(parts: Sequence[Found]) -> Found:

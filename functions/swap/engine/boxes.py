@@ -13,20 +13,31 @@ def area(boxes: Floats) -> Floats:
     return f32(sides[..., 0] * sides[..., 1])
 
 
-def shared(box: Floats, others: Floats) -> Floats:
-    """Return the area that `box` (4,) shares with each of `others` (n, 4)."""
-    low = np.maximum(box[:2], others[:, :2])
-    high = np.minimum(box[2:], others[:, 2:])
-    return area(np.concatenate((low, np.maximum(low, high)), axis=1))
+def shared(some: Floats, others: Floats) -> Floats:
+    """Return the area that each of `some` (n, 4) shares with each other, (n, m)."""
+    low = np.maximum(some[:, np.newaxis, :2], others[np.newaxis, :, :2])
+    high = np.minimum(some[:, np.newaxis, 2:], others[np.newaxis, :, 2:])
+    sides = np.maximum(high - low, 0)
+    return f32(sides[..., 0] * sides[..., 1])
 
 
 def overlap(box: Floats, others: Floats) -> Floats:
-    """Return intersection over union of `box` with each of `others`."""
-    both = shared(box, others)
-    return f32(both / np.maximum(area(box) + area(others) - both, np.float32(1e-9)))
+    """Return intersection over union of a box (4,) with each of `others`, (m,)."""
+    return f32(_overlaps(box[np.newaxis], others)[0])
 
 
-def inside(box: Floats, others: Floats) -> Floats:
+def overlaps(some: Floats) -> Floats:
+    """Return intersection over union of each box with each, (n, n)."""
+    return _overlaps(some, some)
+
+
+def nesting(some: Floats) -> Floats:
     """Return intersection over the smaller area, which is 1 for a box in a box."""
-    smaller = np.minimum(area(box), area(others))
-    return f32(shared(box, others) / np.maximum(smaller, np.float32(1e-9)))
+    smaller = np.minimum.outer(area(some), area(some))
+    return f32(shared(some, some) / np.maximum(smaller, np.float32(1e-9)))
+
+
+def _overlaps(some: Floats, others: Floats) -> Floats:
+    both = shared(some, others)
+    union = np.add.outer(area(some), area(others)) - both
+    return f32(both / np.maximum(union, np.float32(1e-9)))

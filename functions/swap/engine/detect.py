@@ -1,10 +1,11 @@
 """Find every face: the whole picture, ever smaller tiles, and a second look.
 
 The full-range network looks at the whole picture once; it sees faces from 9 to
-78 % of its window.  The short-range network looks at tiles of the picture ever
-smaller; it sees 13 to 85 % of its own, upright or turned by any angle (measured:
-docs/detection.md).  Every candidate is then looked at once more, centred and
-turned level: texture that resembles a face by chance seldom does so twice.
+78 % of its window.  The short-range network looks at the whole and at ever smaller
+tiles; it sees 13 to 85 % of its own, upright or turned by any angle (measured:
+docs/detection.md).  Every candidate is then looked at once more, centred and turned
+level, and where both looks are not sure, by the mesh network, which tells whether
+there is a face: texture that resembles one by chance seldom does so each time.
 """
 
 from __future__ import annotations
@@ -13,69 +14,77 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from functions.swap.engine import boxes
-from functions.swap.engine.arrays import Bytes, f32, u8
-from functions.swap.engine.blazeface import Found
+from functions.swap.engine.arrays import Bytes, Floats, f32
+from functions.swap.engine.blazeface import BlazeFace, Found
 from functions.swap.engine.face import Face, faces_of
-from functions.swap.engine.window import Window, apply, inverse
+from functions.swap.engine.facemesh import window_of
+from functions.swap.engine.window import Pyramid, Window, apply, inverse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Executor
 
-    from functions.swap.engine.blazeface import BlazeFace
+    from functions.swap.engine.facemesh import FaceMesh
 
 SCORE_MIN = 0.58  # the mean of both looks; see docs/detection.md
-_CANDIDATE_MIN = 0.3
-_CANDIDATES_MAX = 512
+_SURE = 0.8  # a mean that needs no third look
+_MESHABLE = 40.0  # pixels: a smaller face is too small for the mesh network
+_PRESENT = 0.5
+_CANDIDATE_MIN = 0.4
+_CANDIDATES_MAX, _OVERLAPS_MAX = 256, 2048
 _SAME = 0.3  # intersection over union above which two boxes are one face
 _NESTED = 0.6  # or this much of the smaller one lies in the larger
-_FACE_MIN = 16  # pixels of the `near` window: the smallest face it is sure of
-_STRIDE = 84 / 128  # of a tile: neighbours share more than the largest face they seek
+_LARGER = 1.4  # windows beyond the picture, for a face that fills it
+_TILE, _FACE_MIN = 128, 16  # pixels of a tile; the smallest face sure to be seen
+_STRIDE = 100 / 128  # of a tile
 _OCTAVE = 2.5  # between the levels: each seeks faces up to this much larger
-_SMALLEST, _LARGEST = (
-    16.0,
-    21.5,
-)  # pixels of the picture: the face the finest level seeks
-_SIDES = 180  # ... which grows with the picture in between
-_STILL_MIN, _REACHES = 0.45, (2.2, 3.5, 5.0)
-_SECOND = 3.5  # the window of the second look, over the face's longer side
+# The face that the finest level seeks, in pixels of the picture: a 180th of its
+# longer side, within these.
+_SIDES, _SMALLEST, _LARGEST = 180, 16.0, 24.0
 _FLAT = 3.0  # levels: a tile that varies less holds no face
+_SECOND = 3.5  # the window of the second look, over the face's longer side
+_STILL_MIN, _REACHES = 0.45, (2.2, 3.5, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """The two networks that look: `wide` at the whole, `near` at tiles."""
+    """The networks that look: `wide` at the whole, `near` at tiles, `mesh` at doubts.
+
+    `pool` runs looks side by side: each network is too small to share one look
+    among several cores.
+    """
 
     wide: BlazeFace
     near: BlazeFace
+    mesh: FaceMesh
+    pool: Executor
 
     def __call__(self, pixels: Bytes, *, small: bool = True) -> list[Face]:
         """Return the faces in a BGR picture, largest first.
 
-        Without `small`, faces under a tenth of the picture are left out, and the
-        work is two passes whatever the picture's size.
+        Without `small`, faces under an eighth of the shorter side are left out, and
+        the work is a few looks whatever the picture's size.
         """
         height, width = pixels.shape[:2]
-        whole = Window(width / 2, height / 2, max(width, height))
-        larger = Window(width / 2, height / 2, 1.4 * whole.side)
-        found = [
-            _look(self.wide, pixels, whole, _CANDIDATE_MIN),
-            _look(self.near, pixels, whole, _CANDIDATE_MIN),
-            _look(self.near, pixels, larger, _CANDIDATE_MIN),
-        ]
+        longest, shortest = max(width, height), min(width, height)
+        whole = Window(width / 2, height / 2, longest)
+        larger = Window(width / 2, height / 2, longest * _LARGER)
+        looks = [(self.near, whole), (self.near, larger)]
         if small:
-            found += [
-                _look(self.near, level, tile, _CANDIDATE_MIN).times(1 / scale)
-                for level, scale in _levels(pixels, whole.side, self.near.side)
-                for tile in _tiles(level, self.near.side)
-            ]
-        seen = suppress(Found.join(found))
-        seen = seen.pick(np.argsort(-seen.scores)[:_CANDIDATES_MAX])
-        looks = [self._again(pixels, seen.pick([i])) for i in range(len(seen))]
-        return faces_of(suppress(Found.join([seen.pick([]), *looks])))
+            looks += [(self.near, tile) for tile in _tiles(width, height)]
+            looks.append((self.wide, whole))
+        else:
+            looks += [(self.near, tile) for tile in _level(width, height, shortest)]
+        pyramid = Pyramid(pixels, max(0, longest // self.near.side).bit_length())
+        seen = self.pool.map(lambda look: _seen(pyramid, *look), looks)
+        found = suppress(Found.join(list(seen)))
+        best = np.argsort(-found.scores, kind="stable")[:_CANDIDATES_MAX]
+        candidates = [found.pick([index]) for index in best.tolist()]
+        agreed = self.pool.map(lambda one: self._agreed(pixels, one), candidates)
+        return faces_of(suppress(Found.join([found.pick([]), *agreed])))
 
     def still(self, pixels: Bytes, face: Face) -> bool:
         """Return whether a face may still be found where one was covered.
@@ -83,68 +92,79 @@ class Detector:
         Looks closer and further than the first time, and is easier to convince.
         """
         x0, y0, x1, y1 = face.box
-        looks = [(self.near, reach) for reach in _REACHES] + [(self.wide, _REACHES[0])]
-        for network, reach in looks:
+
+        def found(network: BlazeFace, reach: float) -> bool:
             window = Window((x0 + x1) / 2, (y0 + y1) / 2, face.size * reach)
-            found = _look(network, pixels, window, _STILL_MIN)
-            if (boxes.overlap(face.corners, found.boxes) > _SAME).any():
-                return True
-        return False
+            square = window.cut(pixels, network.side)
+            seen = _located(network(square, _STILL_MIN), window, network.side)
+            return bool((boxes.overlap(face.corners, seen.boxes) > _SAME).any())
 
-    def _again(self, pixels: Bytes, first: Found) -> Found:
-        """Look at one candidate centred and level; return it if both looks agree."""
-        box, points = first.boxes[0], first.landmarks[0]
-        eyes = points[1] - points[0]
-        centre, sides = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
-        window = Window(
-            float(centre[0]),
-            float(centre[1]),
-            max(float(sides.max()), 1.0) * _SECOND,
-            math.atan2(eyes[1], eyes[0]),
-        )
-        second = _look(self.near, pixels, window, _CANDIDATE_MIN)
-        second = second.pick(boxes.overlap(box, second.boxes) > _SAME)
+        looks = [(self.wide, _REACHES[0]), *((self.near, each) for each in _REACHES)]
+        return any(list(self.pool.map(lambda look: found(*look), looks)))
+
+    def _agreed(self, pixels: Bytes, first: Found) -> Found:
+        """Look again at one candidate; return it if the looks agree, else none."""
+        second = self._centred(pixels, first.boxes[0], first.landmarks[0])
         if not len(second):
-            return first.pick([])
-        both = _mean(Found.join([first, suppress(second).pick([0])]))
-        return both.pick(both.scores >= SCORE_MIN)
+            return second
+        both = _mean(Found.join([first, second]))
+        if both.scores[0] < SCORE_MIN:
+            return both.pick([])
+        box, points = both.boxes[0], both.landmarks[0]
+        if both.scores[0] < _SURE and (box[2:] - box[:2]).max() >= _MESHABLE:
+            present = self.mesh(pixels, window_of(box, points)).presence
+            return both.pick([present >= _PRESENT])
+        return both
+
+    def _centred(self, pixels: Bytes, box: Floats, points: Floats) -> Found:
+        """Return what `near` sees of one box when that is centred and level."""
+        eyes = points[1] - points[0]
+        (x, y), sides = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+        side = max(float(sides.max()), 1.0) * _SECOND
+        window = Window(float(x), float(y), side, math.atan2(eyes[1], eyes[0]))
+        square = window.cut(pixels, self.near.side)
+        found = _located(self.near(square, _CANDIDATE_MIN), window, self.near.side)
+        return suppress(found.pick(boxes.overlap(box, found.boxes) > _SAME)).first
 
 
-def _levels(pixels: Bytes, longest: float, side: int) -> Iterator[tuple[Bytes, float]]:
-    """Yield the picture ever smaller, and its scale, until a tile would hold it all."""
+def _tiles(width: int, height: int) -> Iterator[Window]:
+    """Yield ever larger windows, each level covering the picture."""
+    longest = max(width, height)
     smallest = min(max(longest / _SIDES, _SMALLEST), _LARGEST)
-    scale = _FACE_MIN / smallest
-    while longest * scale > side:
-        size = round(pixels.shape[1] * scale), round(pixels.shape[0] * scale)
-        yield u8(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)), scale
-        scale /= _OCTAVE
+    side = _TILE * smallest / _FACE_MIN
+    while side < longest:
+        yield from _level(width, height, side)
+        side *= _OCTAVE
 
 
-def _tiles(level: Bytes, side: int) -> Iterator[Window]:
-    """Yield the windows that cover a level, less those without any contrast."""
-    height, width = level.shape[:2]
+def _level(width: int, height: int, side: float) -> Iterator[Window]:
+    """Yield windows of one size that cover the picture."""
     for y in _starts(height, side):
         for x in _starts(width, side):
-            part = level[y : y + side, x : x + side]
-            if part[::4, ::4].std() >= _FLAT:
-                yield Window(x + side / 2, y + side / 2, side)
+            yield Window(x + side / 2, y + side / 2, side)
 
 
-def _starts(length: int, side: int) -> list[int]:
+def _starts(length: int, side: float) -> list[float]:
     """Return where tiles begin: evenly spread, the last one ending with the picture."""
-    room = max(0, length - side)
+    room = max(0.0, length - side)
     count = math.ceil(room / (side * _STRIDE)) + 1
-    return [round(room * i / max(1, count - 1)) for i in range(count)]
+    return [room * i / max(1, count - 1) for i in range(count)]
 
 
-def _look(network: BlazeFace, pixels: Bytes, window: Window, score_min: float) -> Found:
-    """Return what the network sees in a window, in pixels of the picture."""
-    found = network(window.cut(pixels, network.side), score_min)
-    back = inverse(window.matrix(network.side))
+def _seen(pyramid: Pyramid, network: BlazeFace, window: Window) -> Found:
+    """Return the candidates in a window, in pixels of the picture."""
+    square = pyramid.cut(window, network.side)
+    # A square that hardly varies is sky or wall; looking there is most of the work.
+    plain = square[::4, ::4].std() < _FLAT
+    found = network(square, _CANDIDATE_MIN) if not plain else Found.none()
+    return _located(suppress(found), window, network.side)
+
+
+def _located(found: Found, window: Window, side: int) -> Found:
+    """Return what was found in a window's square, in pixels of the picture."""
+    back = inverse(window.matrix(side))
     centres = apply(back, (found.boxes[:, :2] + found.boxes[:, 2:]) / 2)
-    half = (
-        (found.boxes[:, 2:] - found.boxes[:, :2]) / 2 * f32(window.side / network.side)
-    )
+    half = (found.boxes[:, 2:] - found.boxes[:, :2]) / 2 * f32(window.side / side)
     around = np.concatenate((centres - half, centres + half), axis=1)
     return Found(f32(around), apply(back, found.landmarks), found.scores)
 
@@ -153,23 +173,22 @@ def suppress(found: Found) -> Found:
     """Return one detection a face: the mean, weighted by score, of those that agree.
 
     Weighted non-maximum suppression (Bazarevsky et al., 2019, 4): steadier than
-    taking the best, since neighbours see the same face from other anchors.
+    taking the best, since neighbours see the same face from other anchors.  The
+    score stays the best's; best first.
     """
-    rest = np.argsort(-found.scores, kind="stable")
-    kept = []
-    while len(rest):
-        best, others = found.boxes[rest[0]], found.boxes[rest]
-        same = (boxes.overlap(best, others) > _SAME) | (
-            boxes.inside(best, others) > _NESTED
-        )
-        same[0] = True
-        close = boxes.overlap(best, others) > _SAME
-        close[0] = True
-        group = _mean(found.pick(rest[close]))
-        # Neighbours that agree confirm the best; they do not make it less sure.
-        kept.append(Found(group.boxes, group.landmarks, found.scores[rest[:1]]))
-        rest = rest[~same]
-    return Found.join(kept) if kept else found
+    if len(found) < 2:  # noqa: PLR2004 - nothing to compare
+        return found
+    order = np.argsort(-found.scores, kind="stable")[:_OVERLAPS_MAX]
+    ranked = found.pick(order)
+    same = boxes.overlaps(ranked.boxes) > _SAME
+    nested = boxes.nesting(ranked.boxes) > _NESTED
+    left, kept = np.ones(len(ranked), bool), []
+    for index in range(len(ranked)):
+        if left[index]:
+            group = _mean(ranked.pick(same[index] & left))
+            kept.append(Found(group.boxes, group.landmarks, ranked.scores[[index]]))
+            left &= ~(same[index] | nested[index])
+    return Found.join([ranked.pick([]), *kept])
 
 
 def _mean(group: Found) -> Found:

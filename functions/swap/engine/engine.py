@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,6 @@ class Engine:
     pack: Pack
     device: Device
     _detector: Detector
-    _mesh: FaceMesh
 
     @classmethod
     def load(
@@ -57,14 +57,15 @@ class Engine:
         """
         threads = threads or min(len(os.sched_getaffinity(0)), _THREADS_MAX)
         cv2.setNumThreads(threads)
-        pack, networks = runtime.load(folder, device=device, threads=threads, full=full)
-        detector, mesh = _assemble(networks)
-        return cls(pack, runtime.cpu(), detector, mesh)
+        pack, networks = runtime.load(folder, device=device, full=full)
+        detector = _assemble(networks, ThreadPoolExecutor(threads, "look"))
+        return cls(pack, runtime.cpu(), detector)
 
     def detect(self, image: Image, *, small: bool = True) -> list[Face]:
         """Return the faces in a picture, largest first.
 
-        `small=False` leaves out faces under a tenth of the picture, for films.
+        `small=False` is for films: it leaves out faces under an eighth of the shorter
+        side.
         """
         return self._detector(image.pixels, small=small)
 
@@ -101,16 +102,19 @@ class Engine:
         anonymize.cover(image.pixels, face, "box")
 
     def _points(self, image: Image, face: Face) -> Floats:
-        """Look twice: the first mesh says better than the box where to look."""
-        first = self._mesh(image.pixels, window_of(face.corners, face.points))
-        return self._mesh(image.pixels, first.window).points
+        """Return the mesh; look twice where the first says to look elsewhere."""
+        window = window_of(face.corners, face.points)
+        first = self._detector.mesh(image.pixels, window)
+        if first.window.near(window):
+            return first.points
+        return self._detector.mesh(image.pixels, first.window).points
 
 
-def _assemble(networks: Sequence[Network]) -> tuple[Detector, FaceMesh]:
+def _assemble(networks: Sequence[Network], pool: Executor) -> Detector:
     """Give each network to the reader of its contract."""
     detectors = [BlazeFace(n) for n in networks if n.model.contract == "blazeface"]
     meshes = [FaceMesh(n) for n in networks if n.model.contract == "facemesh"]
     if len(detectors) != _DETECTORS or len(meshes) != 1:
         raise Unfit("the pack needs two blazeface networks and one facemesh")
     near, wide = sorted(detectors, key=lambda detector: detector.side)
-    return Detector(wide, near), meshes[0]
+    return Detector(wide, near, meshes[0], pool)

@@ -76,9 +76,7 @@ def cpu() -> Device:
     return Device("cpu", platform.machine())
 
 
-def load(
-    folder: Path, *, device: str, threads: int, full: bool = True
-) -> tuple[Pack, list[Network]]:
+def load(folder: Path, *, device: str, full: bool = True) -> tuple[Pack, list[Network]]:
     """Verify the pack in `folder`, open every network and prove its golden output.
 
     `device` is "auto" or "cpu": networks this small run nowhere else.  The graphs are
@@ -93,20 +91,19 @@ def load(
     if device not in {"auto", "cpu"}:
         raise Unfit(f"this pack runs on cpu, not on {device}")
     pack = verify(folder, full=full)
-    networks = [_open(folder, model, threads) for model in pack.models]
+    networks = [_open(folder, model) for model in pack.models]
     with np.load(folder / pack.golden, allow_pickle=False) as golden:
         for network in networks:
             _prove(network, golden)
     return pack, networks
 
 
-def _open(folder: Path, model: Model, threads: int) -> Network:
+def _open(folder: Path, model: Model) -> Network:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Idle threads that spin would be billed to the next lease.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # One thread a run, several runs at once: the networks are too small to share
+    # (measured on two cores: 0.7 ms a tile, against 1.2 with two threads a run).
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(
         folder / model.file, options, providers=["CPUExecutionProvider"]
     )

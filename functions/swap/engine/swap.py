@@ -25,7 +25,7 @@ from functions.swap.engine.atlas import (
 )
 from functions.swap.engine.identity import flatten
 from functions.swap.engine.light import relight
-from functions.swap.engine.topology import ringed, topology
+from functions.swap.engine.topology import OVAL, ringed, topology
 
 if TYPE_CHECKING:
     from functions.swap.engine.identity import Identity
@@ -88,9 +88,9 @@ def _place(pixels: Bytes, points: Floats) -> tuple[int, int, Floats]:
 
     The map is (h, w, 2) float32 in parts of the atlas's side.
     """
-    outline = ringed(points)
+    outline, edge = ringed(points), points[list(OVAL), :2]
     height, width = pixels.shape[:2]
-    low, high = outline.min(axis=0), outline.max(axis=0)
+    low, high = edge.min(axis=0), edge.max(axis=0)
     x0, y0 = np.clip(np.floor(low).astype(int), 0, (width - 1, height - 1)).tolist()
     x1, y1 = np.clip(np.ceil(high).astype(int), (x0 + 1, y0 + 1), (width, height))
     w, h = int(x1) - x0, int(y1) - y0
