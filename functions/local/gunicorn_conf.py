@@ -98,4 +98,4 @@ def _die_with(parent: int) -> None:
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        os._exit(1)
+        raise SystemExit(1)

@@ -16,7 +16,7 @@ import logging
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 
@@ -121,12 +121,14 @@ class Watch:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with os.fdopen(os.open(entry.path, flags), "rb") as file:
             before = os.fstat(file.fileno())
-            large = before.st_size > HASHED_BYTES_MAX
-            data = None if large else file.read(HASHED_BYTES_MAX)
+            data = self._read_open(file, before.st_size)
             after = os.fstat(file.fileno())
         if _differs(before, after):
             return None
         return Upload(self._bucket, name, after.st_mtime_ns, after.st_size, data)
+
+    def _read_open(self, file: BinaryIO, size: int) -> bytes | None:
+        return None if size > HASHED_BYTES_MAX else file.read(HASHED_BYTES_MAX)
 
     def _forget(self, present: set[str]) -> None:
         """Forget files that are gone, so that what is remembered has a bound."""

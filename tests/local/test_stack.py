@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from functions.local.home import HomeTaken, Running
+from functions.local.home import Home, HomeTaken, Running
 from functions.local.manifests import ManifestError
 from functions.local.ports import LOOPBACK, PortTaken, listen
 from functions.local.stack import DOORS, Options, Stack, Sweep
@@ -235,6 +235,18 @@ def test_a_stack_that_does_not_answer(tmp_path: Path) -> None:
         stack.stop()
 
     stack.run(misled)
+
+
+def test_something_else_answers_for_the_stack(tmp_path: Path) -> None:
+    """Whatever it says, it is neither a status nor a replay."""
+    with machine(tmp_path) as made:
+        urls = made.status.urls
+        lie = Running(made.process.pid, urls | {"broker": urls["door"]})
+        Home(made.home.resolve()).announce(lie)
+        with pytest.raises(Unavailable):
+            status(made.home)
+        with pytest.raises(Unavailable):
+            replay(made.home, 1)
 
 
 def options(folder: Path, **changes: object) -> Options:
