@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import http.client
 import ssl
+import threading
 import time
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from functions.events import Event
 
 ANSWER_BYTES_MAX: Final = 1024 * 1024
+# What `http.client` raises on an answer, or on a URL, that is none.
+_FAULTS: Final = (OSError, http.client.HTTPException, ValueError)
 _OK: Final = range(200, 300)
 _PAUSE_SECONDS: Final = 0.1
 
@@ -34,9 +38,9 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `leaf_hash` is hex; `checkpoint` is a C2SP signed note whose tree holds the leaf.
     """
 
-    index: int
-    leaf_hash: str
-    checkpoint: str
+    index: Annotated[int, msgspec.Meta(ge=0)]
+    leaf_hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
+    checkpoint: Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Sink(Protocol):
@@ -76,27 +80,25 @@ def post(
 
     `timeout` is in seconds and bounds each wait on the socket.
     """
-    parts = urlsplit(url)
-    connection = _connection(parts.scheme, parts.hostname or "", parts.port, timeout)
     try:
-        connection.request("POST", parts.path or "/", body, dict(headers))
-        answer = connection.getresponse()
-        data = answer.read(ANSWER_BYTES_MAX)
-        names = {name.lower(): value for name, value in answer.getheaders()}
-        return Answer(answer.status, names, data)
-    except (OSError, http.client.HTTPException) as error:
+        with closing(_connection(url, timeout)) as connection:
+            parts = urlsplit(url)
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("POST", target, body, dict(headers))
+            answer = connection.getresponse()
+            data = answer.read(ANSWER_BYTES_MAX)
+            if answer.length and len(data) < ANSWER_BYTES_MAX:
+                raise http.client.IncompleteRead(data, answer.length)
+            names = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, names, data)
+    except _FAULTS as error:
         raise Unavailable(internal=f"{url}: {error!r}") from error
-    finally:
-        connection.close()
 
 
-def _connection(
-    scheme: str,
-    host: str,
-    port: int | None,
-    timeout: float,
-) -> http.client.HTTPConnection:
-    if scheme == "https":
+def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port
+    if parts.scheme == "https":
         context = ssl.create_default_context()
         return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
     return http.client.HTTPConnection(host, port, timeout=timeout)
@@ -117,15 +119,17 @@ class HttpSink:
     def deliver(self, event: Event, *, timeout: float) -> None:
         """Return when the sink has taken the event; try again until `timeout`."""
         deadline = time.monotonic() + timeout
+        left = timeout
         while True:
             try:
-                answer = post_event(self._url, event, timeout=timeout)
+                answer = post_event(self._url, event, timeout=left)
                 if answer.status in _OK:
                     return
                 fault = Unavailable(internal=f"{self._url}: {answer.status}")
             except Unavailable as error:
                 fault = error
-            if time.monotonic() + _PAUSE_SECONDS > deadline:
+            left = deadline - time.monotonic() - _PAUSE_SECONDS
+            if left <= 0:
                 raise fault
             time.sleep(_PAUSE_SECONDS)
 
@@ -135,6 +139,7 @@ class HttpAuditor:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._waking = threading.Lock()
 
     def receipt(self, event: Event, *, timeout: float) -> Receipt:
         """Return the receipt of `event`, or raise `NoReceipt`."""
@@ -147,31 +152,32 @@ class HttpAuditor:
             raise NoReceipt(internal=f"{url}: {answer.status} {answer.body[:500]!r}")
         try:
             return msgspec.json.decode(answer.body, type=Receipt)
-        except msgspec.DecodeError as error:
+        except ValueError as error:  # of msgspec, or the codec
             raise NoReceipt(internal=f"{url}: {error}") from error
 
     def wake(self) -> None:
         """Ask for the health page on a thread, whose answer nobody reads."""
-        import threading
-
-        threading.Thread(target=self._ping, daemon=True).start()
+        if not self._waking.acquire(blocking=False):
+            return  # one is on its way
+        try:
+            threading.Thread(target=self._ping, daemon=True).start()
+        except RuntimeError:  # no thread to be had
+            self._waking.release()
 
     def _ping(self) -> None:
-        parts = urlsplit(self._url)
-        connection = _connection(parts.scheme, parts.hostname or "", parts.port, 10)
         try:
-            connection.request("GET", "/health/live")
-            connection.getresponse().read()
-        except (OSError, http.client.HTTPException):
-            pass  # whoever needs the answer will meet the fault itself
+            # Whoever needs the answer will meet the fault itself.
+            with suppress(*_FAULTS), closing(_connection(self._url, 10)) as connection:
+                connection.request("GET", urlsplit(self._url).path + "/health/live")
+                connection.getresponse().read(ANSWER_BYTES_MAX)
         finally:
-            connection.close()
+            self._waking.release()
 
 
 def problem_of(answer: Answer) -> Mapping[str, Any]:
     """Return the problem document in an answer, `{}` when there is none."""
     try:
         document = msgspec.json.decode(answer.body)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}

@@ -1,0 +1,430 @@
+"""Events leave, and receipts come: over real sockets, to servers of every mood."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from functions import events, sink
+from functions.events import Event, decode, sign, verify
+from functions.keys import MemoryKeys
+from functions.problems import NoReceipt, Unavailable
+from functions.sink import Answer, HttpAuditor, HttpSink, Receipt, post, problem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+KEYS = MemoryKeys()
+EVENT = sign(
+    Event(
+        id="1",
+        source="/tenants/acme/swap",
+        type=events.SWAP_STARTED,
+        subject="ü\u2028 100%",
+        time="2026-11-21T01:18:03.860Z",
+        tenant="acme",
+        data={"job": "j-1"},
+    ),
+    KEYS.signer("events/acme"),
+)
+GOOD = {"index": 3, "leaf_hash": "ab" * 32, "checkpoint": "guise/acme\n4\nroot\n"}
+OK = b"HTTP/1.1 204 No Content\r\n\r\n"
+HANG = b""
+
+
+def answer(status: int, body: object = None) -> bytes:
+    """Return a whole answer on the wire."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = f"HTTP/1.1 {status} Whatever\r\nContent-Length: {len(data)}\r\n"
+    return head.encode() + b"X-Mood: Fine\r\n\r\n" + data
+
+
+class Server(ThreadingHTTPServer):
+    """Answers with what is in `script`, the last one over and over."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.script: list[bytes] = [OK]
+        self.seen: list[tuple[str, dict[str, str], bytes]] = []
+        self.released = threading.Event()
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.released.set()
+        self.shutdown()
+        self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        seen = self.server.seen
+        seen.append((self.path, dict(self.headers), body))
+        script = self.server.script
+        said = script[min(len(seen), len(script)) - 1]
+        if said == HANG:
+            self.server.released.wait(20)
+        else:
+            self.wfile.write(said)
+        self.close_connection = True
+
+    do_GET = do_POST  # noqa: N815  # as the server looks it up
+
+    def log_message(self, *_: Any) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@contextmanager
+def nobody_there() -> Iterator[str]:
+    """Give a URL where no one listens."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{reserved.getsockname()[1]}"
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, for 5 s at most."""
+    deadline = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class TestDeliver:
+    """A sink takes an event, or says that it could not."""
+
+    def test_the_event_arrives_as_it_was_signed(self, server: Server) -> None:
+        """Whatever its attributes hold."""
+        HttpSink(f"{server.url}/default?x=1").deliver(EVENT, timeout=5)
+        ((path, headers, body),) = server.seen
+        arrived = decode(headers, body)
+        assert path == "/default?x=1"
+        assert arrived == EVENT
+        verify(arrived, KEYS.verifiers("events/acme"))
+
+    def test_it_is_sent_again_until_it_is_taken(self, server: Server) -> None:
+        """Within the time there is."""
+        server.script = [answer(503), answer(429), answer(404), b"garbage", OK]
+        HttpSink(server.url).deliver(EVENT, timeout=10)
+        assert len(server.seen) == 5
+        assert len({body for _, _, body in server.seen}) == 1
+
+    @pytest.mark.parametrize("status", [100, 301, 302, 400, 403, 500, 503, 999])
+    def test_any_other_answer_is_unavailable(self, server: Server, status: int) -> None:
+        """In the end, and the answer's text stays inside."""
+        server.script = [answer(status, b"secret")]
+        began = time.monotonic()
+        with pytest.raises(Unavailable) as caught:
+            HttpSink(server.url).deliver(EVENT, timeout=0.35)
+        assert time.monotonic() - began < 2
+        assert len(server.seen) >= 2
+        assert caught.value.detail == ""
+
+    def test_a_redirect_is_not_followed(self, server: Server) -> None:
+        """An event goes where the settings say, and nowhere else."""
+        with Server() as other:
+            moved = f"HTTP/1.1 307 X\r\nLocation: {other.url}\r\n\r\n"
+            server.script = [moved.encode()]
+            with pytest.raises(Unavailable):
+                HttpSink(server.url).deliver(EVENT, timeout=0)
+            assert other.seen == []
+
+    def test_a_server_that_hangs_costs_the_timeout(self, server: Server) -> None:
+        """Not twice that, with a second try."""
+        server.script = [HANG]
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            HttpSink(server.url).deliver(EVENT, timeout=0.5)
+        assert 0.4 < time.monotonic() - began < 1.5
+
+    def test_a_slow_first_try_leaves_a_shorter_second(self, server: Server) -> None:
+        """Each try has what is left of the time, not all of it again."""
+        server.script = [answer(503), answer(503), HANG]
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            HttpSink(server.url).deliver(EVENT, timeout=0.8)
+        assert time.monotonic() - began < 1.5
+
+    def test_nobody_there_is_unavailable(self) -> None:
+        """After some tries: the broker may be starting."""
+        with nobody_there() as url, pytest.raises(Unavailable):
+            HttpSink(url).deliver(EVENT, timeout=0.3)
+
+    def test_a_broker_that_starts_late_gets_the_event(self, server: Server) -> None:
+        """Refused connections are tried again."""
+        with nobody_there() as url:
+            port = int(url.rpartition(":")[2])
+        sink = HttpSink(url)
+        delivering = threading.Thread(
+            target=sink.deliver, args=[EVENT], kwargs={"timeout": 10}
+        )
+        delivering.start()
+        time.sleep(0.2)
+        with socket.create_server(("127.0.0.1", port)) as late:
+            connection, _ = late.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(OK)
+        delivering.join(5)
+        assert not delivering.is_alive()
+
+    @pytest.mark.parametrize(
+        "garbage",
+        [
+            b"\0\xff\xfe",
+            b"\r\n\r\n",
+            b"HTTP/1.1\r\n\r\n",
+            b"HTTP/1.1 abc X\r\n\r\n",
+            b"HTTP/9.9 204 X\r\n\r\n",
+            b"SSH-2.0-OpenSSH\r\n",
+            b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000 + b"\r\n",
+            b"HTTP/1.1 200 OK\r\nA: " + b"b" * 100_000 + b"\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nx\r\n",
+        ],
+        ids=lambda garbage: repr(garbage[:24]),
+    )
+    def test_a_garbage_answer_is_unavailable(
+        self, server: Server, garbage: bytes
+    ) -> None:
+        """Nobody knows whether the event was taken, so it is not."""
+        server.script = [garbage]
+        with pytest.raises(Unavailable):
+            post(server.url, {}, b"", timeout=1)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://no-such-host.invalid/",
+            "http://" + "a" * 70 + ".example/",
+            "http://127.0.0.1:99999/",
+            "http://127.0.0.1:port/",
+            "http://[::1/",
+            "http://",
+            "https://127.0.0.1:1/",
+            "http://127.0.0.1:1/é",
+            "http://127.0.0.1:1/a b",
+        ],
+    )
+    def test_a_url_that_cannot_be_called_is_unavailable(self, url: str) -> None:
+        """Settings refuse most of them; the rest is no crash."""
+        with pytest.raises(Unavailable) as caught:
+            post(url, {}, b"", timeout=1)
+        assert caught.value.detail == ""
+
+    def test_an_answer_is_read_no_further_than_its_limit(self, server: Server) -> None:
+        """Whoever answers cannot fill our memory."""
+        server.script = [answer(200, b"x" * (sink.ANSWER_BYTES_MAX + 10))]
+        assert len(post(server.url, {}, b"", timeout=5).body) == sink.ANSWER_BYTES_MAX
+
+    def test_an_answer_tells_status_headers_and_body(self, server: Server) -> None:
+        """Header names in lower case."""
+        server.script = [answer(418, b"tea")]
+        found = post(server.url, {"X-A": "b"}, b"data", timeout=5)
+        assert (found.status, found.headers["x-mood"], found.body) == (
+            418,
+            "Fine",
+            b"tea",
+        )
+        ((_, headers, body),) = server.seen
+        assert (headers["X-A"], body) == ("b", b"data")
+
+    def test_https_is_spoken_where_the_url_says_so(self, server: Server) -> None:
+        """A plain server behind an https URL is not believed."""
+        with pytest.raises(Unavailable, match="SSL"):
+            post(server.url.replace("http:", "https:"), {}, b"", timeout=5)
+
+
+class TestReceipt:
+    """Audit's answer to `started`: nothing is done without it."""
+
+    def test_a_receipt_is_read(self, server: Server) -> None:
+        """The event went to the tenant's own log."""
+        server.script = [answer(200, GOOD)]
+        receipt = HttpAuditor(server.url).receipt(EVENT, timeout=5)
+        assert receipt == Receipt(3, "ab" * 32, "guise/acme\n4\nroot\n")
+        ((path, headers, body),) = server.seen
+        assert path == "/v1/tenants/acme/events"
+        assert decode(headers, body) == EVENT
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"index": -1},
+            {"index": "3"},
+            {"index": 1.5},
+            {"index": None},
+            {"leaf_hash": ""},
+            {"leaf_hash": "ab"},
+            {"leaf_hash": "AB" * 32},
+            {"leaf_hash": "ab" * 32 + "\n"},
+            {"leaf_hash": 5},
+            {"checkpoint": ""},
+            {"checkpoint": None},
+            {"extra": 1},
+        ],
+        ids=str,
+    )
+    def test_a_malformed_receipt_is_none(
+        self, server: Server, change: dict[str, object]
+    ) -> None:
+        """It would prove nothing later."""
+        server.script = [answer(200, {**GOOD, **change})]
+        with pytest.raises(NoReceipt):
+            HttpAuditor(server.url).receipt(EVENT, timeout=5)
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            OK,
+            answer(200, b""),
+            answer(200, b"{}"),
+            answer(200, b"[]"),
+            answer(200, b"null"),
+            answer(200, b"\xff"),
+            answer(200, b"[" * 100_000),
+            answer(200, b'{"index":' * 10_000),
+            answer(200, b"<html>"),
+            answer(200, json.dumps(GOOD).encode()[:-1]),
+            answer(302, GOOD),
+            answer(400, GOOD),
+            answer(503, b"down"),
+            b"garbage",
+        ],
+        ids=lambda said: repr(said[9:60]),
+    )
+    def test_any_other_answer_is_no_receipt(self, server: Server, said: bytes) -> None:
+        """A 204 to `started` is none either."""
+        server.script = [said]
+        with pytest.raises(NoReceipt) as caught:
+            HttpAuditor(server.url).receipt(EVENT, timeout=5)
+        assert caught.value.detail == ""
+
+    def test_an_audit_that_hangs_or_is_down_gives_no_receipt(
+        self, server: Server
+    ) -> None:
+        """The caller is told 503, within the time it had."""
+        server.script = [HANG]
+        with pytest.raises(NoReceipt):
+            HttpAuditor(server.url).receipt(EVENT, timeout=0.2)
+        with nobody_there() as url, pytest.raises(NoReceipt):
+            HttpAuditor(url).receipt(EVENT, timeout=1)
+
+
+class TestWake:
+    """A knock on the door, for which nobody waits."""
+
+    def test_the_knock_is_heard(self, server: Server) -> None:
+        """At the health page, below the URL's own path."""
+        HttpAuditor(f"{server.url}/base").wake()
+        eventually(lambda: bool(server.seen))
+        assert server.seen[0][0] == "/base/health/live"
+
+    def test_nobody_waits_for_the_answer(self, server: Server) -> None:
+        """Even where none comes; and one knock is on its way at a time."""
+        server.script = [HANG]
+        auditor = HttpAuditor(server.url)
+        before = threading.active_count()
+        began = time.monotonic()
+        for _ in range(50):
+            auditor.wake()
+        assert time.monotonic() - began < 1
+        eventually(lambda: bool(server.seen))
+        assert threading.active_count() - before <= 2  # the knock, and its handler
+        assert len(server.seen) == 1
+
+    def test_one_may_knock_again(self, server: Server) -> None:
+        """When the first has been answered."""
+        auditor = HttpAuditor(server.url)
+        for number in (1, 2, 3):
+            auditor.wake()
+            eventually(lambda number=number: len(server.seen) == number)  # type: ignore[misc]  # of a default
+            eventually(lambda: not auditor._waking.locked())
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://127.0.0.1:1",
+            "http://no-such-host.invalid",
+            "http://127.0.0.1:port",
+            "http://[::1",
+            "https://127.0.0.1:1",
+            "http://" + "a" * 70 + ".example",
+            "nonsense",
+            "",
+        ],
+    )
+    def test_waking_never_raises(self, url: str) -> None:
+        """Neither here nor on its thread: an uncaught error there fails the test."""
+        auditor = HttpAuditor(url)
+        auditor.wake()
+        eventually(lambda: not auditor._waking.locked())
+
+    def test_without_a_thread_nobody_is_woken(self, server: Server) -> None:
+        """The request that needs the answer will wake it; and the next may try."""
+        auditor = HttpAuditor(server.url)
+        before = threading.stack_size(2**46)  # more than there is
+        try:
+            auditor.wake()
+        finally:
+            threading.stack_size(before)
+        assert server.seen == []
+        auditor.wake()
+        eventually(lambda: bool(server.seen))
+
+    @pytest.mark.parametrize("said", [b"garbage", b"\0" * 100, answer(500)])
+    def test_a_garbage_answer_wakes_as_well(self, server: Server, said: bytes) -> None:
+        """Whoever answers is awake."""
+        server.script = [said]
+        auditor = HttpAuditor(server.url)
+        auditor.wake()
+        eventually(lambda: not auditor._waking.locked())
+        assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "document"),
+    [
+        (
+            b'{"type":"urn:guise:problem:no-face"}',
+            {"type": "urn:guise:problem:no-face"},
+        ),
+        (b"[]", {}),
+        (b"", {}),
+        (b"<html>", {}),
+        (b"\xff", {}),
+        (b'{"a":"\xff"}', {}),
+        (b"[" * 100_000, {}),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_a_problem_is_read_out_of_an_answer(
+    body: bytes, document: dict[str, object]
+) -> None:
+    """Or nothing is, where there is none."""
+    assert problem_of(Answer(422, {}, body)) == document
