@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -16,6 +17,7 @@ from functions.audit.tiles import LEVEL_MAX, parse_tile_path, proof_text
 from functions.auth import AUDIT_READ, TokenAuthenticator
 from functions.database import check_database
 from functions.keys import FileKeys, events_key
+from functions.metrics import Metrics
 from functions.problems import Forbidden, InvalidRequest, NotFound, UnknownTenant
 from functions.settings import Settings
 from functions.tenant import Tenant, job_id
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from functions.audit.log import Appended
     from functions.audit.store import Entry, Selection
     from functions.auth import Authenticator
     from functions.events import Event
     from functions.keys import KeyProvider
+
+logger = logging.getLogger(__name__)
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
@@ -59,17 +64,29 @@ def create_app(
     if log is None:
         check_database(settings.database)
         log = Log.at(settings.database, keys)
-    app = new_app("audit", bytes_max=settings.limits.event_bytes_max)
-    _add_events(app, log, keys)
+    metrics = Metrics()
+    app = new_app(
+        "audit",
+        bytes_max=settings.limits.event_bytes_max,
+        metrics=metrics,
+    )
+    _add_events(app, log, keys, metrics)
     _add_log(app, log, authenticator)
     _add_entries(app, log, authenticator)
     return app
 
 
-def _add_events(app: Flask, log: Log, keys: KeyProvider) -> None:
+def _add_events(app: Flask, log: Log, keys: KeyProvider, metrics: Metrics) -> None:
     @app.post("/v1/tenants/<tenant>/events")
     def receive(tenant: str) -> Response:
-        return answer_broker(lambda event: record(event, Tenant(tenant), log, keys))
+        def handle(event: Event) -> Response | None:
+            appended = record(event, Tenant(tenant), log, keys)
+            if appended is None:
+                return None
+            metrics.count("audit_events", conflict=str(appended.conflict).lower())
+            return _answer(event, appended)
+
+        return answer_broker(handle)
 
 
 def record(
@@ -77,8 +94,8 @@ def record(
     tenant: Tenant,
     log: Log,
     keys: KeyProvider,
-) -> Response | None:
-    """Append an event that came to `tenant`'s door; answer `started` with a receipt.
+) -> Appended | None:
+    """Append an event that came to `tenant`'s door; `None` for a mere wake-up.
 
     Raises `InvalidRequest` (400), `Forbidden` (403), `Unavailable` (503).
     """
@@ -89,13 +106,20 @@ def record(
     if event.tenant != tenant.id or event.source != events.swap_source(tenant.id):
         raise UnknownTenant(internal=f"{event.source!r} at {tenant.id}'s door")
     events.verify(event, keys.verifiers(events_key(tenant.id)))
-    appended = log.append(event)
+    return log.append(event)
+
+
+def _answer(event: Event, appended: Appended) -> Response | None:
+    """Return the receipt to who asked for one; a broker only wants to know it is done.
+
+    A body would come back to the broker as an event of its own.
+    """
+    if appended.conflict:
+        logger.warning("%r of %s came with other content", event.id, event.tenant)
     if event.type != events.SWAP_STARTED:
         return None
     if appended.conflict:
-        raise Forbidden(
-            "the event's id is taken by other content, and that is on record"
-        )
+        raise Forbidden("the event's id is taken by other content; that is on record")
     return json_response(appended.receipt)
 
 

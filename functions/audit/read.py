@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from functions.audit import store as sql
@@ -77,7 +77,7 @@ def page(
 ) -> tuple[list[Entry], int | None]:
     """Return up to `limit` entries, and the index to go on from if there are more."""
     with store.transaction() as db:
-        found = sql.select_entries(db, replace(wanted), limit + 1)
+        found = sql.select_entries(db, wanted, limit + 1)
     if len(found) <= limit:
         return found, None
     return found[:limit], found[limit].index

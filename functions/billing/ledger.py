@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, fields
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -102,6 +103,10 @@ class Ledger:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # Both databases have ON CONFLICT, each in a module of its own.
+        dialect = import_module(f"sqlalchemy.dialects.{engine.dialect.name}")
+        insert = dialect.insert(usages).on_conflict_do_nothing()
+        self._insert = insert.execution_options(preserve_rowcount=True)
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -119,10 +124,9 @@ class Ledger:
     def post(self, usage: Usage) -> Posted:
         """Count `usage` unless it is counted; durable when this returns."""
         with transaction(self._engine) as db:
-            known = _digest_of(db, usage)
-            if known is None:
-                db.execute(sa.insert(usages), _row(usage))
+            if db.execute(self._insert, _row(usage)).rowcount == 1:
                 return Posted.NEW
+            known = _digest_of(db, usage)
         return Posted.DUPLICATE if known == usage.digest else Posted.CONFLICT
 
     def sums(self, tenant: str, start_ms: int, stop_ms: int, by: str) -> dict[str, Sum]:
@@ -168,13 +172,13 @@ def _sum(row: Any) -> Sum:  # noqa: ANN401  # a row of any query
     return Sum(**{each.name: int(row[each.name]) for each in fields(Sum)})
 
 
-def _digest_of(db: Connection, usage: Usage) -> bytes | None:
+def _digest_of(db: Connection, usage: Usage) -> bytes:
     query = sa.select(usages.c.digest).where(
         usages.c.tenant == usage.tenant,
         usages.c.source == usage.source,
         usages.c.id == usage.id,
     )
-    return db.execute(query).scalar_one_or_none()
+    return bytes(db.execute(query).scalar_one())
 
 
 def _row(usage: Usage) -> dict[str, Any]:

@@ -78,6 +78,8 @@ def test_attack_a_replayed_id_with_other_content(house: House) -> None:
     answers = [house.post(lie) for _ in range(3)]
     assert [each.status_code for each in answers] == [403, 403, 403]
     assert house.post(house.event()).data == first.data
+    counted = house.client.get("/metrics").text
+    assert 'guise_audit_events_total{conflict="true"} 3.0' in counted
     leaves = [msgspec.json.decode(leaf) for leaf in house.entries()]
     assert [leaf["type"] for leaf in leaves] == [events.SWAP_STARTED, CONFLICT]
     offered = events.canonical(
