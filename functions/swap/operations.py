@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from functions.settings import Limits
-    from functions.swap.job import Selector, SwapJob
+    from functions.swap.job import Cover, Selector, SwapJob
     from functions.tenant import Key
 
 Image = Any
 Identity = Any
 Swapped = Any
+Found = Any
+"""A `Face` of the engine's own kind, handed back to it."""
 
 
 class Face(Protocol):
@@ -50,7 +52,7 @@ class Engine(Protocol):
     def detect(self, image: Image) -> Sequence[Face]:
         """Return the faces, largest first."""
 
-    def identity(self, image: Image, face: Face) -> Identity:
+    def identity(self, image: Image, face: Found) -> Identity:
         """Return what a swap needs of a source's face."""
 
     def merge(self, identities: Sequence[Identity]) -> Identity:
@@ -62,13 +64,13 @@ class Engine(Protocol):
     def alike(self, similarity: float) -> bool:
         """Return whether that is alike enough to be the same person."""
 
-    def swap(self, image: Image, face: Face, identity: Identity) -> Swapped:
+    def swap(self, image: Image, face: Found, source: Identity) -> Swapped:
         """Return the face wearing the identity, not yet in the picture."""
 
     def blend(self, image: Image, swapped: Swapped) -> None:
         """Put a swapped face into the picture."""
 
-    def cover(self, image: Image, face: Face, method: str) -> None:
+    def cover(self, image: Image, face: Found, method: Cover) -> None:
         """Make a face unrecognisable for good."""
 
 

@@ -87,10 +87,10 @@ class PaperEngine:
     def alike(self, similarity: float) -> bool:
         return similarity > 0.5
 
-    def swap(self, image: Any, face: Any, identity: Any) -> Any:
+    def swap(self, image: Any, face: Any, source: Any) -> Any:
         self.fault()
         self.calls.append("swap")
-        return (face.index, identity)
+        return (face.index, source)
 
     def blend(self, image: Any, swapped: Any) -> None:
         image.pixels[1 + swapped[0], 1] = 255
