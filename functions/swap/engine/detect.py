@@ -33,13 +33,13 @@ SCORE_MIN = 0.58  # the mean of both looks; see docs/detection.md
 _SURE = 0.8  # a mean that needs no third look
 _MESHABLE = 40.0  # pixels: a smaller face is too small for the mesh network
 _PRESENT = 0.5
-_CANDIDATE_MIN = 0.4
+_CANDIDATE_MIN = 0.45
 _CANDIDATES_MAX, _OVERLAPS_MAX = 256, 2048
 _SAME = 0.3  # intersection over union above which two boxes are one face
 _NESTED = 0.6  # or this much of the smaller one lies in the larger
 _LARGER = 1.4  # windows beyond the picture, for a face that fills it
 _TILE, _FACE_MIN = 128, 16  # pixels of a tile; the smallest face sure to be seen
-_STRIDE = 100 / 128  # of a tile
+_STRIDE = 104 / 128  # of a tile
 _OCTAVE = 2.5  # between the levels: each seeks faces up to this much larger
 # The face that the finest level seeks, in pixels of the picture: a 180th of its
 # longer side, within these.
