@@ -50,26 +50,23 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield one metric family a name, as `prometheus_client` asks."""
-        from prometheus_client.core import CounterMetricFamily, SummaryMetricFamily
+        from prometheus_client.metrics_core import Metric
 
         with self._lock:
             counts = dict(self._counts)
             sums = {key: tuple(value) for key, value in self._sums.items()}
-        counters: dict[str, CounterMetricFamily] = {}
+        # Samples are added one by one: a `…MetricFamily` has one set of label names,
+        # and would put a sample that has others under the wrong ones.
+        counters: dict[str, Metric] = {}
         for (name, labels), amount in sorted(counts.items()):
-            names = [key for key, _ in labels]
-            family = counters.setdefault(
-                name,
-                CounterMetricFamily(f"guise_{name}", name, labels=names),
-            )
-            family.add_metric([value for _, value in labels], amount)
-        summaries: dict[str, SummaryMetricFamily] = {}
+            full = f"guise_{name}"
+            family = counters.setdefault(name, Metric(full, name, "counter"))
+            family.add_sample(f"{full}_total", dict(labels), amount)
+        summaries: dict[str, Metric] = {}
         for (name, labels), (number, total) in sorted(sums.items()):
-            names = [key for key, _ in labels]
-            summary = summaries.setdefault(
-                name,
-                SummaryMetricFamily(f"guise_{name}", name, labels=names),
-            )
-            summary.add_metric([value for _, value in labels], int(number), total)
+            full = f"guise_{name}"
+            family = summaries.setdefault(name, Metric(full, name, "summary"))
+            family.add_sample(f"{full}_count", dict(labels), number)
+            family.add_sample(f"{full}_sum", dict(labels), total)
         yield from counters.values()
         yield from summaries.values()

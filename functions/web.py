@@ -9,21 +9,24 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import msgspec
-from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException
+from flask import Flask, Request, Response, g, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.utils import cached_property
+from werkzeug.wsgi import LimitedStream
 
 from functions import events
 from functions.metrics import Metrics
 from functions.problems import (
     TYPE_PREFIX,
     Failed,
-    InvalidRequest,
+    Forbidden,
     Problem,
     Refused,
     TooLarge,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -38,6 +41,30 @@ PROBLEM_JSON: Final = "application/problem+json"
 _RETRY_SECONDS: Final = 2
 
 
+class _Whole(LimitedStream):
+    """A body sent in chunks: all of it, or too large.
+
+    Werkzeug would cut it at the limit and not say so.
+    """
+
+    def readall(self) -> bytes:
+        data = super().readall()
+        if self.is_exhausted and self._stream.read(1):
+            self.on_exhausted()
+        return data
+
+
+class _Request(Request):
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        limit = self.max_content_length
+        in_chunks = "wsgi.input_terminated" in self.environ
+        if self.content_length is None and in_chunks and limit is not None:
+            body = _Whole(self.environ["wsgi.input"], limit, is_max=True)
+            return cast("IO[bytes]", body)
+        return super().stream
+
+
 def new_app(
     name: str,
     *,
@@ -47,9 +74,10 @@ def new_app(
 ) -> Flask:
     """Return an app that answers health and turns every failure into a problem.
 
-    `bytes_max` bounds a request's body: Werkzeug refuses the rest unread.
+    `bytes_max` bounds a request's body: a longer one is refused unread.
     """
     app = Flask(name, static_folder=None)
+    app.request_class = _Request
     app.config["MAX_CONTENT_LENGTH"] = bytes_max
     metrics = metrics or Metrics()
     _add_health(app, ready, metrics)
@@ -98,9 +126,20 @@ def _add_problems(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def on_http(error: HTTPException) -> Response:
+        status = error.code or Failed.status
+        if status >= Failed.status:
+            return _failed(Failed(), error)
         slug = error.name.lower().replace(" ", "-")
-        document = {"type": TYPE_PREFIX + slug, "title": error.name}
-        return problem_response({**document, "status": error.code or 500})
+        document = {"type": TYPE_PREFIX + slug, "title": error.name, "status": status}
+        response = problem_response(document)
+        allowed = [text for name, text in error.get_headers() if name == "Allow"]
+        if allowed:
+            response.headers["Allow"] = allowed[0]
+        return response
+
+    @app.errorhandler(RequestEntityTooLarge)
+    def on_too_large(_error: RequestEntityTooLarge) -> Response:
+        return problem_response(TooLarge().document())
 
     @app.errorhandler(Exception)
     def on_anything(error: Exception) -> Response:
@@ -123,6 +162,8 @@ def problem_response(document: Mapping[str, Any]) -> Response:
     )
     if response.status_code == Unavailable.status:
         response.headers["Retry-After"] = str(_RETRY_SECONDS)
+    if response.status_code == Unauthenticated.status:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
@@ -142,19 +183,26 @@ def received_event(bytes_max: int = events.EVENT_BYTES_MAX) -> Event:
     """Return the event in the current request, or raise `Refused`."""
     if (request.content_length or 0) > bytes_max:
         raise TooLarge(f"an event has at most {bytes_max} bytes")
-    return events.decode(dict(request.headers), request.get_data(), bytes_max=bytes_max)
+    try:
+        body = request.get_data()
+    except RequestEntityTooLarge as error:  # sent in chunks, no length told
+        raise TooLarge(f"an event has at most {bytes_max} bytes") from error
+    return events.decode(dict(request.headers), body, bytes_max=bytes_max)
 
 
 def answer_broker(handle: Callable[[Event], Response | None]) -> Response:
     """Hand the request's event to `handle` and answer as a broker understands.
 
-    Empty 204: done, or refused and on record.  400: malformed, to the dead
-    letters.  403: not signed by who it says.  503: try again.  Never 404, 408,
-    409 or 429, which a broker would retry although nothing will change.
+    Empty 204: done, or refused and on record.  400: malformed, or refused in
+    any other way, to the dead letters.  403: not signed by who it says.  503: try
+    again.  Never 404, 408, 409 or 429, which a broker would retry although
+    nothing will change.
     """
     try:
         event = received_event()
         return handle(event) or Response(status=204)
-    except (InvalidRequest, TooLarge) as problem:
-        log.warning("malformed event: %s", problem)
+    except Forbidden:
+        raise
+    except Refused as problem:
+        log.warning("refused event: %s: %s", problem.slug, problem)
         return problem_response(problem.document() | {"status": 400})
