@@ -1,0 +1,99 @@
+"""The README is true: what it tells a newcomer to type works as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.stack import REPOSITORY, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.xdist_group("readme")
+README = (REPOSITORY / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's code of one language, in order."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return a folder that looks like this checkout, with a home of its own."""
+    for name in (".venv", "examples"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    (tmp_path / ".guise").mkdir()
+    (tmp_path / ".guise" / "models").symlink_to(REPOSITORY / ".guise" / "models")
+    return tmp_path
+
+
+def test_the_two_commands_exist() -> None:
+    """`make demo` and `make test` are targets of the Makefile."""
+    for line in blocks("sh")[0].splitlines():
+        command = line.partition("#")[0].split()
+        assert command[0] == "make"
+        known = subprocess.run(["make", "-n", command[1]], cwd=REPOSITORY, check=False)
+        assert known.returncode == 0
+
+
+def test_every_other_command_of_the_readme_works(checkout: Path) -> None:
+    """Serve, call by curl and by Python, upload, and work without a server."""
+    _, serve, curl, upload, alone = blocks("sh")
+    [python] = blocks("python")
+    # The README's port may be taken on this machine; nothing else is changed.
+    port = str(free_port())
+    serving = subprocess.Popen(
+        ["sh", "-c", "exec " + serve.replace("8080", port)],
+        cwd=checkout,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert serving.stdout is not None
+    try:
+        for line in serving.stdout:
+            if "Ctrl-C" in line:
+                break
+        sh(curl.replace("8080", port), checkout)
+        assert (checkout / "out.jpg").read_bytes().startswith(b"\xff\xd8")
+        told = subprocess.check_output(
+            [sys.executable, "-W", "ignore", "-c", python.replace("8080", port)],
+            cwd=checkout,
+            text=True,
+        )
+        assert told.startswith("completed ")
+        sh(upload, checkout)
+        until((checkout / ".guise/tenants/demo/results/first/job.json").exists)
+    finally:
+        serving.terminate()
+        serving.wait(30)
+        serving.stdout.close()
+    sh(alone, checkout)
+    assert (checkout / "covered.jpg").exists()
+
+
+def sh(script: str, folder: Path) -> None:
+    """Run a block as a person's shell would; any failing line fails."""
+    environ = {**os.environ, "no_proxy": "*"}
+    subprocess.run(["sh", "-e", "-c", script], cwd=folder, check=True, env=environ)
+
+
+def test_every_file_the_docs_point_to_exists() -> None:
+    """No link leads nowhere."""
+    for page in [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
