@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -38,6 +38,10 @@ class Window:
         larger = abs(math.log(max(self.side, 1e-6) / max(other.side, 1e-6)))
         turned = abs(math.remainder(self.turn - other.turn, math.tau))
         return apart < _APART and larger < _LARGER and turned < _TURNED
+
+    def turned(self, quarters: int) -> Window:
+        """Return the same square for what stands on its side or its head."""
+        return replace(self, turn=self.turn + quarters * math.pi / 2)
 
     def matrix(self, size: int) -> Matrix:
         """Return the 2x3 affine from the picture to a square of `size` pixels.
