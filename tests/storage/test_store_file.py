@@ -75,6 +75,24 @@ def no_file_may_be_opened() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@contextmanager
+def folders_without_end(top: Path) -> Iterator[None]:
+    """Dig deeper than a recursive program can go, and fill the hole up again."""
+    with chdir(top):
+        for _ in range(1500):
+            Path("d").mkdir()
+            os.chdir("d")
+        bottom = os.open(".", os.O_RDONLY)
+    try:
+        yield
+    finally:
+        with chdir(bottom):
+            for _ in range(1500):
+                os.chdir("..")
+                Path("d").rmdir()
+        os.close(bottom)
+
+
 # Every way in, by name; each is given a key.
 READS: dict[str, Callable[[FileStore, Key], object]] = {
     "get": lambda store, key: store.get(key),
@@ -277,17 +295,8 @@ class TestPlanted:
         self, store: FileStore, root: Path
     ) -> None:
         """A listing neither recurses nor holds descriptors without bound."""
-        with chdir(root / "uploads"):
-            for _ in range(1500):
-                Path("d").mkdir()
-                os.chdir("d")
-        assert listed(store) == [A]
-        with chdir(root / "uploads"):  # no other program would find its way back
-            for _ in range(1500):
-                os.chdir("d")
-            for _ in range(1500):
-                os.chdir("..")
-                Path("d").rmdir()
+        with folders_without_end(root / "uploads"):
+            assert listed(store) == [A]
 
 
 class TestNoKey:
