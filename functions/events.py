@@ -21,7 +21,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from functions.keys import Signer, Verifiers
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EVENT_BYTES_MAX: Final = 65_535
 
 OBJECT_FINALIZED: Final = "google.cloud.storage.object.v1.finalized"
@@ -112,6 +113,20 @@ def _moment(text: str) -> datetime:
 def now() -> str:
     """Return the current time as RFC 3339 text, UTC, in milliseconds."""
     return rfc3339(datetime.now(UTC))
+
+
+def milliseconds(text: str) -> int:
+    """Return an RFC 3339 time in whole milliseconds since the epoch.
+
+    Raises `InvalidRequest`.
+    """
+    try:
+        moment = datetime.fromisoformat(text.upper())
+    except ValueError as error:
+        raise InvalidRequest("a time is written as RFC 3339 says") from error
+    if moment.tzinfo is None:
+        raise InvalidRequest("a time has an offset, such as Z")
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def rfc3339(moment: datetime) -> str:
@@ -220,7 +235,9 @@ def encode(event: Event) -> tuple[dict[str, str], bytes]:
 
     # The SDK wants a moment, and draws one where there is none: neither is sent.
     attributes = _outgoing(event) | {"time": datetime.now(UTC)}
-    message = to_binary(CloudEvent(attributes, dict(event.data)), JSONFormat())
+    # Bytes, because the SDK would write them wider than they may have come in.
+    body = msgspec.json.encode(event.data)
+    message = to_binary(CloudEvent(attributes, body), JSONFormat())
     headers = message.headers
     del headers["ce-time"]
     if event.time:

@@ -11,7 +11,7 @@ import msgspec
 from flask import Response, request
 
 from functions import events
-from functions.audit.leaf import RECORDED, milliseconds
+from functions.audit.leaf import RECORDED
 from functions.audit.log import Log
 from functions.audit.tiles import LEVEL_MAX, parse_tile_path, proof_text
 from functions.auth import AUDIT_READ, TokenAuthenticator
@@ -200,7 +200,7 @@ def _selection(tenant: str) -> Selection:
 def _moment_ms(name: str) -> int | None:
     """Return the moment in the query, in milliseconds since the epoch."""
     text = request.args.get(name)
-    return None if text is None else milliseconds(text)
+    return None if text is None else events.milliseconds(text)
 
 
 def _shown(entry: Entry) -> dict[str, Any]:

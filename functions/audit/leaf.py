@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -38,7 +37,6 @@ RECORDED: Final = frozenset(
     },
 )
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ID: Final = re.compile(r"[!-~]{1,128}")
 _SIGNED: Final = ("source", "id", "type", "subject", "time", "tenant", "data")
 
@@ -83,7 +81,7 @@ def leaf_of(event: Event) -> Leaf:
         id=event.id,
         type=event.type,
         job=_job(event.data),
-        at_ms=milliseconds(event.time),
+        at_ms=events.milliseconds(event.time),
         data=data,
     )
 
@@ -147,17 +145,3 @@ def _job(data: Mapping[str, Any]) -> str:
     if not isinstance(job, str):
         raise InvalidRequest("a job id is text")
     return job_id(job) if job else ""
-
-
-def milliseconds(text: str) -> int:
-    """Return an RFC 3339 time in whole milliseconds since the epoch.
-
-    Raises `InvalidRequest`.
-    """
-    try:
-        moment = datetime.fromisoformat(text.upper())
-    except ValueError as error:
-        raise InvalidRequest("a time is written as RFC 3339 says") from error
-    if moment.tzinfo is None:
-        raise InvalidRequest("a time has an offset, such as Z")
-    return (moment - _EPOCH) // timedelta(milliseconds=1)

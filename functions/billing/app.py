@@ -193,7 +193,5 @@ def _span(now: datetime) -> Span:
 
 def _moment_ms(name: str, default: int) -> int:
     """Return the moment in the query, in milliseconds since the epoch."""
-    from functions.billing.usage import milliseconds
-
     text = request.args.get(name)
-    return default if text is None else milliseconds(text)
+    return default if text is None else events.milliseconds(text)

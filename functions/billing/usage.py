@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -17,10 +16,11 @@ from functions.problems import InvalidRequest
 from functions.tenant import job_id
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from functions.events import Event
 
 FUTURE_MS_MAX: Final = 5 * 60 * 1000
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ID: Final = re.compile(r"[!-~]{1,128}")
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -107,24 +107,10 @@ def _exact_ms(seconds: str) -> int:
 
 
 def _past_ms(text: str, now: datetime) -> int:
-    at_ms = milliseconds(text)
+    at_ms = events.milliseconds(text)
     if at_ms - now.timestamp() * 1000 > FUTURE_MS_MAX:
         raise InvalidRequest("the usage is yet to come")
     return at_ms
-
-
-def milliseconds(text: str) -> int:
-    """Return an RFC 3339 time in whole milliseconds since the epoch.
-
-    Raises `InvalidRequest`.
-    """
-    try:
-        moment = datetime.fromisoformat(text.upper())
-    except ValueError as error:
-        raise InvalidRequest("a time is written as RFC 3339 says") from error
-    if moment.tzinfo is None:
-        raise InvalidRequest("a time has an offset, such as Z")
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _digest(event: Event) -> bytes:
