@@ -15,6 +15,8 @@ from models.runtime import load as load_onnxruntime
 from models.verify import verify
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnxruntime
 
     from functions.swap.engine.arrays import Bytes, Floats
@@ -109,7 +111,7 @@ def _open(folder: Path, model: Model) -> Network:
     return Network(model, session)
 
 
-def _prove(network: Network, golden: np.lib.npyio.NpzFile) -> None:
+def _prove(network: Network, golden: Mapping[str, Floats]) -> None:
     name = network.model.name
     outputs = network(golden[f"{name}/{network.model.input.name}"])
     for key, value in outputs.items():
