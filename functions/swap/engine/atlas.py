@@ -30,12 +30,13 @@ _SHIFT = 4  # OpenCV draws polygons in sixteenths of a pixel
 _FOLD = 1e-9
 _INSIDE, _SURELY = 0.5, 0.9
 # Parts of the atlas's side, chosen by eye on the contact sheet.
-_EDGE, _FADE, _CORE_DEPTH, _RIM = 0.008, 0.07, 0.13, 0.03
+_EDGE, _FADE, _CORE_DEPTH, _RIM = 0.008, 0.05, 0.13, 0.03
 
 _BRIDGE = (193, 417, 168, 6, 197, 196, 419, 122, 351)
 _NOSTRILS = (59, 79, 238, 20, 242, 141, 94, 370, 462, 250, 458, 309, 289, 326, 97, 2)
 _CHEEKS = (50, 280)
 _NOSE_TIP = 1
+_BELOW = 10  # texels: how far down the folds below an eye reach
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +110,8 @@ def _features(eyes: Floats) -> Floats:
 def _glasses(depth: Floats, eyes: Floats) -> Floats:
     """Return where frames may be: a band over the eyes, less eyes and brows.
 
-    A brow counts half: only what is much darker than skin is a frame there.
+    The folds below an eye look like frames, and no frame goes there.  A brow counts
+    half: only what is much darker than skin is a frame there.
     """
     rows = topology().layout[:, 1] * SIDE
     top = int(rows[[*tp.LEFT_BROW, *tp.RIGHT_BROW]].min()) - 4
@@ -117,7 +119,8 @@ def _glasses(depth: Floats, eyes: Floats) -> Floats:
     band[top : int(rows[list(_CHEEKS)].max()) + 10] = 1
     brows = [_area(brow, hull=True) for brow in (tp.LEFT_BROW, tp.RIGHT_BROW)]
     band *= 1 - np.maximum(*brows) * np.float32(0.5)
-    return f32(band * (depth > _RIM) * (1 - dilate(eyes, 4)))
+    below = np.roll(dilate(eyes, 7), _BELOW, axis=0)
+    return f32(band * (depth > _RIM) * (1 - np.maximum(dilate(eyes, 4), below)))
 
 
 def scale(points: Floats) -> float:

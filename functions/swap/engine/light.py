@@ -21,7 +21,7 @@ from functions.swap.engine.skin import norm, surroundings, weighted
 if TYPE_CHECKING:
     from functions.swap.engine.identity import Identity
 
-_REACH = 0.16  # of the atlas's side: what varies more slowly is light
+_REACH = 0.15  # of the atlas's side: what varies more slowly is light
 _GAIN_MIN, _GAIN_MAX, _DARKEST = 0.3, 3.0, 8.0
 _MATCH = 0.8  # 1 would give the source exactly the target's contrast
 # Luma, chroma.  A cast differs from shade to shade within one picture, so little of

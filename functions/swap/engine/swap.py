@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from functions.swap.engine.identity import Identity
 
 _MAP_MAX = 192  # sides of the map; beyond, it is enlarged
-_GRAIN = 12.0  # levels: grain and pores are the target's, wrinkles are not
+_GRAIN = 7.0  # levels: grain and pores are the target's, wrinkles are not
 _FINEST = 0.6  # pixels: the detail that a picture at its own size can hold
 _FREQUENCY = 1.3  # radians a pixel: the middle of the finest octave
 _FAINT, _SOFTEST = 0.35, 2.0  # deviations in pixels: not worth it; the most
