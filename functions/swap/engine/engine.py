@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from functions.swap.engine import anonymize, identity, likeness, paste, runtime, swap
+from functions.swap.engine.atlas import atlas
 from functions.swap.engine.blazeface import BlazeFace
 from functions.swap.engine.detect import Detector
 from functions.swap.engine.facemesh import FaceMesh, window_of
@@ -58,6 +59,7 @@ class Engine:
         threads = threads or min(len(os.sched_getaffinity(0)), _THREADS_MAX)
         cv2.setNumThreads(threads)
         pack, networks = runtime.load(folder, device=device, full=full)
+        atlas()  # drawn now, so that the first swap does not wait for it
         detector = _assemble(networks, ThreadPoolExecutor(threads, "look"))
         return cls(pack, runtime.cpu(), detector)
 
