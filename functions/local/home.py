@@ -21,13 +21,16 @@ from functions.auth import (
     jwks_document,
 )
 from functions.keys import FileKeys, events_key
+from functions.settings import SettingsError
 from functions.storage.locate import PLACE
+from functions.swap.provenance import chain as provenance
 from functions.tenant import REQUESTS, UPLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from functions.keys import Signer
     from functions.tenant import Tenant
 
 ISSUER: Final = "guise-local"
@@ -59,6 +62,16 @@ class Home:
     def keys(self) -> Path:
         """The keys of every function."""
         return self.root / "keys"
+
+    @property
+    def chain(self) -> Path:
+        """The certificates that outputs are signed with, the leaf first."""
+        return self.keys / "provenance.pem"
+
+    @property
+    def roots(self) -> Path:
+        """Every root of our own making there has been, for who checks outputs."""
+        return self.keys / "provenance-roots.pem"
 
     @property
     def jwks(self) -> Path:
@@ -117,9 +130,21 @@ class Home:
             for inner in ("", REQUESTS, UPLOADS):
                 path = self.tenants / tenant.id / inner
                 path.mkdir(exist_ok=True, mode=0o700)
+        self._certify(keys.create(provenance.KEY))
         document = jwks_document(keys.create("tokens"))
         _write(self.jwks, msgspec.json.encode(document))
         _write(self.token, self.issue(tenants[0]).encode())
+
+    def _certify(self, signer: Signer) -> None:
+        """Make the chain of our own unless there is one that fits the key."""
+        try:
+            provenance.check(self.chain.read_text("ascii"), signer, production=False)
+        except (FileNotFoundError, SettingsError):
+            pem, root = provenance.self_made(signer.private.public_key())
+            known = self.roots.read_text("ascii") if self.roots.exists() else ""
+            # The root first: a crash between the two leaves one too many.
+            _write(self.roots, (known + root).encode())
+            _write(self.chain, pem.encode())
 
     def issue(self, tenant: Tenant, *, subject: str = "developer") -> str:
         """Return a bearer token for everything `tenant` may do, good for 30 days."""

@@ -96,6 +96,7 @@ def _local(name: str, place: Place) -> dict[str, str]:
         "GUISE_STORE": place.home.store_url,
         "GUISE_MODELS": str(place.models or ""),
         "GUISE_KEYS": str(place.home.keys),
+        "GUISE_PROVENANCE": str(place.home.chain),
         "GUISE_JWKS": str(place.home.jwks),
         "GUISE_ISSUER": ISSUER,
         "GUISE_DATABASE": place.home.database_url(name),

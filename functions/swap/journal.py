@@ -103,6 +103,7 @@ class Entry:
     cpu_ns: int = 0
     input_bytes: int = 0
     output: Output | None = None
+    provenance: dict[str, Any] | None = None
     ending: Record | None = None
 
     def note(self, device: Mapping[str, str], model_digest: str) -> None:
@@ -210,6 +211,7 @@ def account(
         faces=entry.faces,
         receipt=entry.receipt,
         swap_ms=entry.meter.lease_ms,
+        provenance=entry.provenance if outcome == ledger.COMPLETED else None,
     )
     entry.ending = end(ending, books, accepted=accepted, usage=entry.usage(job))
 
@@ -293,6 +295,8 @@ def _data(ending: Record, accepted: Accepted | None) -> dict[str, Any]:
     if ending.output is not None and accepted is not None:
         result = commitment(accepted.salt, ending.output.sha256)
         data["commitments"] = {"result": result}
+    if ending.provenance is not None:
+        data["provenance"] = ending.provenance
     return data
 
 

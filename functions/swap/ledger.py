@@ -62,6 +62,7 @@ class Output(msgspec.Struct, frozen=True):
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """The content of `results/<job>/job.json`: how the job ended.
 
+    `provenance` says what the output carries: `c2pa`, the `manifest`, and `aigc`.
     `events` are the ending events verbatim, in structured form.
     """
 
@@ -76,6 +77,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     receipt: Receipt | None = None
     usage: dict[str, Any] | None = None
     swap_ms: int | None = None
+    provenance: dict[str, Any] | None = None
     events: list[dict[str, Any]] = []
 
     def view(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ process(job)        has it ended? → admission → claim
     account         the receipt first, or nothing happens
         fetch and decode
         lease       the meter runs here and only here
-        encode and store
+        encode, sign and store
     commit          once, with the ending events inside; then they are sent
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -24,23 +24,28 @@ from functions.swap.journal import Books, Entry, account, end_unreached
 from functions.swap.ledger import Output, Record
 from functions.swap.operations import carry_out, described, look
 from functions.swap.policy import admit
+from functions.swap.provenance import Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from functions.settings import Limits
     from functions.storage import Store
     from functions.swap.intake import Accepted
     from functions.swap.job import SwapJob
     from functions.swap.lease import Device
     from functions.swap.ledger import Claim
     from functions.swap.operations import Engine, Image
+    from functions.swap.provenance import Credentials
     from functions.tenant import Key, Tenant
     from functions.warm import Warm
+
+    Kind = Literal["jpeg", "png", "webp", "json"]
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An engine with its models, and what is said of them in records.
+    """An engine with its models, what is said of them in records, and what signs.
 
     `device` has kind, name and uuid; `load_ms` is what loading took.
     """
@@ -49,6 +54,7 @@ class Loaded:
     device: Mapping[str, str]
     model_digest: str
     load_ms: int
+    credentials: Credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,8 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
         claimed(job, accepted, services) as held,
         account(job, accepted, held, services.books) as entry,
     ):
-        images = decode(job, accepted, entry, services.books)
+        inputs = fetch(job, accepted, entry, services.books)
+        images = decode(inputs, services.books.limits)
         loaded = services.loading.get()
         with services.device.lease(job.tenant) as entry.meter:
             entry.note(loaded.device, loaded.model_digest)
@@ -97,6 +104,10 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
             faces = carry_out(job, scene, loaded.engine)
         entry.faces = [described(face) for face in faces]
         data, form = encode(job, scene.target, entry)
+        if form != "json":
+            work = Work(job.id, job.operation, services.pack, entry.receipt)
+            signed = loaded.credentials.sign(data, form, inputs[job.target], work)
+            data, entry.provenance = signed.data, signed.described()
         entry.output = keep(job, held, data, form, services.books.store)
     return entry.ended()
 
@@ -118,18 +129,22 @@ def claimed(job: SwapJob, accepted: Accepted, services: Services) -> Iterator[Cl
         yield held
 
 
-def decode(
+def fetch(
     job: SwapJob,
     accepted: Accepted,
     entry: Entry,
     books: Books,
-) -> dict[Key, Image]:
-    """Return the job's pictures, from the very bytes that were accepted."""
-    from functions.swap import media
-
+) -> dict[Key, bytes]:
+    """Return the very bytes that were accepted."""
     inputs = intake.fetch(job, accepted, books.store)
     entry.input_bytes = sum(len(data) for data in inputs.values())
-    limits = books.limits
+    return inputs
+
+
+def decode(inputs: Mapping[Key, bytes], limits: Limits) -> dict[Key, Image]:
+    """Return the job's pictures."""
+    from functions.swap import media
+
     return {
         key: media.decode(
             data,
@@ -140,7 +155,7 @@ def decode(
     }
 
 
-def encode(job: SwapJob, target: Image, entry: Entry) -> tuple[bytes, str]:
+def encode(job: SwapJob, target: Image, entry: Entry) -> tuple[bytes, Kind]:
     """Return the output's bytes, and the name of its format."""
     if job.operation == "detect":
         return msgspec.json.encode({"faces": entry.faces}), "json"

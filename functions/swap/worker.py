@@ -34,6 +34,7 @@ from functions.swap.journal import Books, end_unreached
 from functions.swap.lease import Device
 from functions.swap.pipeline import Loaded, Services, process
 from functions.swap.policy import admit
+from functions.swap.provenance import Credentials
 from functions.swap.refusals import Refusals
 from functions.tenant import REQUESTS, Tenant, job_of_request
 from functions.warm import Warm
@@ -68,13 +69,14 @@ def create_app(
 ) -> Flask:
     """Wire one worker.  Every collaborator can be handed in."""
     settings = settings or Settings.from_env(os.environ)
+    keys = keys or FileKeys(settings.need("keys"))
     worker = Worker(
         settings,
         stores=stores or Stores.from_settings(settings),
-        keys=keys or FileKeys(settings.need("keys")),
+        keys=keys,
         auditor=auditor or HttpAuditor(settings.need("audit_url")),
         sink=sink or HttpSink(settings.need("sink_url")),
-        loading=Warm(load or (lambda: _load_or_end(settings))),
+        loading=Warm(load or (lambda: _load_or_end(settings, keys))),
     )
     app = new_app(__name__, bytes_max=settings.limits.event_bytes_max)
 
@@ -238,20 +240,24 @@ def pack_named(folder: Path) -> dict[str, str]:
     return {"id": pack.id, "version": pack.version, "digest": pack.pack_digest}
 
 
-def _load_or_end(settings: Settings) -> Loaded:
-    """Return the engine; a pack that does not verify or load ends the process."""
+def _load_or_end(settings: Settings, keys: KeyProvider) -> Loaded:
+    """Return what jobs need; models or certificates that are unfit end the process."""
     try:
-        return load_engine(settings)
+        return load(settings, keys)
     except BaseException:
-        log.critical("the engine does not load", exc_info=True)
+        log.critical("the worker does not load", exc_info=True)
         os._exit(_BOOT_FAILED)
 
 
-def load_engine(settings: Settings) -> Loaded:
-    """Verify the pack, every byte or (`GUISE_VERIFY=manifest`) not, and load it."""
+def load(settings: Settings, keys: KeyProvider) -> Loaded:
+    """Load what signs, and the pack: every byte (or `GUISE_VERIFY=manifest`) checked.
+
+    The two load side by side: most of either is reading a native library.
+    """
     from functions.swap.engine import Engine
 
     began = time.monotonic()
+    credentials = Warm(lambda: Credentials.load(settings, keys))
     engine = Engine.load(
         settings.need("models"),
         device=settings.device,
@@ -262,4 +268,5 @@ def load_engine(settings: Settings) -> Loaded:
         engine.device.as_dict(),
         engine.pack.pack_digest,
         round((time.monotonic() - began) * 1000),
+        credentials.get(),
     )

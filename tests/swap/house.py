@@ -25,6 +25,7 @@ from functions.swap import door, worker
 from functions.swap.journal import Books
 from functions.swap.ledger import Record
 from functions.swap.pipeline import Loaded
+from functions.swap.provenance import Credentials, chain
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ class House:
     engine: PaperEngine = field(default_factory=PaperEngine)
     worker_down: bool = False
     calls: int = 0
+    root: str = ""
 
     def __post_init__(self) -> None:
         self.auditor = Auditor(self.keys)
@@ -175,7 +177,7 @@ class House:
         }
         self.worker = worker.create_app(
             settings,
-            load=lambda: Loaded(self.engine, cpu, "d1" * 32, 7),
+            load=lambda: Loaded(self.engine, cpu, "d1" * 32, 7, self.credentials()),
             **shared,
         ).test_client()
         self.door = door.create_app(
@@ -184,6 +186,12 @@ class House:
             worker=self,
             **shared,
         ).test_client()
+
+    def credentials(self) -> Credentials:
+        """Return what signs here, by a chain made for this house."""
+        signer = self.keys.signer(chain.KEY)
+        pem, self.root = chain.self_made(signer.private.public_key())
+        return Credentials(signer.sign, pem)
 
     def run(self, event: Event) -> Record:
         """Be the door's way to the worker."""
