@@ -56,7 +56,7 @@ class Engine:
             Unfit: a network is wrong here, or there is no such device.
 
         """
-        threads = threads or min(len(os.sched_getaffinity(0)), _THREADS_MAX)
+        threads = threads or min(_processors(), _THREADS_MAX)
         cv2.setNumThreads(threads)
         pack, networks = runtime.load(folder, device=device, full=full)
         atlas()  # drawn now, so that the first swap does not wait for it
@@ -110,6 +110,13 @@ class Engine:
         if first.window.near(window):
             return first.points
         return self._detector.mesh(image.pixels, first.window).points
+
+
+def _processors() -> int:
+    """Return how many processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _assemble(networks: Sequence[Network], pool: Executor) -> Detector:
