@@ -237,3 +237,27 @@ def test_bytes_behind_the_end_are_ignored() -> None:
     """Trailing bytes are common in the wild and are not ours to judge."""
     for data in FILES.values():
         assert read_header(data + b"trailer").width == 40
+
+
+HUGE = 24 * 1024 * 1024
+EMPTY = chunk(b"tEXt", b"")
+MILLIONS = {
+    "png chunks": png(4, 4, EMPTY * (HUGE // len(EMPTY))),
+    "webp chunks": b"RIFF"
+    + struct.pack("<I", HUGE)
+    + b"WEBP"
+    + b"XXXX\0\0\0\0" * (HUGE // 8),
+    "jpeg fill": b"\xff\xd8" + b"\xff" * HUGE,
+    "jpeg markers": b"\xff\xd8" + b"\xff\x01" * (HUGE // 2),
+    "jpeg segments": b"\xff\xd8" + b"\xff\xe1\0\2" * (HUGE // 4),
+    "jpeg scan": FILES["jpeg"][:-2] + b"\xff\0" * (HUGE // 2),
+}
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_millions_of_empty_parts_are_refused_soon(name: str) -> None:
+    """A file of the largest size made of nothing costs no seconds of a processor."""
+    began = time.process_time()
+    with pytest.raises(Unreadable):
+        read_header(MILLIONS[name])
+    assert time.process_time() - began < 1.0

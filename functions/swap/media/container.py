@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from functions.problems import Unreadable
 
+# A walk is linear in the parts of a file, and a file may have millions of empty ones.
+# A photograph has tens of segments, and thousands of PNG chunks at most.
+PARTS_MAX = 50_000
+
 
 @dataclass(slots=True)
 class Container:
@@ -43,3 +47,21 @@ def cut(data: bytes, start: int, length: int) -> bytes:
     if start + length > len(data):
         raise Unreadable("The image is truncated.")
     return data[start : start + length]
+
+
+class Steps:
+    """Counts the parts of one file."""
+
+    def __init__(self, parts_max: int = PARTS_MAX) -> None:
+        self._left = parts_max
+
+    def take(self) -> None:
+        """Note one more.
+
+        Raises:
+            Unreadable: there are more than any picture has.
+
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise Unreadable("The image consists of too many parts.")

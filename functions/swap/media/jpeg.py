@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 
 from functions.problems import Unreadable, Unsupported
-from functions.swap.media.container import Container, cut, unpack
+from functions.swap.media.container import Container, Steps, cut, unpack
 
 # Every frame header but DHT (C4), JPG (C8) and DAC (CC), which share the range.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LONE = frozenset(range(0xD0, 0xD8)) | {0x01}  # RSTn and TEM have no length
 _START_OF_SCAN, _END, _APP1, _APP2 = 0xDA, 0xD9, 0xE1, 0xE2
-_SCANS_MAX = 100  # a progressive file has about ten; thousands are an attack
+_SCANS_MAX = 32  # a progressive file has about ten; thousands are an attack
 _PRECISION = 8
-_FILL = 0xFF
 _EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
 _ICC_PART_BYTES = 65_535 - 2 - len(_ICC) - 2
 # Within a scan an FF is stuffed with 00; anything else, but RSTn, ends the scan.
+_FILLED = re.compile(rb"\xff++[^\xff]", re.DOTALL)
 _MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 
 
@@ -32,8 +32,12 @@ def walk(data: bytes) -> Container:
 
     """
     found, parts, at, scans = Container(), dict[int, bytes](), 2, 0
-    while (marker := _marker(data, at)) != _END:
-        at = _skip_fill(data, at)
+    steps = Steps()
+    while True:
+        steps.take()
+        marker, at = _marker(data, at)
+        if marker == _END:
+            break
         if marker in _LONE:
             continue
         body = _body(data, at)
@@ -73,19 +77,13 @@ def with_profile(data: bytes, profile: bytes) -> bytes:
     return b"".join((data[:at], *segments, data[at:]))
 
 
-def _marker(data: bytes, at: int) -> int:
-    end = _skip_fill(data, at)
-    return data[end - 1]
-
-
-def _skip_fill(data: bytes, at: int) -> int:
-    """Return the offset after the marker at `at`, whose FF may be repeated."""
-    if cut(data, at, 2)[0] != _FILL:
+def _marker(data: bytes, at: int) -> tuple[int, int]:
+    """Return the marker at `at`, whose FF may be repeated, and the offset behind it."""
+    found = _FILLED.match(data, at)
+    if found is None:
+        cut(data, at, 2)
         raise Unreadable("The JPEG is corrupt: no marker where one must be.")
-    at += 1
-    while cut(data, at, 1)[0] == _FILL:
-        at += 1
-    return at + 1
+    return data[found.end() - 1], found.end()
 
 
 def _body(data: bytes, at: int) -> bytes:

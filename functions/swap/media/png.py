@@ -6,7 +6,7 @@ import struct
 import zlib
 
 from functions.problems import Unreadable, Unsupported
-from functions.swap.media.container import Container, cut, unpack
+from functions.swap.media.container import Container, Steps, cut, unpack
 from functions.swap.media.icc import PROFILE_BYTES_MAX
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -24,7 +24,9 @@ def walk(data: bytes) -> Container:
 
     """
     found, grey, pixels, at, kind = Container(), False, False, len(MAGIC), b""
+    steps = Steps()
     while kind != b"IEND":
+        steps.take()
         kind, body = _chunk(data, at)
         if (at == len(MAGIC)) != (kind == b"IHDR"):
             raise Unreadable("The PNG is corrupt: its header is not first.")

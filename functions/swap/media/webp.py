@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from functions.problems import Unreadable, Unsupported
-from functions.swap.media.container import Container, cut, unpack
+from functions.swap.media.container import Container, Steps, cut, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,10 +64,11 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     (size,) = unpack("<I", data, 4)
     if size + 8 > len(data):
         raise Unreadable("The WebP is truncated.")
-    at, end = _HEADER_BYTES, size + 8
-    while at + 8 <= end:
+    data, at, steps = data[: size + 8], _HEADER_BYTES, Steps()
+    while at + 8 <= len(data):
+        steps.take()
         (length,) = unpack("<I", data, at + 4)
-        yield data[at : at + 4], cut(data[:end], at + 8, length)
+        yield data[at : at + 4], cut(data, at + 8, length)
         at += 8 + length + (length & 1)
 
 
