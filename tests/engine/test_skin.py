@@ -68,11 +68,12 @@ def test_a_fringe_is_not_forehead(
     assert free[atlas().brow - 22, middle - 8 : middle + 8].max() < 0.5
 
 
-def test_an_even_face_has_nothing_in_front() -> None:
-    """A plain texture is all skin."""
+def test_an_even_face_has_no_lips_and_nothing_else_in_front() -> None:
+    """A plain texture is all skin, down to where lips should be."""
     plain = np.full((SIDE, SIDE, 3), (120, 150, 200), np.uint8)
     found = skin.read(plain, np.ones((HALF, HALF), np.float32))
-    assert found.open.min() > 0.99
+    assert found.open[: atlas().nose].min() > 0.99
+    assert found.open[atlas().nose + 16 :].max() == 0
     assert not found.glasses
 
 

@@ -224,6 +224,26 @@ def test_what_is_held_before_a_face_stays(engine: Engine, portrait: Read) -> Non
     assert not np.array_equal(image.pixels, before)
 
 
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_a_hand_before_the_mouth_stays(
+    source: str, target: str, engine: Engine, portrait: Read
+) -> None:
+    """Skin before the mouth is told by the lips that are not there."""
+    image = portrait(target)
+    face = engine.detect(image)[0]
+    x, y = (round(value) for value in face.landmarks[3])
+    cheek = image.pixels[y - 18 : y - 12, x - 30 : x - 24].mean(axis=(0, 1))
+    size = round(face.size)
+    hand = slice(y - size // 8, y + size // 8), slice(x - size // 3, x + size // 3)
+    image.pixels[hand] = cheek.astype(np.uint8)
+    before = image.pixels.copy()
+    engine.blend(image, engine.swap(image, face, who(engine, portrait(source))))
+    low = slice(y, y + size // 8), hand[1]
+    apart = np.abs(image.pixels[low].astype(int) - before[low])
+    assert apart.mean() < 1
+    assert not np.array_equal(image.pixels, before)
+
+
 def test_glasses_stay_on_who_wears_them(engine: Engine, portrait: Read) -> None:
     """The bridge of the target's glasses is the target's after the swap."""
     image, before = portrait("hopper"), portrait("hopper")

@@ -49,9 +49,9 @@ class Atlas:
 
     At HALF: `skin` is where skin must be;
     `core` where it always is; `depth` the distance to the oval's edge, 1 being the
-    atlas's side; `bridge` between the eyes; `brow` the row above the brows
-    and `nose` that of the tip of the nose;
-    `triangles` (HALF, HALF) int32 is each texel's triangle, outside the last.
+    atlas's side; `bridge` between the eyes and the `lips`; `brow` the row above the
+    brows and `nose` that of the tip of the nose; `triangles` (HALF, HALF) int32 is
+    each texel's triangle, outside the last.
     """
 
     hull: Floats
@@ -60,6 +60,7 @@ class Atlas:
     core: Floats
     depth: Floats
     bridge: Floats
+    lips: Floats
     glasses: Floats
     lenses: Floats
     triangles: NDArray[np.int32]
@@ -83,6 +84,7 @@ def atlas() -> Atlas:
         core=f32((skin > _SURELY) & (half(depth) > _CORE_DEPTH)),
         depth=half(depth),
         bridge=half(_area(_BRIDGE, hull=True)),
+        lips=half(_area(tp.LIPS)),
         glasses=_glasses(depth, eyes),
         lenses=blur(f32(np.maximum(dilate(eyes, 18), _area(_BRIDGE, hull=True))), 3.0),
         triangles=_raster(),

@@ -36,6 +36,8 @@ _FRAMES_MIN = 0.01  # of the atlas
 _EXPOSURE, _GAIN_MAX = 110.0, 5.0  # level; the most that a dark face is brightened
 _HAIR = 2.6
 _BLOB = 4.5
+_LIPS_MIN = 1.15  # measured: 2.3 and more in colour, 1.4 in grey, 1.0 under a hand
+_FALL, _NOSTRILS = 8.0, 0.75  # rows of the fade below the tip of the nose; its start
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +63,11 @@ def read(texture: Bytes, seen: Floats) -> Skin:
     """
     lab = _lab(texture)
     difference = _difference(half(lab), seen)
-    free = f32(np.minimum(_hairless(difference), _blobless(difference)))
+    free = f32(
+        np.minimum.reduce(
+            [_hairless(difference), _blobless(difference), _handless(difference)]
+        )
+    )
     if not _wears_glasses(difference):
         none = np.zeros((SIDE, SIDE), np.float32)
         return Skin(difference, free, none, glasses=False, resolved=True)
@@ -197,6 +203,20 @@ def _blobless(difference: Floats) -> Floats:
     blob[flat.nose :] = np.maximum(blob, _touching(strange, blob))[flat.nose :]
     whole = f32(cv2.morphologyEx(blob, cv2.MORPH_CLOSE, disc(3)))
     return 1 - blur(dilate(whole, 2), 1.5)
+
+
+def _handless(difference: Floats) -> Floats:
+    """Return 0 below the nose if the lips cannot be seen.
+
+    A hand is skin, and nothing of it stands out; but lips always do, so where there
+    are none something of skin is before them.
+    """
+    flat = atlas()
+    free = np.ones((HALF, HALF), np.float32)
+    if np.median(difference[flat.lips > _HALF_SEEN]) < _LIPS_MIN:
+        fall = np.clip(1 - np.arange(HALF - flat.nose) / _FALL + _NOSTRILS, 0, 1)
+        free[flat.nose :] = fall[:, np.newaxis]
+    return free
 
 
 def _touching(mask: NDArray[np.bool_], seeds: Floats) -> Floats:
