@@ -8,6 +8,8 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrad
 	--generate-hashes --no-header --no-annotate --no-emit-index-url \
 	--no-emit-find-links pyproject.toml --extra cpu --extra models --extra build
 
+PIXELS := functions/swap/engine/*,functions/swap/media/*
+
 .PHONY: help
 help: ## show what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +40,10 @@ demo: .venv/.setup ## swap a face through the real functions, from nothing
 test: .venv/.setup-dev ## run every test, with branch coverage
 	@$(BIN)/guise models pull lite
 	@$(BIN)/python -m pytest
+	@$(BIN)/coverage report --format=total --omit='$(PIXELS)' --fail-under=95 >/dev/null \
+		|| { echo 'branch coverage outside engine and media is under 95 %'; exit 1; }
+	@$(BIN)/coverage report --format=total --include='$(PIXELS)' --fail-under=85 >/dev/null \
+		|| { echo 'branch coverage inside engine and media is under 85 %'; exit 1; }
 
 .PHONY: check
 check: .venv/.setup-dev ## lint, types and floors
@@ -49,6 +55,10 @@ check: .venv/.setup-dev ## lint, types and floors
 .PHONY: bench
 bench: .venv/.setup-dev ## run every benchmark, one JSON line a figure
 	@for each in benchmarks/[a-z]*.py; do $(BIN)/python $$each || exit 1; done
+
+.PHONY: sheet
+sheet: .venv/.setup-dev ## draw the contact sheet of all samples in all directions
+	@$(BIN)/python tools/sheet.py
 
 .PHONY: lock
 lock: .venv/.setup-dev ## resolve the two lock files anew

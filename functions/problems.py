@@ -177,7 +177,7 @@ class TooManyRequests(Refused):
 
 
 class Failed(Problem):
-    """Only we can mend it; the caller sees an instance id and nothing else."""
+    """Only we can mend it; the caller sees an instance id, and never the cause."""
 
 
 class Unavailable(Failed):
