@@ -64,12 +64,13 @@ def relight(identity: Identity, target: Bytes, weight: Floats) -> Light:
     low_ours = surroundings(ours, weight, _REACH)
     low = surroundings(theirs, weight, _REACH)
     ratio = np.clip(low / np.maximum(low_ours, _DARKEST), _GAIN_MIN, _GAIN_MAX)
-    colourful = _colour(low, weight) / max(_colour(low_ours, weight), 1.0)
+    colourful = min(_colour(low, weight) / max(_colour(low_ours, weight), 1.0), 1.0)
     skin = _contrasts(f32(ours * ratio - low), f32(theirs - low), weight)
+    skin *= f32((1.0, colourful))
     features = blur(f32(1 - atlas().skin), 1.0) * np.float32(_FEATURES)
     # Frames are no skin: they stay what they are, only in another light.
     own = np.maximum(features, half(identity.frames))[..., np.newaxis]
-    most = f32((1.0, _COLOUR * min(colourful, 1.0)))
+    most = f32((1.0, _COLOUR)) * f32((1.0, colourful))
     return Light(f32(ratio), low, f32(skin + own * (most - skin)))
 
 
