@@ -58,7 +58,7 @@ bench: .venv/.setup-dev ## run every benchmark, one JSON line a figure
 
 .PHONY: sheet
 sheet: .venv/.setup-dev ## draw the contact sheet of all samples in all directions
-	@$(BIN)/python tools/sheet.py
+	@$(BIN)/python -m tools.sheet
 
 .PHONY: lock
 lock: .venv/.setup-dev ## resolve the two lock files anew
