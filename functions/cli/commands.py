@@ -155,6 +155,27 @@ def detect(
 
 
 @app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A JPEG, PNG or WebP.")],
+    trust: Annotated[
+        Path | None,
+        typer.Option(help="A file with further trusted roots, as PEM."),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="A file with the log's verifier keys, one a line."),
+    ] = None,
+    home: Home = HOME,
+    *,
+    json: Json = False,
+) -> None:
+    """Show what a picture says of itself; exit 0 only if all of it verifies."""
+    from functions.cli.inspect import inspect_file
+
+    inspect_file(file, home, trust, key, json=json)
+
+
+@app.command()
 def demo(home: Home = HOME, *, json: Json = False) -> None:
     """Swap a face in a real photograph through the real functions, and tell."""
     from functions.cli.demo import run

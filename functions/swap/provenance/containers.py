@@ -51,9 +51,9 @@ def with_text(data: bytes, keyword: bytes, text: bytes) -> bytes:
 def xmp(data: bytes, form: Literal["jpeg", "webp"]) -> bytes | None:
     """Return the first XMP packet; None where there is none."""
     if form == "webp":
-        found = (body for kind, body in _chunks(data) if kind == b"XMP ")
+        found = (body for kind, body in chunks(data) if kind == b"XMP ")
         return next(found, None)
-    for marker, body in _segments(data):
+    for marker, body in segments(data):
         if marker == _APP1 and body.startswith(_XMP):
             return body.removeprefix(_XMP)
     return None
@@ -61,15 +61,23 @@ def xmp(data: bytes, form: Literal["jpeg", "webp"]) -> bytes | None:
 
 def text(data: bytes, keyword: bytes) -> bytes | None:
     """Return the first tEXt of a PNG with this keyword; None where there is none."""
+    for kind, body, _ in png_chunks(data):
+        name, _, value = body.partition(b"\0")
+        if kind == b"tEXt" and name == keyword:
+            return value
+    return None
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """Yield kind, body and stated checksum of each whole chunk of a PNG."""
     at = len(_PNG)
     while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        body = data[at + 8 : at + 8 + length]
-        name, _, value = body.partition(b"\0")
-        if data[at + 4 : at + 8] == b"tEXt" and name == keyword:
-            return value
-        at += 12 + length
-    return None
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data):
+            return
+        yield kind, data[at + 8 : end], struct.unpack_from(">I", data, end)[0]
+        at = end + 4
 
 
 def _jpeg_with(data: bytes, packet: bytes) -> bytes:
@@ -82,7 +90,7 @@ def _jpeg_with(data: bytes, packet: bytes) -> bytes:
     return data[:at] + segment + data[at:]
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+def segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield marker and body of each segment before the first scan."""
     at = 2
     while at + 4 <= len(data):
@@ -94,12 +102,12 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _webp_with(data: bytes, packet: bytes) -> bytes:
-    chunks = list(_chunks(data))
-    if chunks[0][0] != b"VP8X":
-        chunks.insert(0, (b"VP8X", _extended(data, chunks[0])))
-    flags = chunks[0][1]
-    chunks[0] = (b"VP8X", bytes((flags[0] | _XMP_FLAG,)) + flags[1:])
-    body = b"WEBP" + b"".join(map(_riff, [*chunks, (b"XMP ", packet)]))
+    parts = list(chunks(data))
+    if parts[0][0] != b"VP8X":
+        parts.insert(0, (b"VP8X", _extended(data, parts[0])))
+    flags = parts[0][1]
+    parts[0] = (b"VP8X", bytes((flags[0] | _XMP_FLAG,)) + flags[1:])
+    body = b"WEBP" + b"".join(map(_riff, [*parts, (b"XMP ", packet)]))
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
@@ -117,7 +125,8 @@ def _extended(data: bytes, frame: tuple[bytes, bytes]) -> bytes:
     )
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kind and body of each chunk of a WebP."""
     at = _RIFF_HEADER_BYTES
     while at + 8 <= len(data):
         (length,) = struct.unpack_from("<I", data, at + 4)

@@ -148,9 +148,15 @@ class Credentials:
 
         builder = Builder(msgspec.json.encode(made).decode(), self._signing)
         builder.set_intent(C2paBuilderIntent.EDIT)
-        parent = '{"title":"target","relationship":"parentOf"}'
+        parent = {
+            "title": "target",
+            "relationship": "parentOf",
+            # Or it would be the target's own, and lead back to it.
+            "instance_id": f"xmp.iid:{uuid.uuid4()}",
+        }
+        text = msgspec.json.encode(parent).decode()
         try:
-            builder.add_ingredient(parent, f"image/{kind}", BytesIO(target))
+            builder.add_ingredient(text, f"image/{kind}", BytesIO(target))
         except self._fault as error:
             builder.close()
             raise _garbled(error) from error

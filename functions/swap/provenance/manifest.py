@@ -8,7 +8,9 @@ find the faces, but not one pixel of the result is theirs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import msgspec
 
 from functions import __version__
 
@@ -31,6 +33,24 @@ _DESCRIPTIONS: Final[Mapping[str, str]] = {
 }
 _SOFTWARE: Final[Mapping[str, str]] = {"name": "Guise", "version": __version__}
 _REDACTED: Final = "c2pa.PII.present"  # C2PA 2.2, 18.16: why it was taken out
+
+
+class Asserted(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of our assertion, as written; fields that come later are passed over.
+
+    `log` is the audit log's origin, `leaf_hash` hex, `checkpoint` a C2SP signed note;
+    `aigc` is the AI label in the file, None where it has none.
+    """
+
+    version: Literal[1] = 1
+    job: str
+    operation: str
+    pack: dict[str, str]
+    log: str
+    index: Annotated[int, msgspec.Meta(ge=0)]
+    leaf_hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
+    checkpoint: str
+    aigc: dict[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +79,16 @@ def definition(
     `label` is the AI label in the file, repeated here so that a reader can tell a
     changed label from a changed picture.  `redacted` holds JUMBF URIs.
     """
-    asserted = {"c2pa.actions.v2": _actions(work, redacted)}
-    asserted[RECEIPT] = _receipt(work, label)
+    asserted = (
+        ("c2pa.actions.v2", _actions(work, redacted)),
+        (RECEIPT, _receipt(work, label)),
+    )
     made: dict[str, Any] = {
         "label": name,
         "format": mime,
         "claim_generator_info": [_SOFTWARE],
         "assertions": [
-            {"label": each, "data": data, "created": True}
-            for each, data in asserted.items()
+            {"label": each, "data": data, "created": True} for each, data in asserted
         ],
     }
     return made | ({"redactions": list(redacted)} if redacted else {})
@@ -91,16 +112,15 @@ def _actions(work: Work, redacted: Sequence[str]) -> dict[str, Any]:
     return {"actions": [done, *taken]}
 
 
-def _receipt(work: Work, label: Mapping[str, str] | None) -> dict[str, Any]:
+def _receipt(work: Work, label: Mapping[str, str] | None) -> Asserted:
     receipt = work.receipt
-    return {
-        "version": 1,
-        "job": work.job,
-        "operation": work.operation,
-        "pack": dict(work.pack),
-        "log": receipt.checkpoint.partition("\n")[0],
-        "index": receipt.index,
-        "leaf_hash": receipt.leaf_hash,
-        "checkpoint": receipt.checkpoint,
-        "aigc": dict(label) if label else None,
-    }
+    return Asserted(
+        job=work.job,
+        operation=work.operation,
+        pack=dict(work.pack),
+        log=receipt.checkpoint.partition("\n")[0],
+        index=receipt.index,
+        leaf_hash=receipt.leaf_hash,
+        checkpoint=receipt.checkpoint,
+        aigc=dict(label) if label else None,
+    )
