@@ -34,7 +34,7 @@ def test_a_connection_wakes_a_service_and_idling_ends_it(tmp_path: Path) -> None
     assert (status, len(pids)) == (200, 2)
     assert (after.pids, after.starts) == ((), 1)
     assert 0 < after.boot_seconds < 30
-    assert not alive(pids)
+    until(lambda: not alive(pids), 5)  # the kernel ends the pipe first
 
 
 def test_two_hundred_connections_at_once_on_a_sleeping_service(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_killed_arbiter_takes_its_worker_along(tmp_path: Path) -> None:
         pids = rig.service().pids
         os.kill(pids[0], 9)
         rig.until("asleep")
-        assert not alive(pids)
+        until(lambda: not alive(pids), 5)  # the kernel ends the pipe first
         assert rig.get()[0] == 200
 
 
@@ -331,4 +331,4 @@ def test_closing_without_having_stopped_leaves_nothing(tmp_path: Path) -> None:
         rig.thread.join(10)
         service.gunicorn = service.start()
         again = service.status().pids
-    assert not alive((*pids, *again))
+    until(lambda: not alive((*pids, *again)), 5)
