@@ -176,6 +176,8 @@ def _unknown(report: Report) -> Iterator[str]:
                 f"Who signed the earlier manifest: {_plain(each.signer)} leads to no "
                 "root that is trusted here."
             )
+        if each.elsewhere:
+            yield "What an earlier manifest says: it lies elsewhere, nothing is fetched"
     yield (
         "What the original showed: it is not in the file. Credentials say who did what "
         "with a picture, not that the picture is true."

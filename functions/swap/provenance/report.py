@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 UNTRUSTED: Final = "signingCredential.untrusted"
+ELSEWHERE: Final = "manifest.inaccessible"
 
 _ASSERTION: Final = re.compile(r"c2pa\.assertions/([^/\s]+)$")
 _EARLIER: Final = "earlier manifest"
@@ -53,7 +54,8 @@ class Fault:
 class Ingredient:
     """What the picture was made from; `manifest` is None if it carried none.
 
-    `trusted` says whether its signer leads to a root that is trusted here.
+    `trusted` says whether its signer leads to a root that is trusted here, and
+    `elsewhere` that it names a manifest which is not in the file.
     """
 
     title: str
@@ -61,6 +63,7 @@ class Ingredient:
     manifest: str | None
     signer: str
     trusted: bool
+    elsewhere: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +195,14 @@ def _ingredients(document: Mapping[str, Any]) -> Iterator[Ingredient]:
         name = each.get("active_manifest")
         manifest = document["manifests"].get(name) or {}
         signature = manifest.get("signature_info") or {}
+        codes = {code for code, _, _ in _failures(each)}
         yield Ingredient(
             title=str(each.get("title") or ""),
             format=str(each.get("format") or ""),
             manifest=name,
             signer=str(signature.get("issuer") or ""),
-            trusted=UNTRUSTED not in {code for code, _, _ in _failures(each)},
+            trusted=UNTRUSTED not in codes,
+            elsewhere=ELSEWHERE in codes,
         )
 
 
@@ -255,10 +260,11 @@ def _named(failures: Iterable[tuple[str, str, str]]) -> Iterator[Fault]:
 def _earlier(failures: Iterable[tuple[str, str, str]]) -> Iterator[Fault]:
     """Yield what is broken in an earlier manifest.
 
-    That its signer is a stranger breaks nothing: it was kept, not vouched for.
+    That its signer is a stranger, or that it is not in the file, breaks nothing: it
+    was kept, not vouched for.
     """
     for code, url, text in failures:
-        if code != UNTRUSTED:
+        if code not in {UNTRUSTED, ELSEWHERE}:
             [fault] = _named([(code, url, text)])
             inside = "" if fault.binding == _EARLIER else f", {fault.binding}"
             yield Fault(_EARLIER + inside, code, text)

@@ -109,7 +109,8 @@ def _check_box(kind: bytes, content: bytes) -> None:
     """Check a box that only its place in the store vouches for."""
     if kind != b"jumb":
         raise Irregular("a box is of another kind")
-    (first, description), *inner = _boxes(content)
+    frame, *inner = list(_boxes(content)) or [(b"", b"")]
+    first, description = frame
     letters = description[:4]
     if first != b"jumd" or description[4:17] != _FRAME:
         raise Irregular("the frame of a box is not as it must be")
