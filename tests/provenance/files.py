@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from c2pa import (
 from functions.keys import MemoryKeys
 from functions.sink import Receipt
 from functions.swap import media
-from functions.swap.provenance import Credentials, Work, chain
+from functions.swap.provenance import Credentials, Work, chain, containers
 
 if TYPE_CHECKING:
     from functions.swap.provenance.containers import Form
@@ -60,7 +62,7 @@ def stranger() -> Context:
     )
 
 
-def photograph(form: Form, seed: int = 1) -> bytes:
+def photograph(form: Form, seed: int = 1, *, of: bytes = b"") -> bytes:
     """Return a file with a camera's manifest: a thumbnail, and where it was taken."""
     place = {
         "@context": {"exif": "http://ns.adobe.com/exif/1.0/"},
@@ -77,7 +79,7 @@ def photograph(form: Form, seed: int = 1) -> bytes:
     }
     signed = BytesIO()
     with Builder(json.dumps(made), stranger()) as builder:
-        builder.sign(f"image/{form}", BytesIO(picture(form, seed)), signed)
+        builder.sign(f"image/{form}", BytesIO(of or picture(form, seed)), signed)
     return signed.getvalue()
 
 
@@ -116,3 +118,16 @@ def assertions(document: Any) -> set[str]:
 
 def flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
+
+
+def resealed(data: bytes) -> bytes:
+    """Return the PNG with every checksum made right."""
+    chunks = b"".join(
+        struct.pack(">I", len(body)) + kind + body + checksum(kind, body)
+        for kind, body, _ in containers.png_chunks(data)
+    )
+    return data[:8] + chunks
+
+
+def checksum(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", zlib.crc32(kind + body))

@@ -36,10 +36,9 @@ _LABELS: Final = {
 }
 # What manifests of others may hold besides: compressed ones, credentials, data.
 _OTHERS: Final = frozenset({b"c2cm", b"c2vc", b"c2db"})
-_KEY: Final = rb"(?:\x63pad|\x64pad2)"
-_PAD: Final = re.compile(_KEY + rb"([\x40-\x57]|\x58.|\x59..)", re.DOTALL)
-_ZEROS: Final = re.compile(rb"\x00{24,}\Z")
-_PADDED: Final = re.compile(_PAD.pattern + rb"\x00*\Z", re.DOTALL)
+_PAD: Final = re.compile(rb"(?:\x63pad|\x64pad2)([\x40-\x57]|\x58.|\x59..)", re.DOTALL)
+_PAD_HEAD_BYTES_MAX: Final = 8
+_ZEROS_MAX: Final = 24  # that may end what is no padding
 # A detached payload, then as many bytes of signature as EdDSA, ECDSA or RSA makes.
 _ENDS: Final = tuple(
     (b"\xf6" + (b"\x58%c" % n if n < 256 else b"\x59" + n.to_bytes(2)), n)  # noqa: PLR2004 - CBOR
@@ -136,10 +135,21 @@ def _check_signature(cose: bytes) -> None:
     if rest is None:
         raise Irregular("the signature does not end as one must")
     head = rest[: rest.rindex(b"\xf6")]
-    if _ZEROS.search(head) and not _PADDED.search(head):
+    if not _padded(head):
         raise Irregular("the padding of the signature is not named so")
     for found in _PAD.finditer(head):
         size = found[1]
         length = int.from_bytes(size[1:]) if len(size) > 1 else size[0] - 0x40
         if any(head[found.end() : found.end() + length]):
             raise Irregular("there is something in the padding of the signature")
+
+
+def _padded(head: bytes) -> bool:
+    """Return whether the zeros at the end of `head`, if many, are named padding."""
+    end = len(head.rstrip(b"\0"))
+    if len(head) - end <= _ZEROS_MAX:
+        return True
+    # The padding's length may end in zeros itself: up to two bytes of it.
+    start = max(0, end - _PAD_HEAD_BYTES_MAX)
+    names = (_PAD.finditer(head, start, end + more) for more in range(3))
+    return any(found.end() >= end for each in names for found in each)
