@@ -54,11 +54,15 @@ Selector = Group | One | list[Pair]
 
 
 class Options(_Strict, frozen=True, omit_defaults=True):
-    """How the output is made; `format` is the target's unless said."""
+    """How the output is made; `format` is the target's unless said.
+
+    `visible_label` writes in a corner, over no face, what was done.
+    """
 
     format: Format | None = None
     quality: Annotated[int, Meta(ge=1, le=100)] = 92
     cover: Cover = "blur"
+    visible_label: bool = False
 
 
 class Consent(_Strict, frozen=True, omit_defaults=True):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -35,12 +35,17 @@ if TYPE_CHECKING:
     from functions.swap.job import SwapJob
     from functions.swap.lease import Device
     from functions.swap.ledger import Claim
-    from functions.swap.operations import Engine, Image
+    from functions.swap.operations import Engine, Image, Scene
     from functions.swap.provenance import Credentials
     from functions.tenant import Key, Tenant
     from functions.warm import Warm
 
     Kind = Literal["jpeg", "png", "webp", "json"]
+
+VISIBLE_LABELS: Final[Mapping[str, str]] = {
+    "swap": "AI: face swapped",
+    "anonymize": "faces covered",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
             scene = look(job, images, loaded.engine, services.books.limits)
             faces = carry_out(job, scene, loaded.engine)
         entry.faces = [described(face) for face in faces]
-        data, form = encode(job, scene.target, entry)
+        data, form = encode(job, scene, entry)
         if form != "json":
             work = Work(job.id, job.operation, services.pack, entry.receipt)
             signed = loaded.credentials.sign(data, form, inputs[job.target], work)
@@ -155,15 +160,18 @@ def decode(inputs: Mapping[Key, bytes], limits: Limits) -> dict[Key, Image]:
     }
 
 
-def encode(job: SwapJob, target: Image, entry: Entry) -> tuple[bytes, Kind]:
+def encode(job: SwapJob, scene: Scene, entry: Entry) -> tuple[bytes, Kind]:
     """Return the output's bytes, and the name of its format."""
     if job.operation == "detect":
         return msgspec.json.encode({"faces": entry.faces}), "json"
     from functions.swap import media
 
     options = job.request.options
-    form = options.format or target.format
-    return media.encode(target, form, options.quality), form
+    form = options.format or scene.target.format
+    if options.visible_label:
+        boxes = [face.box for face in scene.faces]
+        media.write_on(scene.target, VISIBLE_LABELS[job.operation], avoid=boxes)
+    return media.encode(scene.target, form, options.quality), form
 
 
 def keep(

@@ -8,5 +8,6 @@ bomb, a stump or an animation is refused before any codec has seen it.
 from functions.swap.media.codec import decode, encode
 from functions.swap.media.header import Format, Header, read_header
 from functions.swap.media.image import Image
+from functions.swap.media.label import write_on
 
-__all__ = ["Format", "Header", "Image", "decode", "encode", "read_header"]
+__all__ = ["Format", "Header", "Image", "decode", "encode", "read_header", "write_on"]
