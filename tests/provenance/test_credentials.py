@@ -22,6 +22,7 @@ from tests.provenance.files import (
     assertions,
     credentials,
     edited,
+    flipped,
     opened,
     photograph,
     picture,
@@ -237,6 +238,16 @@ def test_attack_a_target_whose_manifest_was_tampered_with() -> None:
     assert {each.binding for each in report.faults} == {
         "earlier manifest, claim signature",
     }
+
+
+def test_attack_a_target_whose_ancestor_contradicts_itself() -> None:
+    """The library would not vouch for the output: that is the target's fault."""
+    signs, _ = credentials()
+    target = edited("jpeg", photograph("jpeg"))
+    in_signature = target.index(b"\xf6\x58\x40") + 20
+    target = flipped(target, in_signature)
+    with pytest.raises(Unreadable):
+        signs.sign(picture("jpeg"), "jpeg", target, work("anonymize"))
 
 
 def test_a_target_that_is_no_image_is_refused() -> None:

@@ -12,10 +12,12 @@ from functions import events
 from functions.audit.bundle import log_verifiers
 from functions.audit.log import Log
 from functions.cli import main
+from functions.cli.inspect import _rows, _unknown
 from functions.events import Event
 from functions.keys import FileKeys, MemoryKeys, events_key
 from functions.local.home import Home
 from functions.swap.provenance import Credentials, Work, chain, containers
+from functions.swap.provenance.report import Report
 from functions.tenant import Tenant
 from tests.provenance.files import credentials, flipped, photograph, picture, work
 
@@ -289,3 +291,11 @@ def test_a_key_file_that_is_none_is_a_fault(
     where = ("--home", place.home.root, "--key", tmp_path / "keys")
     document = told(capsys, place.file, *where, code=1)
     assert document["faults"][0]["binding"] == "audit receipt"
+
+
+def test_an_authoritys_time_stamp_leaves_less_unknown() -> None:
+    """Who signed and when are then no longer open."""
+    report = Report("jpeg", "urn", signer="An authority", signed_at="2026-11-21T12:00Z")
+    assert ("signed at", "2026-11-21T12:00Z") in list(_rows(report))
+    [left] = _unknown(report)
+    assert left.startswith("What the original showed")

@@ -183,8 +183,8 @@ def test_a_regular_store_passes() -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "more than one"),
-        (held(b"c2pa", b"c2pa") * 2, "more than one"),
+        (b"", "not exactly one"),
+        (held(b"c2pa", b"c2pa") * 2, "not exactly one"),
         (b"1234", "cut short"),
         (struct.pack(">I4s", 99, b"jumb"), "wrong length"),
         (struct.pack(">I4s", 4, b"jumb"), "wrong length"),
@@ -216,6 +216,13 @@ def test_attack_a_store_with_room_for_words(content: bytes, why: str) -> None:
     """Each box has one form; the message says which was not kept."""
     with pytest.raises(store.Irregular, match=why):
         store.check(png(content), "png")
+
+
+def test_a_picture_without_a_store_has_none_that_is_regular() -> None:
+    """Whoever asks has found a manifest by another way."""
+    for form in FORMS:
+        with pytest.raises(store.Irregular, match="not exactly one"):
+            store.check(picture(form), form)
 
 
 def test_attack_a_png_chunk_with_a_wrongchecksum() -> None:

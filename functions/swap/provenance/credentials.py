@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
-from functions.problems import Failed, Unreadable
+from functions.problems import Failed, Problem, Unreadable
 from functions.settings import SettingsError
 from functions.swap.provenance import aigc, chain, containers, manifest, redaction
 
@@ -106,7 +106,8 @@ class Credentials:
         `target` are the very bytes that were edited: a JPEG, PNG or WebP.
 
         Raises:
-            Unreadable: the target is no image, or its Content Credentials are garbled.
+            Unreadable: the target is no image, or its Content Credentials are garbled
+                or contradict themselves.
             Unsupported: they hold what cannot be taken out, and faces were covered.
             Failed: there is no signature.
 
@@ -124,7 +125,7 @@ class Credentials:
             with self._builder(made, target, kind) as builder:
                 store = builder.sign(f"image/{form}", BytesIO(labelled), signed)
         except self._fault as error:
-            raise Failed(internal=f"no signature: {error}") from error
+            raise _blamed(error, target) from error
         if work.operation == "anonymize":
             redaction.check_reach(store)
         return Signed(signed.getvalue(), name, label is not None)
@@ -161,6 +162,17 @@ class Credentials:
             builder.close()
             raise _garbled(error) from error
         return builder
+
+
+def _blamed(error: Exception, target: bytes) -> Problem:
+    """Return whose fault it is that there is no signature.
+
+    A key that fails is "Signature: …".  "Verify: …" is the library's check of what it
+    just signed, which fails on an earlier manifest that contradicts itself.
+    """
+    if str(error).startswith("Verify") and b"jumb" in target:
+        return _garbled(error)
+    return Failed(internal=f"no signature: {error}")
 
 
 def _garbled(error: Exception) -> Unreadable:

@@ -55,7 +55,7 @@ def check(data: bytes, form: Form) -> None:
     store = _store(data, form)
     boxes = list(_boxes(store))
     if len(boxes) != 1:
-        raise Irregular("there is more than one manifest store")
+        raise Irregular("there is not exactly one manifest store")
     _check_box(*boxes[0])
 
 
