@@ -21,8 +21,6 @@ from flask import Response, request
 from functions.auth import SWAP_READ, SWAP_WRITE, TokenAuthenticator
 from functions.keys import FileKeys
 from functions.problems import (
-    Changed,
-    IdempotencyConflict,
     InvalidRequest,
     Refused,
     TooLarge,
@@ -53,6 +51,7 @@ log = logging.getLogger(__name__)
 
 _FORM_BYTES_MAX: Final = 1024 * 1024
 """What a multipart body may hold beside its images."""
+_MULTIPART: Final = "multipart/form-data"
 _KEY_CHARACTERS_MAX: Final = 255
 _CHUNK_BYTES: Final = 64 * 1024
 
@@ -183,16 +182,13 @@ class Door:
             limits=self._limits,
         )
         admission = admit(job, books.store)
-        for key, data in images.items():
-            _receive(key, data, books)
-        try:
-            intake.accept(job, admission, books.store, self._limits)
-        except IdempotencyConflict:
-            raise  # the images are those of the job that stands
-        except Refused:
-            for key in images:
-                books.store.delete(key)
-            raise
+        intake.accept(
+            job,
+            admission,
+            books.store,
+            self._limits,
+            received=images,
+        )
         return job
 
     def _start_later(self, job: SwapJob, books: Books) -> Response:
@@ -236,6 +232,8 @@ def _job_id(caller: Caller) -> str:
 def _images(books: Books, job: str, bytes_max: int) -> dict[Key, bytes]:
     """Return the images of a multipart request under the keys they will have."""
     images: dict[Key, bytes] = {}
+    if request.mimetype != _MULTIPART:
+        return images  # and leave the body to whoever reads it as JSON
     for name in ("source", "target"):
         for number, file in enumerate(request.files.getlist(name)):
             data = file.stream.read(bytes_max + 1)
@@ -247,7 +245,9 @@ def _images(books: Books, job: str, bytes_max: int) -> dict[Key, bytes]:
 
 def _request_body(images: dict[Key, bytes], bytes_max: int) -> bytes:
     """Return the request as JSON, the images that came along named in it."""
-    if request.mimetype != "multipart/form-data":
+    if request.mimetype != _MULTIPART:
+        if request.mimetype != "application/json":
+            raise InvalidRequest("send application/json or multipart/form-data")
         return request.get_data()
     part = request.files.get("request")
     text = part.stream.read(bytes_max + 1) if part else request.form.get("request", "")
@@ -276,15 +276,6 @@ def _named(images: dict[Key, bytes], document: dict[str, Any]) -> dict[str, Any]
         if name in document:
             raise InvalidRequest(f"{name} is both a file and named in the request")
     return named
-
-
-def _receive(key: Key, data: bytes, books: Books) -> None:
-    """Keep an image that came with the request; the same one may come again."""
-    try:
-        books.store.put_if_absent(key, data)
-    except Changed:
-        if books.store.get(key).data != data:
-            raise IdempotencyConflict("the same key came with another image") from None
 
 
 def _later() -> bool:

@@ -20,12 +20,16 @@ from functions.problems import (
     Gone,
     IdempotencyConflict,
     NotFound,
+    Refused,
     TooLarge,
 )
+from functions.swap import ledger
 from functions.swap.job import Request, SwapJob, encode_request
 from functions.swap.ledger import decoded
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from functions.settings import Limits
     from functions.storage import Store
     from functions.tenant import Key, Tenant
@@ -72,19 +76,61 @@ def accept(
     admission: dict[str, Any],
     store: Store,
     limits: Limits,
+    *,
+    received: Mapping[Key, bytes] | None = None,
 ) -> Accepted:
     """Pin an admitted job's inputs, and make it durable; or raise `Refused`.
 
-    Once this returns, the job will end: the mark in the outbox is what the
-    sweeper goes by, should whoever accepted it die.
+    `received` are inputs that came along with the request; they are stored here,
+    and gone again when the job is refused.  Once this returns, the job will end:
+    the mark in the outbox is what the sweeper goes by, should whoever accepted it
+    die.
     """
-    inputs = {key: _pin(key, store, limits) for key in job.inputs}
-    digest = job.digest({key: pinned.sha256 for key, pinned in inputs.items()})
+    received = received or {}
+    earlier = _earlier(job, store)
+    if earlier is not None:
+        return _same(job, earlier, received, store, limits)
+    inputs = {
+        key: _pin(key, store, limits) for key in job.inputs if key not in received
+    }
+    stored = []
+    try:
+        for key, data in received.items():
+            inputs[key] = _receive(key, data, store)
+            stored.append(key)
+        return _write(job, admission, inputs, store)
+    except IdempotencyConflict:
+        raise  # the images are those of the job that stands
+    except Refused:
+        for key in stored:
+            store.delete(key)
+        raise
+
+
+def _earlier(job: SwapJob, store: Store) -> Accepted | None:
+    """Return what was accepted under this id before, or raise `Gone` if erased."""
+    ending = ledger.record(job.tenant, job.id, store)
+    if ending is not None and ending.outcome == ledger.ERASED:
+        raise Gone("the job was erased; a new one takes a new id or key")
+    try:
+        return load(job.tenant, job.id, store)
+    except NotFound:
+        if ending is not None:  # refused before it was accepted, and ended as that
+            raise IdempotencyConflict(f"{job.id} has ended already") from None
+        return None
+
+
+def _write(
+    job: SwapJob,
+    admission: dict[str, Any],
+    inputs: Mapping[Key, Pinned],
+    store: Store,
+) -> Accepted:
     accepted = Accepted(
         job=job.id,
         actor=job.actor,
         accepted=events.now(),
-        digest=digest,
+        digest=job.digest({key: pinned.sha256 for key, pinned in inputs.items()}),
         salt=secrets.token_hex(32),
         request=job.request,
         inputs={str(key): pinned for key, pinned in inputs.items()},
@@ -94,15 +140,47 @@ def accept(
     try:
         store.put_if_absent(job.tenant.pinned(job.id), msgspec.json.encode(accepted))
     except Changed:
-        return _same(job, digest, store)
+        winner = load(job.tenant, job.id, store)
+        if winner.digest != accepted.digest:
+            raise IdempotencyConflict(f"{job.id} is another request") from None
+        return winner
     return accepted
 
 
-def _same(job: SwapJob, digest: str, store: Store) -> Accepted:
-    accepted = load(job.tenant, job.id, store)
-    if accepted.digest != digest:
+def _same(
+    job: SwapJob,
+    earlier: Accepted,
+    received: Mapping[Key, bytes],
+    store: Store,
+    limits: Limits,
+) -> Accepted:
+    """Return what was accepted if this asks for the same of the same bytes."""
+    digests = {}
+    for key in job.inputs:
+        if key in received:
+            digests[key] = hashlib.sha256(received[key]).hexdigest()
+            continue
+        try:
+            digests[key] = _pin(key, store, limits).sha256
+        except NotFound:  # deleted since: what it was is on record
+            pinned = earlier.inputs.get(key)
+            digests[key] = pinned.sha256 if pinned else ""
+    if job.digest(digests) != earlier.digest:
         raise IdempotencyConflict(f"{job.id} is another request")
-    return accepted
+    return earlier
+
+
+def _receive(key: Key, data: bytes, store: Store) -> Pinned:
+    """Store an image that came with the request; a racing twin stores the same."""
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        generation = store.put_if_absent(key, data)
+    except Changed:
+        current = store.get(key)
+        if hashlib.sha256(current.data).hexdigest() != digest:
+            raise IdempotencyConflict("the same key came with another image") from None
+        generation = current.generation
+    return Pinned(generation, digest, len(data))
 
 
 def _pin(key: Key, store: Store, limits: Limits) -> Pinned:

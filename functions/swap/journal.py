@@ -6,7 +6,7 @@ import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from msgspec import structs
 
@@ -36,8 +36,11 @@ if TYPE_CHECKING:
     from functions.swap.job import SwapJob
     from functions.swap.ledger import Claim, Output
     from functions.tenant import Tenant
+    from functions.warm import Warm
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 ENDINGS: Final[Mapping[str, str]] = {
     ledger.COMPLETED: events.SWAP_COMPLETED,
@@ -106,6 +109,13 @@ class Entry:
     provenance: dict[str, Any] | None = None
     ending: Record | None = None
 
+    def waited_for(self, loading: Warm[T]) -> T:
+        """Return what is being loaded; how long that took this job is never billed."""
+        began = time.monotonic_ns()
+        loaded = loading.get()
+        self.load_ms = (time.monotonic_ns() - began) // 1_000_000
+        return loaded
+
     def note(self, device: Mapping[str, str], model_digest: str) -> None:
         """Note on what, and with which models, the work is done."""
         self.device, self.model_digest = device, model_digest
@@ -120,8 +130,9 @@ class Entry:
         """Return the data of `usage.recorded`; None if no device was leased.
 
         Seconds are decimal text with exact milliseconds.  On a CPU there are no
-        GPU-seconds; CPU-seconds are those of the job's own thread, so what ONNX
-        Runtime's helpers take is not billed and no other tenant's work ever is.
+        GPU-seconds; CPU-seconds are those of the job's own thread from its receipt
+        to its output, so what helper threads take is not billed, and no other
+        tenant's work ever is.
         """
         if self.device is None:
             return None

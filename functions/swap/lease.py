@@ -25,19 +25,14 @@ _NS_PER_MS: Final = 1_000_000
 
 @dataclass(slots=True)
 class Meter:
-    """What one lease measured: nanoseconds of the wall, and of this thread's CPU."""
+    """What one lease measured, in nanoseconds of the wall."""
 
     wall_ns: int = 0
-    cpu_ns: int = 0
 
     @property
     def lease_ms(self) -> int:
         """Whole milliseconds held, cut off so that the sum never exceeds the wall."""
         return self.wall_ns // _NS_PER_MS
-
-    def seconds(self) -> str:
-        """Return the wall time as decimal seconds with exact milliseconds."""
-        return decimal_seconds(self.wall_ns)
 
 
 def decimal_seconds(ns: int) -> str:
@@ -63,12 +58,11 @@ class Device:
         """Wait for the turn, hold the device, and measure for how long."""
         self._take(tenant)
         meter = Meter()
-        wall, cpu = self._clock(), time.thread_time_ns()
+        granted = self._clock()
         try:
             yield meter
         finally:
-            meter.wall_ns = self._clock() - wall
-            meter.cpu_ns = time.thread_time_ns() - cpu
+            meter.wall_ns = self._clock() - granted
             self._give()
 
     def _take(self, tenant: Tenant) -> None:

@@ -3,7 +3,7 @@
 process(job)        has it ended? → admission → claim
     account         the receipt first, or nothing happens
         fetch and decode
-        lease       the meter runs here and only here
+        lease       the device is held, and metered, here and only here
         encode, sign and store
     commit          once, with the ending events inside; then they are sent
 """
@@ -52,13 +52,12 @@ VISIBLE_LABELS: Final[Mapping[str, str]] = {
 class Loaded:
     """An engine with its models, what is said of them in records, and what signs.
 
-    `device` has kind, name and uuid; `load_ms` is what loading took.
+    `device` has kind, name and uuid.
     """
 
     engine: Engine
     device: Mapping[str, str]
     model_digest: str
-    load_ms: int
     credentials: Credentials
 
 
@@ -102,7 +101,7 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
     ):
         inputs = fetch(job, accepted, entry, services.books)
         images = decode(inputs, services.books.limits)
-        loaded = services.loading.get()
+        loaded = entry.waited_for(services.loading)
         with services.device.lease(job.tenant) as entry.meter:
             entry.note(loaded.device, loaded.model_digest)
             scene = look(job, images, loaded.engine, services.books.limits)

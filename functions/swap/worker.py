@@ -11,7 +11,6 @@ import hashlib
 import logging
 import os
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -256,7 +255,6 @@ def load(settings: Settings, keys: KeyProvider) -> Loaded:
     """
     from functions.swap.engine import Engine
 
-    began = time.monotonic()
     credentials = Warm(lambda: Credentials.load(settings, keys))
     engine = Engine.load(
         settings.need("models"),
@@ -267,6 +265,5 @@ def load(settings: Settings, keys: KeyProvider) -> Loaded:
         engine,
         engine.device.as_dict(),
         engine.pack.pack_digest,
-        round((time.monotonic() - began) * 1000),
         credentials.get(),
     )

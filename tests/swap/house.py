@@ -6,6 +6,7 @@ sink and the engine are fakes of the interface that production implements.
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ class PaperEngine:
     fault: Callable[[], None] = lambda: None
     calls: list[str] = field(default_factory=list)
 
-    def detect(self, image: Any) -> Sequence[PaperFace]:
+    def detect(self, image: Any, *, small: bool = True) -> Sequence[PaperFace]:
         self.calls.append("detect")
         return [PaperFace(index) for index in range(int(image.pixels[0, 0, 2]))]
 
@@ -177,7 +178,7 @@ class House:
         }
         self.worker = worker.create_app(
             settings,
-            load=lambda: Loaded(self.engine, cpu, "d1" * 32, 7, self.credentials()),
+            load=lambda: Loaded(self.engine, cpu, "d1" * 32, self.credentials()),
             **shared,
         ).test_client()
         self.door = door.create_app(
@@ -262,3 +263,13 @@ SWAP = {
     "target": "uploads/b.png",
     "consent": {"basis": "public-domain"},
 }
+
+
+def multipart(request: str | None, **files: bytes) -> dict[str, Any]:
+    form: dict[str, Any] = {
+        name: (io.BytesIO(data), f"{name}.png") for name, data in files.items()
+    }
+    return form if request is None else form | {"request": request}
+
+
+GOOD = '{"operation":"swap","consent":{"basis":"public-domain"}}'

@@ -25,9 +25,11 @@ from functions.swap import intake, ledger, records
 from functions.swap.dispatch import requested
 from functions.swap.sweeper import sweep
 from functions.tenant import OUTBOX, Key
-from tests.swap.house import ACME, SWAP, House, picture
+from tests.swap.house import ACME, GOOD, SWAP, House, multipart, picture
 
 if TYPE_CHECKING:
+    from werkzeug.test import TestResponse
+
     from functions.swap.ledger import Record
 
 
@@ -204,6 +206,12 @@ def test_a_picture_of_too_many_faces_is_refused() -> None:
     assert "over 1 faces" in answer.text
 
 
+def test_waiting_for_the_models_is_told_and_not_billed(house: House) -> None:
+    """What a job waits for loading stands beside its lease, in milliseconds."""
+    usage = house.post(SWAP).json["usage"]  # type: ignore[index]
+    assert 0 <= usage["load_ms"] < 60_000
+
+
 # --- the sweeper ------------------------------------------------------------
 
 
@@ -299,6 +307,49 @@ def test_an_erased_job_is_gone_and_its_erasure_audited(house: House) -> None:
     assert house.sink.types()[-1] == SWAP_ERASED
 
 
+def test_an_erased_job_does_not_come_back_to_life(house: House) -> None:
+    """The same key again is 410, and nothing is stored of what came with it."""
+    files = {"source": picture(1), "target": picture(1)}
+
+    def send() -> TestResponse:
+        return house.door.post(
+            "/v1/swaps",
+            data=multipart(GOOD, **files),
+            headers={"Authorization": "Bearer acme", "Idempotency-Key": "k"},
+        )
+
+    job = send().json["job"]  # type: ignore[index]
+    assert delete(house, job) == 204
+    assert send().status_code == 410
+    left = [info.key for info in house.store.list(Key("")).objects if job in info.key]
+    assert left == [ACME.record(job)]
+
+
+def test_a_repeated_call_costs_an_accepted_job_nothing(house: House) -> None:
+    """Refused or not, it leaves the images of the first call where they are."""
+    house.put("ref.png", picture(1))
+    request = (
+        '{"operation":"swap","faces":{"reference":"uploads/ref.png"},'
+        '"consent":{"basis":"public-domain"}}'
+    )
+
+    def send() -> TestResponse:
+        return house.door.post(
+            "/v1/swaps",
+            data=multipart(request, source=picture(1), target=picture(1)),
+            headers={
+                "Authorization": "Bearer acme",
+                "Idempotency-Key": "k",
+                "Prefer": "respond-async",
+            },
+        )
+
+    job = send().json["job"]  # type: ignore[index]
+    house.store.delete(ACME.upload("uploads/ref.png"))
+    assert send().status_code == 202
+    assert len(house.store.list(Key(f"uploads/{job}/")).objects) == 2
+
+
 def test_erasing_twice_is_erasing_once(house: House) -> None:
     """204 again, and the same event."""
     job = house.post(SWAP).json["job"]  # type: ignore[index]
@@ -326,15 +377,17 @@ def test_a_job_that_has_not_ended_is_not_erased(house: House) -> None:
 
 
 def test_without_its_salt_a_commitment_tells_nothing(house: House) -> None:
-    """Whoever holds the photograph and the log cannot link them after erasure."""
+    """After erasure no object of the tenant holds the salt any more."""
     job = house.post(SWAP).json["job"]  # type: ignore[index]
     accepted = intake.load(ACME, job, house.store)
     target = ACME.upload("uploads/b.png")
     logged = house.auditor.seen[0].data["commitments"]["target"]
     assert accepted.commitment(target) == logged
     delete(house, job)
-    guess = intake.commitment("00" * 32, accepted.inputs[target].sha256)
-    assert guess != logged
+    left = [info.key for info in house.store.list(Key("")).objects]
+    salt = accepted.salt.encode()
+    assert not any(salt in house.store.get(key).data for key in left)
+    assert not any(salt in msgspec.json.encode(each.data) for each in house.sink.taken)
 
 
 # --- listing and results ----------------------------------------------------

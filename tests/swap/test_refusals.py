@@ -11,7 +11,15 @@ from functions.problems import InvalidRequest
 from functions.settings import Limits
 from functions.swap.refusals import Refusals
 from functions.tenant import Key
-from tests.swap.house import ACME, SWAP, House, finalized, picture
+from tests.swap.house import (
+    ACME,
+    GOOD,
+    SWAP,
+    House,
+    finalized,
+    multipart,
+    picture,
+)
 
 Change = dict[str, Any]
 
@@ -88,6 +96,23 @@ def test_what_is_no_json_object_is_400(house: House, body: bytes) -> None:
         headers={"Authorization": "Bearer acme", "Content-Type": "application/json"},
     )
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "media", ["application/x-www-form-urlencoded", "text/plain", ""]
+)
+def test_what_is_sent_as_something_else_is_told_what_to_send(
+    house: House,
+    media: str,
+) -> None:
+    """Good JSON under a form's media type, as curl -d sends it, is not "not JSON"."""
+    answer = house.door.post(
+        "/v1/swaps",
+        data=GOOD,
+        headers={"Authorization": "Bearer acme", "Content-Type": media},
+    )
+    assert answer.status_code == 400
+    assert "application/json" in answer.text
 
 
 def test_an_unknown_key_is_refused_by_its_name(house: House) -> None:
@@ -232,18 +257,6 @@ def test_refusals_past_the_rate_are_counted_and_told_later(house: House) -> None
     event = refusals.event(InvalidRequest(), house.books, "door", "later")
     assert event is not None
     assert event.data["unsent"] == 3
-
-
-def multipart(request: str | None, **files: bytes) -> dict[str, Any]:
-    import io
-
-    form: dict[str, Any] = {
-        name: (io.BytesIO(data), f"{name}.png") for name, data in files.items()
-    }
-    return form if request is None else form | {"request": request}
-
-
-GOOD = '{"operation":"swap","consent":{"basis":"public-domain"}}'
 
 
 @pytest.mark.parametrize(
