@@ -47,10 +47,9 @@ test: .venv/.setup-dev ## run every test, with branch coverage
 
 .PHONY: check
 check: .venv/.setup-dev ## lint, types and floors
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache
+	@failed=; for tool in 'ruff check .' 'ruff format --check .' mypy 'lint-imports --no-cache'; \
+		do $(BIN)/$$tool || failed="$$failed; $$tool"; done; \
+		[ -z "$$failed" ] || { echo "failed$$failed"; exit 1; }
 
 .PHONY: bench
 bench: .venv/.setup-dev ## run every benchmark, one JSON line a figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 MIB: Final = 1024 * 1024
+log = logging.getLogger(__name__)
 
 Profile = Literal["production", "development"]
 Verify = Literal["full", "manifest"]
@@ -119,9 +121,14 @@ class Settings:
         ]
         limits = _read(Limits, environ, faults)
         values = _read(cls, environ, faults)
+        settings = cls(**values, limits=Limits(**limits))
+        if settings.profile == "development":
+            log.warning("the development profile trusts keys that it made itself")
+        elif settings.store.startswith("memory:"):
+            faults.append("GUISE_STORE: a production profile needs a durable store")
         if faults:
             raise SettingsError("; ".join(faults))
-        return cls(**values, limits=Limits(**limits))
+        return settings
 
     def require(self, *names: str) -> None:
         """Raise `SettingsError` naming each of `names` that is not set."""

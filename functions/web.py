@@ -76,6 +76,7 @@ def new_app(
 
     `bytes_max` bounds a request's body: a longer one is refused unread.
     """
+    configure_logging()
     app = Flask(name, static_folder=None)
     app.request_class = _Request
     app.config["MAX_CONTENT_LENGTH"] = bytes_max
@@ -84,6 +85,14 @@ def new_app(
     _add_problems(app)
     _add_timing(app, metrics)
     return app
+
+
+def configure_logging() -> None:
+    """Write what is worth knowing to standard error, unless somebody has decided."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
 
 
 def _add_health(app: Flask, ready: Callable[[], bool], metrics: Metrics) -> None:

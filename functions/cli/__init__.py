@@ -31,5 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(problem.document()["type"], problem.detail or problem.title)
     except (ModelError, SettingsError, ManifestError, HomeTaken, PortTaken) as error:
         fail(type(error).__name__, str(error))
+    except OSError as error:
+        fail("OSError", str(error))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -38,7 +38,10 @@ HOME = Path(".guise")
 @app.command()
 def up(
     home: Home = HOME,
-    port: Annotated[int, typer.Option(help="The door's; the next four follow.")] = 8080,
+    port: Annotated[
+        int,
+        typer.Option(help="The door's; the next four follow.", min=0, max=65531),
+    ] = 8080,
     idle: Annotated[float, typer.Option(help="Seconds until a service sleeps.")] = 30.0,
     tenant: Annotated[str, typer.Option(help="The tenant that is served.")] = "demo",
     pack: Annotated[str, typer.Option(help="The pack of models.")] = "lite",

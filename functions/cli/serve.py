@@ -66,9 +66,10 @@ def run(
     json: bool,
 ) -> NoReturn:
     """Have the pack, then become the stack; see `functions.cli.up`."""
+    who = Tenant(tenant)
     folder = have(pack, home / "models", quiet=json)
     command = command_up(home, folder, port=port, idle_seconds=idle_seconds)
-    command += ["--tenant", Tenant(tenant).id]
+    command += ["--tenant", who.id]
     os.execv(sys.executable, command + (["--json"] if json else []))  # noqa: S606  # us
 
 
@@ -137,7 +138,9 @@ def show_status(home: Path, *, json: bool) -> None:
     else:
         _show(found)
     for letter in letters:
-        say(f"dead letter {letter.number}: {letter}")
+        kind, job = letter.event["type"], letter.event.get("subject", "")
+        said = f"{letter.trigger}: {letter.reason}: {kind} {job}"
+        say(f"dead letter {letter.number}: {said}")
 
 
 def _show(found: StackStatus) -> None:
@@ -152,7 +155,8 @@ def _show(found: StackStatus) -> None:
     owed = sum(found.queue.values())
     mib = found.rss_bytes / 2**20
     dead = found.dead_letters
-    say(f"stack {found.pid}: {mib:.0f} MiB; {owed} events queued, {dead} dead letters")
+    say(f"stack, process {found.pid}: {mib:.0f} MiB")
+    say(f"{owed} events queued, {dead} dead letters")
 
 
 def replay_letter(home: Path, number: int, *, json: bool) -> None:

@@ -22,19 +22,23 @@ from functions.local.stack import Options, Stack, Sweep
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from functions.local.home import Running
 
 
 def main() -> None:
     """Serve until Ctrl-C; with `--attached`, or until standard input ends."""
     asked = _parser().parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    tenants = [Tenant(asked.tenant)]
     options = Options(
         idle_seconds=asked.idle,
         models=asked.models,
-        sweep=Sweep(work=partial(sweep_all, asked.home)),
+        sweep=Sweep(work=partial(sweep_all, asked.home, tenants)),
     )
-    tenants = [Tenant(asked.tenant)]
     stack = Stack(asked.home, port=asked.port, tenants=tenants, options=options)
     if asked.attached:
         threading.Thread(target=_stop_at_end, args=(stack,), daemon=True).start()
@@ -72,8 +76,8 @@ def _announce(home: Path, running: Running, *, json: bool) -> None:
     sys.stdout.flush()
 
 
-def sweep_all(home: Path, running: Running) -> None:
-    """Sweep every tenant of this machine."""
+def sweep_all(home: Path, tenants: Sequence[Tenant], running: Running) -> None:
+    """Sweep every tenant that is served, and what crashes left in its store."""
     from functions.keys import FileKeys
     from functions.settings import Limits
     from functions.sink import HttpAuditor, HttpSink
@@ -81,10 +85,12 @@ def sweep_all(home: Path, running: Running) -> None:
     from functions.swap.journal import Books
     from functions.swap.sweeper import sweep
 
-    for folder in sorted((home / "tenants").iterdir()):
+    for tenant in tenants:
+        store = FileStore((home / "tenants" / tenant.id).resolve())
+        store.sweep()
         books = Books(
-            Tenant(folder.name),
-            FileStore(folder.resolve()),
+            tenant,
+            store,
             FileKeys(home / "keys"),
             HttpAuditor(running.urls["audit"]),
             HttpSink(running.urls["broker"]),

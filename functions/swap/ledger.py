@@ -179,11 +179,15 @@ def renewing(
     tenant: Tenant,
     store: Store,
 ) -> Iterator[None]:
-    """Keep the claim alive from a thread while the body works."""
+    """Keep the claim alive from a thread while the body works.
+
+    Not for longer than a job may take: a body that hangs loses its claim.
+    """
     done = threading.Event()
+    end = time.monotonic() + limits.job_seconds_max
 
     def renew() -> None:
-        while not done.wait(limits.claim_seconds / 3):
+        while not done.wait(limits.claim_seconds / 3) and time.monotonic() < end:
             until = time.time() + limits.claim_seconds
             try:
                 _rewrite(held, tenant, store, until=until)

@@ -209,7 +209,10 @@ class Worker:
             self._pack,
         )
         with self._queued():
-            return process(tenant, job, services)
+            ending = process(tenant, job, services)
+        took = ending.swap_ms or 0
+        log.info("%s of %s: %s, %d ms", job, tenant.id, ending.outcome, took)
+        return ending
 
     @contextmanager
     def _queued(self) -> Iterator[None]:
