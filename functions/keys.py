@@ -1,8 +1,9 @@
 """Who signs, and who may verify: keys by name, from a `KeyProvider`.
 
 Names in use: `events/<tenant>` (each tenant's events), `audit` (checkpoints),
-`tokens` (the development profile's own issuer).  A verifier keeps every public
-key a name ever had, so what was signed before a rotation still verifies.
+`provenance` (Content Credentials), `tokens` (the development profile's own issuer).
+A verifier keeps every public key a name ever had, so what was signed before a
+rotation still verifies.
 """
 
 from __future__ import annotations

@@ -89,6 +89,10 @@ class Tenant:
         """Return where the door keeps the input `name` that came with `job`."""
         return self.upload(f"{UPLOADS}{job_id(job)}/{name}")
 
+    def received_folder(self, job: str) -> Key:
+        """Return the prefix of everything that came with `job`."""
+        return Key(f"{UPLOADS}{job_id(job)}/")
+
     def pinned(self, job: str) -> Key:
         """Return where the parsed request rests, its inputs pinned."""
         return Key(f"{JOBS}{job_id(job)}/request.json")

@@ -16,14 +16,21 @@ DOORS = (
 HEAVY = frozenset(
     {
         "boto3",
+        "c2pa",
         "cloudevents",
+        "cryptography",
         "cv2",
         "google",
+        "httpx",
         "jwt",
         "numpy",
         "onnxruntime",
         "prometheus_client",
+        "rfc8785",
+        "rich",
         "sqlalchemy",
+        "typer",
+        "yaml",
     }
 )
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.stack import REPOSITORY, until
+from tests.integration.stack import REPOSITORY, free_ports, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,13 +23,6 @@ README = (REPOSITORY / "README.md").read_text()
 def blocks(language: str) -> list[str]:
     """Return the README's code of one language, in order."""
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @pytest.fixture
@@ -56,7 +49,7 @@ def test_every_other_command_of_the_readme_works(checkout: Path) -> None:
     _, serve, curl, upload, alone = blocks("sh")
     [python] = blocks("python")
     # The README's port may be taken on this machine; nothing else is changed.
-    port = str(free_port())
+    port = str(free_ports())
     serving = subprocess.Popen(
         ["sh", "-c", "exec " + serve.replace("8080", port)],
         cwd=checkout,
@@ -77,7 +70,9 @@ def test_every_other_command_of_the_readme_works(checkout: Path) -> None:
         )
         assert told.startswith("completed ")
         sh(upload, checkout)
-        until((checkout / ".guise/tenants/demo/results/first/job.json").exists)
+        record = checkout / ".guise/tenants/demo/results/first/job.json"
+        until(record.exists)
+        assert json.loads(record.read_bytes())["outcome"] == "completed"
     finally:
         serving.terminate()
         serving.wait(30)

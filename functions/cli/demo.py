@@ -19,7 +19,7 @@ from functions.cli.client import Client
 from functions.cli.packs import have, summary
 from functions.cli.serve import own
 from functions.cli.terminal import busy, print_json, say
-from functions.problems import Unavailable
+from functions.problems import Failed, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,8 @@ def run(home: Path, *, json: bool) -> None:
     _say(json, f"pack      {pack.id} {pack.version} verified: {summary(pack)}")
     with own(home, idle_seconds=_IDLE_SECONDS, quiet=json) as stack:
         before = stack.status().processes
-        _say(json, f"asleep    {before} processes, 4 services listen")
+        listening = len(stack.status().services)
+        _say(json, f"asleep    {before} processes, {listening} services listen")
         told = _main_job(stack, quiet=json)
         pictures = _keep(stack, told.record, home / "demo")
         _tell(told, json=json)
@@ -67,6 +68,8 @@ def run(home: Path, *, json: bool) -> None:
             _say(json, f"picture   {path}")
         if json:
             print_json(_document(told, pictures, before, stack.status().processes))
+    if not told.verified:
+        raise Failed("the log does not verify")
 
 
 def _main_job(stack: Running, *, quiet: bool) -> Told:
@@ -91,11 +94,14 @@ def _main_job(stack: Running, *, quiet: bool) -> Told:
         (tenant / "requests").mkdir(exist_ok=True)
         half.rename(tenant / "requests" / f"{job}.json")
         took = _until("the swap ends", record.exists)
+    ended: dict[str, Any] = msgspec.json.decode(record.read_bytes())
+    if ended["outcome"] != "completed":
+        raise Failed(f"the job was {ended['outcome']}: {ended.get('problem')}")
     with busy("the log and the bill", quiet=quiet):
         _until("the job is told", lambda: not (tenant / "outbox" / job).exists())
         entries, verified = _audited(stack, job)
         bill = _billed(stack, began)
-    return Told(msgspec.json.decode(record.read_bytes()), took, entries, verified, bill)
+    return Told(ended, took, entries, verified, bill)
 
 
 def _audited(stack: Running, job: str) -> tuple[int, bool]:
@@ -176,7 +182,7 @@ def _tell(told: Told, *, json: bool) -> None:
     verified = "verified" if told.verified else "NOT VERIFIED"
     price = f"{told.bill['currency']} {told.bill['amount']}"
     _say(json, f"upload    {told.cold_start_seconds:.2f} s from asleep to committed")
-    _say(json, f"swapped   {faces} face in {took} ms on {usage['device']['name']}")
+    _say(json, f"swapped   {faces} face(s) in {took} ms on {usage['device']['name']}")
     _say(json, f"audit     {told.entries} entries of this job, log {verified}")
     seconds = f"{usage['cpu_seconds']} CPU s, {usage['gpu_seconds']} GPU s"
     _say(json, f"usage     {seconds}: {price}")

@@ -69,6 +69,10 @@ def create_app(
     """Wire one door.  Every collaborator can be handed in."""
     settings = settings or Settings.from_env(os.environ)
     limits = settings.limits
+    wanted: dict[str, object] = {"store": stores, "keys": keys, "jwks": authenticator}
+    wanted |= {"issuer": authenticator, "audience": authenticator}
+    wanted |= {"audit_url": auditor, "sink_url": sink, "worker_url": worker}
+    settings.require(*(name for name, given in wanted.items() if given is None))
     door = Door(
         settings,
         stores=stores or Stores.from_settings(settings),

@@ -240,6 +240,9 @@ def end(
     """
     full = closing(ending, books, accepted=accepted, usage=usage)
     winner = ledger.commit(full, tenant=books.tenant, store=books.store)
+    if winner.outcome == ledger.REFUSED:
+        # What is refused is not kept: the record says why, and of which bytes.
+        ledger.forget_received(books.tenant, winner.job, books.store)
     books.deliver(winner)
     return winner
 

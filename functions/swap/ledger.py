@@ -270,6 +270,12 @@ def commit(ending: Record, *, tenant: Tenant, store: Store) -> Record:
     return ending
 
 
+def forget_received(tenant: Tenant, job: str, store: Store) -> None:
+    """Delete the images that came along with the call for `job`."""
+    for info in store.list(tenant.received_folder(job)).objects:
+        store.delete(info.key)
+
+
 def replace(ending: Record, *, tenant: Tenant, store: Store) -> None:
     """Write over a job's record, or raise `Changed` if somebody else just did."""
     key = tenant.record(ending.job)

@@ -17,7 +17,7 @@ from functions.problems import (
 )
 from functions.swap import intake, ledger
 from functions.swap.journal import closing, end_unreached
-from functions.tenant import JOBS, RESULTS, UPLOADS, Key, job_id
+from functions.tenant import JOBS, RESULTS, Key, job_id
 
 if TYPE_CHECKING:
     from functions.swap.journal import Books
@@ -55,7 +55,7 @@ def result(job: str, books: Books) -> Record:
 def listing(cursor: str, books: Books) -> dict[str, Any]:
     """Return a page of jobs in the order of their ids, and where to go on.
 
-    The ids that the door gives begin with the time, so they come oldest first.
+    The ids that the door names itself begin with the time.
     """
     jobs: list[dict[str, Any]] = []
     after = str(books.tenant.pinned(cursor)) if cursor else ""
@@ -129,8 +129,8 @@ def _write_tombstone(ending: Record, books: Books) -> Record:
 def finish_erasure(ending: Record, books: Books) -> None:
     """Delete what an erased job left; may be repeated after a crash."""
     tenant, job = books.tenant, ending.job
-    prefixes = (f"{RESULTS}{job}/", f"{UPLOADS}{job}/", f"{JOBS}{job}/")
-    for prefix in prefixes:
+    ledger.forget_received(tenant, job, books.store)
+    for prefix in (f"{RESULTS}{job}/", f"{JOBS}{job}/"):
         for info in books.store.list(Key(prefix)).objects:
             if info.key != tenant.record(job):
                 books.store.delete(info.key)

@@ -68,6 +68,14 @@ def create_app(
 ) -> Flask:
     """Wire one worker.  Every collaborator can be handed in."""
     settings = settings or Settings.from_env(os.environ)
+    wanted: dict[str, object] = {
+        "store": stores,
+        "keys": keys,
+        "audit_url": auditor,
+        "sink_url": sink,
+    }
+    wanted |= {"models": load, "provenance": load}
+    settings.require(*(name for name, given in wanted.items() if given is None))
     keys = keys or FileKeys(settings.need("keys"))
     worker = Worker(
         settings,

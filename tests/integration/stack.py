@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -107,6 +109,22 @@ def until(done: Callable[[], object], seconds: float = 60) -> None:
     while not done():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.02)
+
+
+def free_ports(count: int = 5) -> int:
+    """Return the first of `count` free ports in a row.
+
+    Below the range the kernel hands out, so that no other test is given one.
+    """
+    while True:
+        first = random.randrange(20_000, 30_000)  # noqa: S311  # no secret
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from tests.integration.stack import (
     SWAP,
     Stack,
     alive,
+    free_ports,
     kill,
     relatives,
     until,
@@ -291,12 +292,11 @@ def test_the_same_key_with_other_inputs_is_409(stack: Stack) -> None:
 
 def test_after_kill_9_nothing_is_left_and_it_starts_again(tmp_path: Path) -> None:
     """On the same ports, with what was accepted still to be done."""
-    with up(tmp_path / "home", idle=30) as stack:
+    port = free_ports()
+    with up(tmp_path / "home", idle=30, port=port) as stack:
         stack.post()
         pids = relatives(stack.process.pid)
         assert pids
-        port = urlsplit(stack.urls["door"]).port
-        assert port is not None
         kill(stack.process.pid)
         until(lambda: not alive(pids), seconds=10)
     upload(stack, "while-down")

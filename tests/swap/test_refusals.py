@@ -311,3 +311,19 @@ def test_a_refused_multipart_request_leaves_no_image_behind(house: House) -> Non
     )
     assert answer.status_code == 404
     assert {info.key for info in house.store.list(Key("uploads/")).objects} == before
+
+
+def test_images_of_a_refused_job_are_not_kept(house: House) -> None:
+    """Its record says why; what came with the call is gone, also after a repeat."""
+
+    def send() -> int:
+        return house.door.post(
+            "/v1/swaps",
+            data=multipart(GOOD, source=b"no image", target=picture(1)),
+            headers={"Authorization": "Bearer acme", "Idempotency-Key": "k"},
+        ).status_code
+
+    before = {info.key for info in house.store.list(Key("uploads/")).objects}
+    assert send() == 415
+    assert send() == 415
+    assert {info.key for info in house.store.list(Key("uploads/")).objects} == before
