@@ -78,8 +78,8 @@ def test_different_faces_of_the_same_cells_are_covered_the_same(
 ) -> None:
     """What is drawn depends on a few averages alone: the detail is gone, not small.
 
-    Two pictures whose cells have equal averages come out identical, bit by bit,
-    inside; so nothing that reads the output can tell which one it was.
+    Two pictures whose cells have equal averages come out the same inside, but for
+    one step of rounding, so nothing of the pattern they differ by is left.
     """
     face = face_at(150, 150, 120)
     x0, y0, x1, y1 = (round(value) for value in anonymize.region(face))
