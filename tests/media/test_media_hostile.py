@@ -261,3 +261,12 @@ def test_millions_of_empty_parts_are_refused_soon(name: str) -> None:
     with pytest.raises(Unreadable):
         read_header(MILLIONS[name])
     assert time.process_time() - began < 1.0
+
+
+def test_attack_a_run_of_fill_bytes_within_a_scan() -> None:
+    """Its cost grows with its length and not with the square of it."""
+    for length in (HUGE // 100, HUGE):  # the shorter fails sooner, and as surely
+        began = time.process_time()
+        with pytest.raises(Unreadable):
+            read_header(FILES["jpeg"][:-2] + b"\xff" * length + b"\0")
+        assert time.process_time() - began < 1.0

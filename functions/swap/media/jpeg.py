@@ -17,7 +17,8 @@ _EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
 _ICC_PART_BYTES = 65_535 - 2 - len(_ICC) - 2
 # Within a scan an FF is stuffed with 00; anything else, but RSTn, ends the scan.
 _FILLED = re.compile(rb"\xff++[^\xff]", re.DOTALL)
-_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+# One FF, not several: from every FF of a long run, several would be tried anew.
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
 def walk(data: bytes) -> Container:
