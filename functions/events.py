@@ -206,7 +206,7 @@ def from_dict(document: Mapping[str, Any]) -> Event:
     if "data_base64" in attributes:
         if data is not None:
             raise InvalidRequest("the event has both data and data_base64")
-        data = _json(_unbase64(attributes.pop("data_base64")))
+        data = strict_json(_unbase64(attributes.pop("data_base64")))
     return _event(attributes, data)
 
 
@@ -261,7 +261,7 @@ def decode(
     media = lower.get("content-type", "")
     kind = media.split(";")[0].strip().lower()
     if kind == _STRUCTURED:
-        return from_dict(_object(_json(body)))
+        return from_dict(_object(strict_json(body)))
     if kind.startswith("application/cloudevents"):
         raise InvalidRequest("one event at a time, and as JSON")
     attributes = {
@@ -272,7 +272,7 @@ def decode(
     if media:
         attributes["datacontenttype"] = media
     _require_json(media)
-    return _event(attributes, _json(body) if body else None)
+    return _event(attributes, strict_json(body) if body else None)
 
 
 def _unescaped(value: str) -> str:
@@ -290,7 +290,7 @@ def _unbase64(text: object) -> bytes:
         raise InvalidRequest("the event's data_base64 is not base64") from error
 
 
-def _json(body: bytes) -> object:
+def strict_json(body: bytes) -> object:
     """Return the I-JSON in `body`: finite, real Unicode, each name once."""
     try:
         value = msgspec.json.decode(body)

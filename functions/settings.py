@@ -71,6 +71,7 @@ class Limits:
 
     image_bytes_max: int = _setting("GUISE_IMAGE_BYTES_MAX", _positive, 25 * MIB)
     image_pixels_max: int = _setting("GUISE_IMAGE_PIXELS_MAX", _positive, 50_000_000)
+    job_pixels_max: int = _setting("GUISE_JOB_PIXELS_MAX", _positive, 120_000_000)
     faces_max: int = _setting("GUISE_FACES_MAX", _positive, 64)
     sources_max: int = _setting("GUISE_SOURCES_MAX", _positive, 8)
     request_bytes_max: int = _setting("GUISE_REQUEST_BYTES_MAX", _positive, 65_536)

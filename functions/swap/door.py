@@ -238,7 +238,7 @@ def _images(books: Books, job: str, bytes_max: int) -> dict[Key, bytes]:
     images: dict[Key, bytes] = {}
     if request.mimetype != _MULTIPART:
         return images  # and leave the body to whoever reads it as JSON
-    for name in ("source", "target"):
+    for name in ("source", "target", "keep"):
         for number, file in enumerate(request.files.getlist(name)):
             data = file.stream.read(bytes_max + 1)
             if len(data) > bytes_max:
@@ -274,6 +274,8 @@ def _named(images: dict[Key, bytes], document: dict[str, Any]) -> dict[str, Any]
         named["source"] = sources
     if targets:
         named["target"] = targets[0]
+    if references := [{"reference": key} for key in images if "/keep-" in key]:
+        named["keep"] = references
     if len(targets) > 1:
         raise InvalidRequest("one target a request")
     for name in named:

@@ -19,6 +19,7 @@ from functions.problems import (
     Conflict,
     Gone,
     IdempotencyConflict,
+    InvalidRequest,
     NotFound,
     Refused,
     TooLarge,
@@ -90,10 +91,11 @@ def accept(
     earlier = _earlier(job, store)
     if earlier is not None:
         return _same(job, earlier, received, store, limits)
-    inputs = {
-        key: _pin(key, store, limits) for key in job.inputs if key not in received
-    }
+    named = [key for key in job.inputs if key not in received]
+    inputs = {key: _pin(key, store, limits) for key in named}
     stored = []
+    # Before the first image: were we to die here, the sweeper would find them.
+    store.put(job.tenant.outbox(job.id), b"")
     try:
         for key, data in received.items():
             inputs[key] = _receive(key, data, store)
@@ -104,6 +106,7 @@ def accept(
     except Refused:
         for key in stored:
             store.delete(key)
+        store.delete(job.tenant.outbox(job.id))
         raise
 
 
@@ -136,7 +139,6 @@ def _write(
         inputs={str(key): pinned for key, pinned in inputs.items()},
         admission=admission,
     )
-    store.put(job.tenant.outbox(job.id), b"")
     try:
         store.put_if_absent(job.tenant.pinned(job.id), msgspec.json.encode(accepted))
     except Changed:
@@ -204,14 +206,17 @@ def load(tenant: Tenant, job: str, store: Store) -> Accepted:
 
 
 def job_of(accepted: Accepted, tenant: Tenant, limits: Limits) -> SwapJob:
-    """Return the accepted request as a job."""
-    return SwapJob.parse(
+    """Return the accepted request as a job, or raise `InvalidRequest`."""
+    job = SwapJob.parse(
         encode_request(accepted.request),
         job=accepted.job,
         tenant=tenant,
         actor=accepted.actor,
         limits=limits,
     )
+    if missing := [key for key in job.inputs if key not in accepted.inputs]:
+        raise InvalidRequest(f"{missing[0]} was not pinned when it was accepted")
+    return job
 
 
 def fetch(job: SwapJob, accepted: Accepted, store: Store) -> dict[Key, bytes]:

@@ -73,12 +73,21 @@ class Consent(_Strict, frozen=True, omit_defaults=True):
 
 
 class Request(_Strict, frozen=True, omit_defaults=True):
-    """The JSON of `requests/<job>.json` and of `POST /v1/swaps`."""
+    """The JSON of `requests/<job>.json` and of `POST /v1/swaps`.
+
+    `keep` names the faces that `anonymize` may leave as they are.  It permits, and
+    promises nothing: a reference that is like nobody in the target is no fault, for
+    a person is not on every photograph of an album, and a face covered too many
+    harms nobody.  The record's counts say how many were kept.  An index, though,
+    speaks of this very picture: one that is out of range was read off another, and
+    the rest of the list may then spare a stranger, so all of it is refused.
+    """
 
     operation: Operation
     target: str
     source: str | list[str] = []
     faces: Selector | None = None
+    keep: list[One] = []
     options: Options = Options()
     consent: Consent | None = None
 
@@ -115,8 +124,13 @@ class SwapJob:
         if len(sources) > limits.sources_max:
             raise InvalidRequest(f"at most {limits.sources_max} sources")
         _check(request, sources)
-        for reference in _references(request):
-            tenant.upload(reference)
+        references = {tenant.upload(key) for key in _references(request)}
+        if len(references) > limits.sources_max:
+            raise InvalidRequest(f"at most {limits.sources_max} references")
+        if isinstance(request.faces, list) and len(request.faces) > limits.faces_max:
+            raise InvalidRequest(f"at most {limits.faces_max} pairs of faces")
+        if len(request.keep) > limits.faces_max:
+            raise InvalidRequest(f"at most {limits.faces_max} faces to keep")
         if request.consent and request.consent.record is not None:
             tenant.consent(request.consent.record)
         target = tenant.upload(request.target)
@@ -175,7 +189,7 @@ def _ones(request: Request) -> list[One]:
     chosen: list[Any] = [request.faces]
     if isinstance(request.faces, list):
         chosen = [pair.face for pair in request.faces]
-    return [one for one in chosen if isinstance(one, One)]
+    return [one for one in (*chosen, *request.keep) if isinstance(one, One)]
 
 
 def _references(request: Request) -> list[str]:
@@ -186,6 +200,8 @@ def _check(request: Request, sources: tuple[Key, ...]) -> None:
     """Refuse what is well formed and makes no sense."""
     if any((one.index is None) == (one.reference is None) for one in _ones(request)):
         raise InvalidRequest("a face is named by either its index or a reference")
+    if request.keep and request.operation != "anonymize":
+        raise InvalidRequest("faces to keep are for anonymize")
     if request.operation == "swap":
         if not sources:
             raise InvalidRequest("a swap needs a source")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from contextlib import contextmanager
@@ -99,6 +100,7 @@ class Entry:
 
     receipt: Receipt
     faces: list[dict[str, Any]] = field(default_factory=list)
+    counts: dict[str, int] | None = None
     meter: Meter = field(default_factory=Meter)
     device: Mapping[str, str] | None = None
     model_digest: str = ""
@@ -171,11 +173,26 @@ def started(
             "sources": [accepted.commitment(key) for key in job.sources],
             "target": accepted.commitment(job.target),
         },
-        "admission": accepted.admission,
+        "admission": _sealed(accepted),
         "pack": pack,
         "code": __version__,
     }
     return books.signed(job.id, events.SWAP_STARTED, data, str(attempt))
+
+
+def _sealed(accepted: Accepted) -> dict[str, Any]:
+    """Return the admission without names: the log outlives an erasure.
+
+    A consent record is committed to as an image is, by its key and its bytes.
+    """
+    admission = dict(accepted.admission)
+    consent = admission.get("consent")
+    if consent and "id" in consent:
+        whole = hashlib.sha256(events.canonical([consent["id"], consent["sha256"]]))
+        record = commitment(accepted.salt, whole.hexdigest())
+        kept = {"basis": consent["basis"], "state": consent["state"]}
+        admission["consent"] = {**kept, "record": record}
+    return admission
 
 
 @contextmanager
@@ -187,15 +204,16 @@ def account(
 ) -> Iterator[Entry]:
     """Get the receipt, let the body work, and commit exactly one ending.
 
-    A `Refused` from the body is an ending and goes no further.  Any other error
-    lets the job go for another attempt and comes out as `Unavailable`; when it was
-    the last attempt, it is the ending `failed`.
+    A `Refused` from the body is an ending and goes no further.  `Unavailable` lets
+    the job go for the same attempt again.  Any other error lets it go for another
+    one and comes out as `Unavailable`; when it was the last attempt, it is the
+    ending `failed`.
     """
     try:
         timeout = books.limits.receipt_ms_max / 1000
         receipt = books.auditor.receipt(held.started, timeout=timeout)
     except NoReceipt:
-        _release(held, books, unrecorded=True)
+        _release(held, books, again=True)
         raise
     entry = Entry(receipt)
     cpu = time.thread_time_ns()
@@ -204,10 +222,13 @@ def account(
         outcome, problem = ledger.COMPLETED, None
     except Refused as refusal:
         outcome, problem = ledger.REFUSED, refusal.document()
+    except Unavailable:
+        _release(held, books, again=True)  # a store that is away uses up no attempt
+        raise
     except Exception as error:
         log.exception("job %s attempt %d", job.id, held.attempt)
         if held.attempt < books.limits.attempts_max:
-            _release(held, books, unrecorded=False)
+            _release(held, books, again=False)
             raise Unavailable(internal=repr(error)) from error
         outcome, problem = ledger.FAILED, Failed().document()
     entry.cpu_ns = time.thread_time_ns() - cpu
@@ -220,6 +241,7 @@ def account(
         output=entry.output if outcome == ledger.COMPLETED else None,
         problem=problem,
         faces=entry.faces,
+        counts=entry.counts,
         receipt=entry.receipt,
         swap_ms=entry.meter.lease_ms,
         provenance=entry.provenance if outcome == ledger.COMPLETED else None,
@@ -240,9 +262,7 @@ def end(
     """
     full = closing(ending, books, accepted=accepted, usage=usage)
     winner = ledger.commit(full, tenant=books.tenant, store=books.store)
-    if winner.outcome == ledger.REFUSED:
-        # What is refused is not kept: the record says why, and of which bytes.
-        ledger.forget_received(books.tenant, winner.job, books.store)
+    ledger.tidy(winner, tenant=books.tenant, store=books.store)
     books.deliver(winner)
     return winner
 
@@ -302,6 +322,8 @@ def _data(ending: Record, accepted: Accepted | None) -> dict[str, Any]:
         "outcome": ending.outcome,
         "faces": len(ending.faces),
     }
+    if ending.counts is not None:
+        data["counts"] = ending.counts
     if ending.receipt is not None:
         data["started"] = {"index": ending.receipt.index}
     if ending.problem is not None:
@@ -314,10 +336,10 @@ def _data(ending: Record, accepted: Accepted | None) -> dict[str, Any]:
     return data
 
 
-def _release(held: Claim, books: Books, *, unrecorded: bool) -> None:
+def _release(held: Claim, books: Books, *, again: bool) -> None:
     ledger.release(
         held,
         tenant=books.tenant,
         store=books.store,
-        unrecorded=unrecorded,
+        again=again,
     )

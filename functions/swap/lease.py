@@ -41,17 +41,19 @@ def decimal_seconds(ns: int) -> str:
 
 
 class Device:
-    """One device, leased to one job at a time.
+    """One device, leased to one job at a time, or to `holders` of them.
 
     Tenants that wait take turns, whatever the number each has waiting; within a
     tenant, first come, first served.
     """
 
-    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self, clock: Callable[[], int] = time.monotonic_ns, *, holders: int = 1
+    ) -> None:
         self._clock = clock
+        self._free = holders
         self._turn = threading.Condition()
         self._waiting: OrderedDict[Tenant, deque[object]] = OrderedDict()
-        self._busy = False
 
     @contextmanager
     def lease(self, tenant: Tenant) -> Iterator[Meter]:
@@ -69,8 +71,8 @@ class Device:
         ticket = object()
         with self._turn:
             self._waiting.setdefault(tenant, deque()).append(ticket)
-            self._turn.wait_for(lambda: not self._busy and self._next() is ticket)
-            self._busy = True
+            self._turn.wait_for(lambda: self._free and self._next() is ticket)
+            self._free -= 1
             self._leave(tenant)
 
     def _next(self) -> object:
@@ -85,5 +87,5 @@ class Device:
 
     def _give(self) -> None:
         with self._turn:
-            self._busy = False
+            self._free += 1
             self._turn.notify_all()

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -22,7 +22,7 @@ import msgspec
 from functions import events
 from functions.problems import Changed, Failed, NotFound, Unavailable
 from functions.sink import Receipt
-from functions.tenant import OUTBOX
+from functions.tenant import OUTBOX, RESULTS, Key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,6 +63,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """The content of `results/<job>/job.json`: how the job ended.
 
     `provenance` says what the output carries: `c2pa`, the `manifest`, and `aigc`.
+    `counts` has how many faces were `found` in the target, `done` (they are in
+    `faces`) and, by `keep`, `kept`; records older than that have none.
     `events` are the ending events verbatim, in structured form.
     """
 
@@ -74,6 +76,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     output: Output | None = None
     problem: dict[str, Any] | None = None
     faces: list[dict[str, Any]] = []
+    counts: dict[str, int] | None = None
     receipt: Receipt | None = None
     usage: dict[str, Any] | None = None
     swap_ms: int | None = None
@@ -90,15 +93,15 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 class _Claim(msgspec.Struct, frozen=True):
     """The content of `claim.json`; `until` is seconds since the epoch.
 
-    `unrecorded` says that a holder gave up before it had a receipt: the attempt
-    is not used up, and its `started` event is sent again word for word.
+    `again` says that a holder gave up for want of a receipt or of a store: the
+    attempt is not used up, and its `started` event is sent again word for word.
     """
 
     attempt: int
     holder: str
     until: float
     started: dict[str, Any]
-    unrecorded: bool = False
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -110,6 +113,8 @@ class Claim:
     started: Event
     generation: int
     content: _Claim
+    released: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def claim(
@@ -145,14 +150,19 @@ def _next(
     limits: Limits,
 ) -> _Claim:
     """Return the claim that follows one which ran out or was released."""
-    if previous.until > time.time():
+    if _alive(previous, limits):
         raise Busy(internal=f"held by {previous.holder}")
-    if previous.unrecorded:
+    if previous.again:
         return _fresh(previous.attempt, events.from_dict(previous.started), limits)
     if previous.attempt >= limits.attempts_max:
         raise Exhausted(internal=f"{previous.attempt} attempts")
     attempt = previous.attempt + 1
     return _fresh(attempt, start(attempt), limits)
+
+
+def _alive(claim: _Claim, limits: Limits) -> bool:
+    """Return whether a claim holds; one from a clock far ahead of ours does not."""
+    return 0 < claim.until - time.time() <= 2 * limits.claim_seconds
 
 
 def _fresh(attempt: int, started: Event, limits: Limits) -> _Claim:
@@ -205,10 +215,10 @@ def renewing(
         thread.join()
 
 
-def release(held: Claim, *, tenant: Tenant, store: Store, unrecorded: bool) -> None:
-    """Let the job go for another try at once; see `_Claim.unrecorded`."""
+def release(held: Claim, *, tenant: Tenant, store: Store, again: bool) -> None:
+    """Let the job go for another try at once; see `_Claim.again`."""
     try:
-        _rewrite(held, tenant, store, until=0, unrecorded=unrecorded)
+        _rewrite(held, tenant, store, until=0, again=again)
     except (Changed, Unavailable):
         return  # it runs out by itself
 
@@ -219,24 +229,29 @@ def _rewrite(
     store: Store,
     *,
     until: float,
-    unrecorded: bool = False,
+    again: bool = False,
 ) -> None:
-    content = msgspec.structs.replace(
-        held.content,
-        until=until,
-        unrecorded=unrecorded,
-    )
-    key = tenant.claim(held.job)
-    held.generation = store.put_if_match(key, _json(content), held.generation)
+    with held.lock:
+        if held.released:
+            return  # the renewing thread comes a moment after the release
+        held.released = until == 0
+        content = msgspec.structs.replace(held.content, until=until, again=again)
+        key = tenant.claim(held.job)
+        held.generation = store.put_if_match(key, _json(content), held.generation)
 
 
 def record(tenant: Tenant, job: str, store: Store) -> Record | None:
     """Return how the job ended, or None while it has not."""
+    return record_at(tenant, job, store)[0]
+
+
+def record_at(tenant: Tenant, job: str, store: Store) -> tuple[Record | None, int]:
+    """Return how the job ended, if it has, and the generation that says so."""
     try:
-        data = store.get(tenant.record(job)).data
+        found = store.get(tenant.record(job))
     except NotFound:
-        return None
-    return decoded(data, Record)
+        return None, 0
+    return decoded(found.data, Record), found.generation
 
 
 def known(tenant: Tenant, job: str, store: Store) -> bool:
@@ -276,11 +291,30 @@ def forget_received(tenant: Tenant, job: str, store: Store) -> None:
         store.delete(info.key)
 
 
-def replace(ending: Record, *, tenant: Tenant, store: Store) -> None:
-    """Write over a job's record, or raise `Changed` if somebody else just did."""
+def replace(ending: Record, generation: int, *, tenant: Tenant, store: Store) -> None:
+    """Write over exactly that generation of a job's record, or raise `Changed`."""
     key = tenant.record(ending.job)
-    generation = store.head(key).generation
     store.put_if_match(key, msgspec.json.encode(ending), generation)
+
+
+def tidy(ending: Record, *, tenant: Tenant, store: Store) -> None:
+    """Delete what the ended job left and does not need; may be repeated.
+
+    The outputs of attempts that do not count; what came along with a call that
+    was refused; and of an erased job everything but the record that says so.
+    """
+    kept = {tenant.record(ending.job)}
+    if ending.output is not None:
+        kept.add(Key(ending.output.key))
+    for info in store.list(Key(f"{RESULTS}{ending.job}/")).objects:
+        if info.key not in kept:
+            store.delete(info.key)
+    if ending.outcome in {REFUSED, ERASED}:
+        forget_received(tenant, ending.job, store)
+    if ending.outcome == ERASED:
+        store.delete(tenant.claim(ending.job))
+        store.delete(tenant.pinned(ending.job))
+        store.delete(tenant.request(ending.job))
 
 
 def deliver(
@@ -292,6 +326,8 @@ def deliver(
     limits: Limits,
 ) -> bool:
     """Send the ending's events; return whether all went and the mark is gone."""
+    mark = tenant.outbox(ending.job)
+    generation = _generation(mark, store)
     deadline = time.monotonic() + limits.delivery_ms_max / 1000
     for each in ending.events:
         left = deadline - time.monotonic()
@@ -301,17 +337,34 @@ def deliver(
             sink.deliver(events.from_dict(each), timeout=left)
         except Unavailable:
             return False  # the mark stays: the sweeper delivers
-    store.delete(tenant.outbox(ending.job))
+    try:
+        # Exactly the mark there was: an erasure may have set a new one meanwhile.
+        if generation:
+            store.delete_if_match(mark, generation)
+    except Changed:
+        return False
     return True
 
 
-def held(tenant: Tenant, job: str, store: Store) -> bool:
+def told(tenant: Tenant, job: str, store: Store) -> bool:
+    """Return whether the events of an ended job have been delivered."""
+    return not _generation(tenant.outbox(job), store)
+
+
+def _generation(key: Key, store: Store) -> int:
+    try:
+        return store.head(key).generation
+    except NotFound:
+        return 0
+
+
+def held(tenant: Tenant, job: str, store: Store, limits: Limits) -> bool:
     """Return whether somebody works on the job now."""
     try:
         current = store.get(tenant.claim(job))
     except NotFound:
         return False
-    return decoded(current.data, _Claim).until > time.time()
+    return _alive(decoded(current.data, _Claim), limits)
 
 
 def pending(store: Store) -> Iterator[tuple[str, float]]:
@@ -320,7 +373,7 @@ def pending(store: Store) -> Iterator[tuple[str, float]]:
     while True:
         page = store.list(OUTBOX, cursor=cursor)
         for info in page.objects:
-            yield info.key.removeprefix(OUTBOX), time.time() - info.updated
+            yield info.key.removeprefix(OUTBOX), abs(time.time() - info.updated)
         cursor = page.cursor
         if not cursor:
             return

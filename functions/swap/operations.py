@@ -83,6 +83,20 @@ class Scene:
     target: Image
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Of the faces `found`, those that were worked on, and how many were `kept`."""
+
+    found: int
+    faces: Sequence[Face]
+    kept: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers alone, for the record and the ending event."""
+        return {"found": self.found, "done": len(self.faces), "kept": self.kept}
+
+
 def look(
     job: SwapJob, images: Mapping[Key, Image], engine: Engine, limits: Limits
 ) -> Scene:
@@ -96,16 +110,38 @@ def look(
     return Scene(images, faces, target)
 
 
-def carry_out(job: SwapJob, scene: Scene, engine: Engine) -> list[Face]:
-    """Do the job's work on the target in place; return the faces it was done to."""
+def carry_out(job: SwapJob, scene: Scene, engine: Engine) -> Done:
+    """Do the job's work on the target in place; return what it was done to."""
+    found = len(scene.faces)
     if job.operation == "detect":
-        return list(scene.faces)
+        return Done(found, scene.faces)
     if job.operation == "anonymize":
-        chosen = _choose(job, job.faces, scene, engine)
-        for face in chosen:
-            engine.cover(scene.target, face, job.request.options.cover)
-        return chosen
-    return _swap(job, scene, engine)
+        return _anonymize(job, scene, engine)
+    return Done(found, _swap(job, scene, engine))
+
+
+def _anonymize(job: SwapJob, scene: Scene, engine: Engine) -> Done:
+    kept = _kept(job, scene, engine)
+    chosen = _choose(job, job.faces, scene, engine)
+    covered = [face for face in chosen if face.index not in kept]
+    for face in covered:
+        engine.cover(scene.target, face, job.request.options.cover)
+    return Done(len(scene.faces), covered, len(kept))
+
+
+def _kept(job: SwapJob, scene: Scene, engine: Engine) -> set[int]:
+    """Return the indices of the faces to keep; see `Request` on whom that misses.
+
+    They are looked for before any is covered, since a cover may reach over a
+    neighbour.
+    """
+    kept: set[int] = set()
+    for one in job.request.keep:
+        if one.index is not None:
+            kept.add(_at(one.index, scene).index)
+        elif (face := _nearest(job, str(one.reference), scene, engine)) is not None:
+            kept.add(face.index)
+    return kept
 
 
 def _swap(job: SwapJob, scene: Scene, engine: Engine) -> list[Face]:
@@ -119,7 +155,10 @@ def _swap(job: SwapJob, scene: Scene, engine: Engine) -> list[Face]:
 
 
 def _pairs(job: SwapJob, scene: Scene, engine: Engine) -> list[tuple[Face, Identity]]:
-    who = {key: _identity(scene.images[key], str(key), engine) for key in job.sources}
+    who = {
+        key: _identity(scene.images[key], f"source {key}", engine)
+        for key in job.sources
+    }
     if not isinstance(job.faces, list):
         identity = engine.merge(list(who.values()))
         return [(face, identity) for face in _choose(job, job.faces, scene, engine)]
@@ -134,7 +173,7 @@ def _identity(image: Image, name: str, engine: Engine) -> Identity:
     # A source shows somebody large; the search for small faces takes ten times longer.
     faces = engine.detect(image, small=False) or engine.detect(image)
     if not faces:
-        raise NoFace(f"no face is found in the source {name}")
+        raise NoFace(f"no face is found in the {name}")
     return engine.identity(image, faces[0])
 
 
@@ -151,23 +190,29 @@ def _choose(
     if not isinstance(selector, One):
         raise InvalidRequest("pairs of faces are for a swap")
     if selector.index is not None:
-        if selector.index >= len(scene.faces):
-            raise NoSuchFace(f"the target shows {len(scene.faces)} faces")
-        return [scene.faces[selector.index]]
-    return [_like(job, str(selector.reference), scene, engine)]
+        return [_at(selector.index, scene)]
+    face = _nearest(job, str(selector.reference), scene, engine)
+    if face is None:
+        raise NoSuchFace(f"no face in the target is like {selector.reference}")
+    return [face]
 
 
-def _like(job: SwapJob, reference: str, scene: Scene, engine: Engine) -> Face:
+def _at(index: int, scene: Scene) -> Face:
+    if index >= len(scene.faces):
+        raise NoSuchFace(f"the target shows {len(scene.faces)} faces")
+    return scene.faces[index]
+
+
+def _nearest(job: SwapJob, reference: str, scene: Scene, engine: Engine) -> Face | None:
     """Return the target's face that is most like the reference's, if one is."""
-    wanted = _identity(scene.images[job.tenant.upload(reference)], reference, engine)
+    picture = scene.images[job.tenant.upload(reference)]
+    wanted = _identity(picture, f"reference {reference}", engine)
 
     def likeness(face: Face) -> float:
         return engine.similarity(wanted, engine.identity(scene.target, face))
 
     best = max(scene.faces, key=likeness)
-    if not engine.alike(likeness(best)):
-        raise NoSuchFace(f"no face in the target is like {reference}")
-    return best
+    return best if engine.alike(likeness(best)) else None
 
 
 def described(face: Face) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
+from msgspec import structs
 
-from functions.problems import Failed, Refused
+from functions.problems import Failed, Refused, TooLarge
 from functions.swap import intake, journal, ledger
 from functions.swap.job import MEDIA_TYPES
 from functions.swap.journal import Books, Entry, account, end_unreached
@@ -63,10 +64,15 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a job needs from the world; `pack` names the models in records."""
+    """What a job needs from the world; `pack` names the models in records.
+
+    `memory` is leased by every job that holds pictures, so that no crowd of jobs
+    waits for the device with all of theirs decoded.
+    """
 
     books: Books
     device: Device
+    memory: Device
     loading: Warm[Loaded]
     pack: Mapping[str, str]
 
@@ -83,20 +89,24 @@ def process(tenant: Tenant, job_id: str, services: Services) -> Record:
         books.deliver(ending)
         return ending
     accepted = intake.load(tenant, job_id, books.store)
-    job = intake.job_of(accepted, tenant, books.limits)
+    operation = accepted.request.operation
     try:
-        admit(job, books.store)  # again: a consent may have been withdrawn since
+        job = intake.job_of(accepted, tenant, books.limits)
+        # Again: a consent may have been withdrawn since, and what stands now is
+        # what goes on record.
+        accepted = structs.replace(accepted, admission=admit(job, books.store))
         return run(job, accepted, services)
     except Refused as refusal:
-        return end_unreached(job.id, job.operation, refusal, books)
+        return end_unreached(job_id, operation, refusal, books)
     except ledger.Exhausted:
-        return end_unreached(job.id, job.operation, Failed(), books)
+        return end_unreached(job_id, operation, Failed(), books)
 
 
 def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
     """Carry out one attempt."""
     with (
         claimed(job, accepted, services) as held,
+        services.memory.lease(job.tenant),
         account(job, accepted, held, services.books) as entry,
     ):
         inputs = fetch(job, accepted, entry, services.books)
@@ -105,8 +115,9 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
         with services.device.lease(job.tenant) as entry.meter:
             entry.note(loaded.device, loaded.model_digest)
             scene = look(job, images, loaded.engine, services.books.limits)
-            faces = carry_out(job, scene, loaded.engine)
-        entry.faces = [described(face) for face in faces]
+            done = carry_out(job, scene, loaded.engine)
+        entry.faces = [described(face) for face in done.faces]
+        entry.counts = done.counts
         data, form = encode(job, scene, entry)
         if form != "json":
             work = Work(job.id, job.operation, services.pack, entry.receipt)
@@ -146,9 +157,13 @@ def fetch(
 
 
 def decode(inputs: Mapping[Key, bytes], limits: Limits) -> dict[Key, Image]:
-    """Return the job's pictures."""
+    """Return the job's pictures, or raise `TooLarge` for too much in all."""
     from functions.swap import media
 
+    headers = [media.read_header(data) for data in inputs.values()]
+    pixels = sum(header.width * header.height for header in headers)
+    if pixels > limits.job_pixels_max:
+        raise TooLarge(f"over {limits.job_pixels_max:,} pixels in all pictures")
     return {
         key: media.decode(
             data,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from functions.problems import ConsentMissing, NotFound
+from functions import events
+from functions.problems import ConsentMissing, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from functions.storage import Store
@@ -41,10 +42,10 @@ def _consent(job: SwapJob, store: Store) -> dict[str, Any] | None:
     key = job.tenant.consent(consent.record)
     try:
         data = store.get(key, bytes_max=_RECORD_BYTES_MAX).data
-        record = msgspec.json.decode(data, type=ConsentRecord)
+        record = msgspec.convert(events.strict_json(data), ConsentRecord)
     except NotFound as error:
         raise ConsentMissing(f"{key} does not exist") from error
-    except msgspec.DecodeError as error:
+    except (InvalidRequest, msgspec.ValidationError) as error:
         raise ConsentMissing(f"{key} is no consent record with a state") from error
     if record.state != "given":
         raise ConsentMissing(f"the consent in {key} is {record.state}, not given")

@@ -17,7 +17,7 @@ from functions.problems import (
 )
 from functions.swap import intake, ledger
 from functions.swap.journal import closing, end_unreached
-from functions.tenant import JOBS, RESULTS, Key, job_id
+from functions.tenant import JOBS, job_id
 
 if TYPE_CHECKING:
     from functions.swap.journal import Books
@@ -97,41 +97,40 @@ def erase(job: str, books: Books) -> None:
     names of its own are the tenant's to delete.  Raises `NotFound`, or `Conflict`
     while the job has not ended.
     """
-    ending = ledger.record(books.tenant, job_id(job), books.store)
+    tenant, store = books.tenant, books.store
+    ending, generation = ledger.record_at(tenant, job_id(job), store)
     if ending is None:
-        intake.load(books.tenant, job, books.store)
+        intake.load(tenant, job, store)
         raise Conflict("the job has not ended: cancel it first")
     if ending.outcome != ledger.ERASED:
-        ending = _write_tombstone(ending, books)
-    finish_erasure(ending, books)
+        # The tombstone takes the place of the events: they must have been sent.
+        if not ledger.told(tenant, job, store) and not books.deliver(ending):
+            raise Unavailable(internal=f"{job}: its ending is not delivered yet")
+        ending = _write_tombstone(ending, generation, books)
+    ledger.tidy(ending, tenant=tenant, store=store)
     books.deliver(ending)
 
 
-def _write_tombstone(ending: Record, books: Books) -> Record:
+def _write_tombstone(ending: Record, generation: int, books: Books) -> Record:
+    kind = {"type": ending.problem["type"]} if ending.problem else None
     tombstone = closing(
         structs.replace(
             ending,
             outcome=ledger.ERASED,
             ended=events.now(),
             output=None,
+            problem=kind,
             faces=[],
+            counts=None,
         ),
         books,
     )
     books.store.put(books.tenant.outbox(ending.job), b"")
     try:
-        ledger.replace(tombstone, tenant=books.tenant, store=books.store)
+        ledger.replace(tombstone, generation, tenant=books.tenant, store=books.store)
     except Changed as error:
-        raise Unavailable(internal="erased twice at once") from error
+        winner = ledger.record(books.tenant, ending.job, books.store)
+        if winner is None:
+            raise Unavailable(internal="the record vanished") from error
+        return winner  # erased twice at once: the other one's tombstone stands
     return tombstone
-
-
-def finish_erasure(ending: Record, books: Books) -> None:
-    """Delete what an erased job left; may be repeated after a crash."""
-    tenant, job = books.tenant, ending.job
-    ledger.forget_received(tenant, job, books.store)
-    for prefix in (f"{RESULTS}{job}/", f"{JOBS}{job}/"):
-        for info in books.store.list(Key(prefix)).objects:
-            if info.key != tenant.record(job):
-                books.store.delete(info.key)
-    books.store.delete(tenant.request(job))

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from functions.problems import NotFound, Problem
 from functions.swap import intake, ledger
 from functions.swap.dispatch import requested
-from functions.swap.records import finish_erasure
 
 if TYPE_CHECKING:
     from functions.swap.journal import Books
@@ -40,19 +39,22 @@ def _sweep(job: str, age_seconds: float, books: Books) -> bool:
 def _finish(job: str, age_seconds: float, books: Books) -> bool:
     ending = ledger.record(books.tenant, job, books.store)
     if ending is not None:
-        if ending.outcome == ledger.ERASED:
-            finish_erasure(ending, books)
+        ledger.tidy(ending, tenant=books.tenant, store=books.store)
         return books.deliver(ending)
     if age_seconds < books.limits.claim_seconds:
         return False  # whoever accepted it is about to start it
     try:
         intake.load(books.tenant, job, books.store)
     except NotFound:
-        if age_seconds > _ORPHAN_SECONDS:
-            books.store.delete(books.tenant.outbox(job))  # never came to be accepted
+        if age_seconds > _ORPHAN_SECONDS:  # never came to be accepted
+            ledger.forget_received(books.tenant, job, books.store)
+            books.store.delete(books.tenant.outbox(job))
         return False
-    if ledger.held(books.tenant, job, books.store):
+    if ledger.held(books.tenant, job, books.store, books.limits):
         return False
+    # The mark made new: the job is asked for once a claim's time, however long the
+    # queue before the worker is.
+    books.store.put(books.tenant.outbox(job), b"")
     # A new id each time: a broker that dropped the first must not drop this one.
     event = requested(job, books, str(time.time_ns()))
     books.sink.deliver(event, timeout=books.limits.delivery_ms_max / 1000)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 UPLOAD_ACTOR: Final = "upload"
+_DOORS_OWN: Final = re.compile(r"k[0-9a-f]{32}")
+"""What the door derives from an Idempotency-Key; see `door`."""
+_JOBS_WITH_PICTURES_MAX: Final = 4
 _BOOT_FAILED: Final = 3
 """The exit status that gunicorn takes to mean: do not start me again."""
 
@@ -119,6 +123,7 @@ class Worker:
         self._sink = sink
         self._loading = loading
         self._device = Device()
+        self._memory = Device(holders=_JOBS_WITH_PICTURES_MAX)
         self._queue = threading.BoundedSemaphore(settings.limits.queue_jobs_max)
         self._refusals = Refusals(settings.limits)
         self._pack = pack_named(settings.models) if settings.models else {}
@@ -174,6 +179,8 @@ class Worker:
         generation = str(event.data.get("generation", ""))
         try:
             job = job_of_request(name)
+            if _DOORS_OWN.fullmatch(job):
+                raise InvalidRequest("ids of this form are the door's own")
             accepted = self._accept(tenant, job)
         except Refused as problem:
             self._refuse(tenant, name, generation, problem)
@@ -184,8 +191,9 @@ class Worker:
     def _accept(self, tenant: Tenant, job: str) -> bool:
         """Accept what was uploaded; when it is refused, that is how the job ends."""
         books = self._books(tenant)
-        body = books.store.get(tenant.request(job)).data
+        limit = self._limits.request_bytes_max
         try:
+            body = books.store.get(tenant.request(job), bytes_max=limit).data
             parsed = SwapJob.parse(
                 body,
                 job=job,
@@ -213,6 +221,7 @@ class Worker:
         services = Services(
             self._books(tenant),
             self._device,
+            self._memory,
             self._loading,
             self._pack,
         )

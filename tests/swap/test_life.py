@@ -124,7 +124,7 @@ def test_while_it_works_the_claim_is_kept_alive() -> None:
     first = threading.Thread(target=house.send, args=(requested(job, house.books),))
     first.start()
     time.sleep(1.3)
-    assert ledger.held(ACME, job, house.store)
+    assert ledger.held(ACME, job, house.store, house.limits)
     house.send(requested(job, house.books))  # busy: answered, and no second swap
     first.join()
     assert house.engine.calls.count("swap") == 1

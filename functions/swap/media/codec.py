@@ -59,7 +59,7 @@ def decode(
         raise TooLarge(f"The image has {len(data):,} bytes; {bytes_max:,} are allowed.")
     header = read_header(data)
     _check_size(header, pixels_max)
-    raw = _raw(data, header)
+    raw = _raw(png.pixels_only(data) if header.format == "png" else data, header)
     pixels, alpha = _split(raw, header)
     turn = _UPRIGHT[header.orientation]
     return Image(

@@ -4,48 +4,63 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import TYPE_CHECKING
 
 from functions.problems import Unreadable, Unsupported
 from functions.swap.media.container import Container, Steps, cut, unpack
 from functions.swap.media.icc import PROFILE_BYTES_MAX
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MAGIC = b"\x89PNG\r\n\x1a\n"
 _HEADER_BYTES = 13
 _GREY = 0
+_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 
 
 def walk(data: bytes) -> Container:
     """Read every chunk up to IEND and check its CRC.
 
+    Of what may be there once, the first counts, as for libpng.
+
     Raises:
         Unreadable: truncated, a wrong checksum, or no PNG grammar.
         Unsupported: animated (APNG).
 
     """
-    found, grey, pixels, at, kind = Container(), False, False, len(MAGIC), b""
-    steps = Steps()
-    while kind != b"IEND":
-        steps.take()
-        kind, body = _chunk(data, at)
-        if (at == len(MAGIC)) != (kind == b"IHDR"):
-            raise Unreadable("The PNG is corrupt: its header is not first.")
-        at += 12 + len(body)
+    found, seen, grey = Container(), set[bytes](), False
+    for kind, body, _ in _chunks(data):
+        first = kind not in seen
+        seen.add(kind)
         if kind == b"IHDR":
             grey = _image_header(body, found) == _GREY
         elif kind == b"acTL":
             raise Unsupported("Animated PNG is not accepted; send one picture.")
         elif kind == b"eXIf":
             found.exif = body
-        elif kind == b"iCCP":
+        elif kind == b"iCCP" and first:
             found.icc = _profile(body)
-        elif kind == b"tRNS" and grey:
+        elif kind == b"tRNS" and first and grey:
             found.transparent = unpack(">H", body, 0)[0]
-        elif kind == b"IDAT":
-            pixels = True
-    if not pixels:
+    if b"IDAT" not in seen:
         raise Unreadable("This PNG has no picture in it.")
     return found
+
+
+def pixels_only(data: bytes) -> bytes:
+    """Return the PNG with nothing in it but what its pixels need.
+
+    libpng inflates text and profiles as it meets them: megabytes for each of
+    thousands of chunks, and none of them for us.  Raises as `walk` does.
+    """
+    kept, seen = [MAGIC], set[bytes]()
+    for kind, _, whole in _chunks(data):
+        if kind == b"IDAT" or (kind in _PIXELS and kind not in seen):
+            kept.append(whole)
+        seen.add(kind)
+    return b"".join(kept)
 
 
 def with_profile(data: bytes, profile: bytes) -> bytes:
@@ -56,6 +71,19 @@ def with_profile(data: bytes, profile: bytes) -> bytes:
     )
     at = len(MAGIC) + 12 + _HEADER_BYTES
     return data[:at] + chunk + data[at:]
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield each chunk's type, its body and the whole of it, up to IEND."""
+    at, kind, steps = len(MAGIC), b"", Steps()
+    while kind != b"IEND":
+        steps.take()
+        kind, body = _chunk(data, at)
+        if (at == len(MAGIC)) != (kind == b"IHDR"):
+            raise Unreadable("The PNG is corrupt: its header is not first.")
+        end = at + 12 + len(body)
+        yield kind, body, data[at:end]
+        at = end
 
 
 def _chunk(data: bytes, at: int) -> tuple[bytes, bytes]:
