@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from contextlib import suppress
@@ -13,9 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
 
 from functions.problems import Problem, TooLarge, Unreadable, Unsupported
 from functions.swap.media import decode, read_header
+from functions.swap.media.png import pixels_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -270,3 +274,77 @@ def test_attack_a_run_of_fill_bytes_within_a_scan() -> None:
         with pytest.raises(Unreadable):
             read_header(FILES["jpeg"][:-2] + b"\xff" * length + b"\0")
         assert time.process_time() - began < 1.0
+
+
+def text_bomb(megabytes: int) -> bytes:
+    """Return a compressed text chunk that inflates to that many MB."""
+    return chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(megabytes * 1_000_000)))
+
+
+def profile_chunk(profile: bytes) -> bytes:
+    return chunk(b"iCCP", b"icc\0\0" + zlib.compress(profile))
+
+
+def png_with(*chunks: bytes) -> bytes:
+    """Return the small PNG with chunks straight after its header."""
+    return FILES["png"][:33] + b"".join(chunks) + FILES["png"][33:]
+
+
+def test_attack_text_that_inflates() -> None:
+    """Sixty texts of 7 MB each cost a decoder no memory: none is ever inflated."""
+    bomb = png_with(*[text_bomb(7)] * 60)
+    probe = (
+        "import resource, sys; from functions.swap.media import decode, read_header\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "data = sys.stdin.buffer.read(); read_header(data); before = peak()\n"
+        "decode(data); print(peak() - before)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", probe], input=bomb, capture_output=True, check=True
+    )
+    assert int(ran.stdout) < 64 * 1024  # KiB
+
+
+def test_attack_thousands_of_profiles(capfd: pytest.CaptureFixture[str]) -> None:
+    """The first profile counts; the others are not inflated, and not complained of."""
+    profile = bytes(1_000_000)
+    bomb = png_with(*[profile_chunk(profile)] * 2_000)
+    began = time.process_time()
+    assert decode(bomb).width == 40
+    assert time.process_time() - began < 1.0
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "LA", "RGBA", "I;16", "1"])
+def test_what_the_pixels_need_is_left_in(mode: str) -> None:
+    """Palette, transparency and depth are as they were; the rest is gone."""
+    buffer, bare = io.BytesIO(), io.BytesIO()
+    picture = SMALL.convert("L").convert(mode) if mode != "I;16" else SIXTEEN
+    options = {"transparency": 3} if mode in {"P", "L"} else {}
+    picture.save(buffer, "PNG", pnginfo=notes(), **options)
+    picture.save(bare, "PNG", **options)
+    assert pixels_only(buffer.getvalue()) == bare.getvalue()
+
+
+def notes() -> PngInfo:
+    found = PngInfo()
+    found.add_text("a", "b", zip=True)
+    return found
+
+
+SIXTEEN = Pillow.frombytes("I;16", (40, 30), bytes(range(240)) * 10)
+
+
+@pytest.mark.parametrize("name", ["jpeg", "extended"])
+def test_attack_a_file_of_notes(name: str) -> None:
+    """What a JPEG or WebP carries beside its pixels is held once, and never grows."""
+    data = FILES[name]
+    if name == "jpeg":
+        data = data[:2] + (b"\xff\xfe\xff\xff" + bytes(65_533)) * 300 + data[2:]
+    else:
+        size = len(data) - 8 + 300 * 65_544
+        other = (b"XXXX" + struct.pack("<I", 65_536) + bytes(65_536)) * 300
+        data = b"RIFF" + struct.pack("<I", size) + data[8:] + other
+    began = time.process_time()
+    assert decode(data).width == 40
+    assert time.process_time() - began < 1.0
