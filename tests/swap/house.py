@@ -72,6 +72,8 @@ class PaperEngine:
 
     fault: Callable[[], None] = lambda: None
     calls: list[str] = field(default_factory=list)
+    stranger: bool = False
+    """Whether nobody is like anybody."""
 
     def detect(self, image: Any, *, small: bool = True) -> Sequence[PaperFace]:
         self.calls.append("detect")
@@ -87,7 +89,7 @@ class PaperEngine:
         return 1.0 if a[1] == b[1] else 0.0
 
     def alike(self, similarity: float) -> bool:
-        return similarity > 0.5
+        return similarity > 0.5 and not self.stranger
 
     def swap(self, image: Any, face: Any, source: Any) -> Any:
         self.fault()
