@@ -22,7 +22,7 @@ import msgspec
 
 from functions.local.gcs import Upload, finalized
 from functions.local.manifests import namespace_of
-from functions.problems import Problem, Refused
+from functions.problems import Refused
 from functions.tenant import REQUESTS
 
 if TYPE_CHECKING:
@@ -35,13 +35,17 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 0.05
 READ_SECONDS: Final = 2.0
 SETTLED_SECONDS: Final = 0.5
-HASHED_BYTES_MAX: Final = 1024 * 1024
-"""Larger files are announced without digests: no request is as large as this."""
+HASHED_BYTES_MAX: Final = 64 * 1024
+"""Larger files are announced without digests, when they have settled."""
+TAKEN_MAX: Final = 16
+"""Files of one tenant read in one look: the other tenants' turn comes soon."""
 _FAULT_PAUSE_SECONDS: Final = 2.0
 _UNFINISHED: Final = (".tmp", ".part", "~")
 # File systems stamp time this coarsely: a second change within it may leave no
 # trace, and who copies a file may set its time just after its bytes.
 _TICK_NS: Final = 50_000_000
+# From 1970 to 2262: what an event can name and the queue can hold.
+_GENERATIONS: Final = range(1, 2**63)
 
 
 class Watch:
@@ -56,6 +60,7 @@ class Watch:
         self._changed_ns = 0
         self._read_at = float("-inf")
         self._not_before = float("-inf")
+        self._takes_left = 0
 
     def look(self) -> None:
         """Announce what is new.  A fault is logged, and tried again a little later."""
@@ -67,7 +72,7 @@ class Watch:
                 self._read(now)
         except FileNotFoundError:
             pass  # no folder, nothing in it
-        except (OSError, Problem):
+        except Exception:  # whatever it is, it must not end the others' turn
             log.exception("the uploads of %s cannot be taken", self._bucket)
             self._not_before = now + _FAULT_PAUSE_SECONDS
 
@@ -82,6 +87,7 @@ class Watch:
 
     def _read(self, now: float) -> None:
         self._read_at = now
+        self._takes_left = TAKEN_MAX
         present = set()
         with os.scandir(self._folder) as entries:
             for entry in entries:
@@ -100,21 +106,30 @@ class Watch:
             since = now
         self._unfinished[name] = (status, since)
         settled = now - since >= SETTLED_SECONDS
-        if time.time_ns() - status.st_ctime_ns >= _TICK_NS or settled:
+        quiet = time.time_ns() - status.st_ctime_ns >= _TICK_NS
+        # What is left over is unfinished still, so the next look comes to it.
+        if (quiet or settled) and self._takes_left:
+            self._takes_left -= 1
             self._take(entry, name, settled=settled)
 
     def _take(self, entry: os.DirEntry[str], name: str, *, settled: bool) -> None:
         upload = self._upload(entry, name)
         if upload is None or not (settled or _is_whole(upload.data)):
             return
-        key = (self._bucket, name, upload.generation)
+        if upload.generation in _GENERATIONS:
+            self._announce(upload)
+        else:
+            log.error("%s cannot be announced: changed before 1970 or after 2262", name)
+        self._known[name] = upload.generation
+        self._unfinished.pop(name, None)
+
+    def _announce(self, upload: Upload) -> None:
+        key = (self._bucket, upload.name, upload.generation)
         namespace = namespace_of(self._bucket)
         try:
             self._broker.publish(finalized(upload), namespace=namespace, seen=key)
         except Refused:
-            log.exception("%s cannot be announced", name)
-        self._known[name] = upload.generation
-        self._unfinished.pop(name, None)
+            log.exception("%s cannot be announced", upload.name)
 
     def _upload(self, entry: os.DirEntry[str], name: str) -> Upload | None:
         """Return the file as it is, None if it changed while it was read."""

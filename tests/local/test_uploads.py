@@ -7,12 +7,20 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+import pytest
+
 from functions.local import manifests
 from functions.local.broker import Broker
 from functions.local.filters import parse_all
 from functions.local.queue import Queue
 from functions.local.timers import Timer
-from functions.local.uploads import HASHED_BYTES_MAX, LOOK_SECONDS, Uploads, Watch
+from functions.local.uploads import (
+    HASHED_BYTES_MAX,
+    LOOK_SECONDS,
+    TAKEN_MAX,
+    Uploads,
+    Watch,
+)
 from functions.problems import Unavailable
 from functions.storage.file import FileStore
 from functions.tenant import Tenant
@@ -22,8 +30,6 @@ from tests.local.subscriber import HOME, trigger
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import pytest
 
     from functions.events import Event
 
@@ -255,21 +261,92 @@ class Scribbled(Watch):
         return super()._read_open(file, size)
 
 
-def test_every_tenant_is_watched(tmp_path: Path) -> None:
-    """Each bucket's events go to its own tenant's broker."""
-    queue = Queue(tmp_path / "broker.db")
+@contextmanager
+def shelves(root: Path) -> Iterator[tuple[Uploads, Queue]]:
+    """Yield the watcher of tenants a and b, whose folders are made."""
+    queue = Queue(root / "broker.db")
     broker = Broker(
         queue,
         brokers=[manifests.Broker(f"guise-{each}", "default") for each in "ab"],
         triggers=[trigger(passes=parse_all([]))],
         address=lambda _: "",
     )
-    uploads = Uploads(tmp_path, ("a", "b"), broker)
     for each in "ab":
-        (tmp_path / each / "requests").mkdir(parents=True)
-        (tmp_path / each / "requests" / "job.json").write_bytes(WHOLE)
-    timer = Timer("uploads", LOOK_SECONDS, uploads.look)
-    timer.start()
-    until(lambda: queue.generations("a") and queue.generations("b"), 5)
-    timer.stop()
-    queue.close()
+        (root / each / "requests").mkdir(parents=True)
+    try:
+        yield Uploads(root, ("a", "b"), broker), queue
+    finally:
+        queue.close()
+
+
+def test_every_tenant_is_watched(tmp_path: Path) -> None:
+    """Each bucket's events go to its own tenant's broker."""
+    with shelves(tmp_path) as (uploads, queue):
+        for each in "ab":
+            (tmp_path / each / "requests" / "job.json").write_bytes(WHOLE)
+        timer = Timer("uploads", LOOK_SECONDS, uploads.look)
+        timer.start()
+        until(lambda: queue.generations("a") and queue.generations("b"), 5)
+        timer.stop()
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, 2**63 // 10**9 + 1, 2**34])
+def test_attack_a_file_of_another_age(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    seconds: int,
+) -> None:
+    """A time that no event can name is logged once; every other file is announced."""
+    with shelves(tmp_path) as (uploads, queue):
+        bad = tmp_path / "a" / "requests" / "bad.json"
+        for path in (bad, bad.with_name("job.json")):
+            path.write_bytes(WHOLE)
+        (tmp_path / "b" / "requests" / "job.json").write_bytes(WHOLE)
+        os.utime(bad, (seconds, seconds))
+        for _ in range(30):
+            uploads.look()
+            time.sleep(0.01)
+        assert list(queue.generations("a")) == ["requests/job.json"]
+        assert list(queue.generations("b")) == ["requests/job.json"]
+    assert caplog.text.count("cannot be announced") == 1
+    assert "Traceback" not in caplog.text
+
+
+class Broken:
+    """A broker with a fault that nobody has foreseen."""
+
+    def publish(self, event: Event, **_: object) -> None:
+        raise ZeroDivisionError
+
+
+def test_attack_a_fault_in_one_tenants_folder(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is logged, though not at every look, and the next tenant is served."""
+    with shelves(tmp_path) as (uploads, queue):
+        uploads._watches[0]._broker = Broken()  # type: ignore[assignment]
+        for each in "ab":
+            (tmp_path / each / "requests" / "job.json").write_bytes(WHOLE)
+        for _ in range(30):
+            uploads.look()
+            time.sleep(0.01)
+        assert queue.generations("b")
+    assert caplog.text.count("the uploads of a cannot be taken") == 1
+
+
+def test_attack_one_tenants_many_files(tmp_path: Path) -> None:
+    """They are taken a few at a look, so another tenant's one file is not late."""
+    with shelves(tmp_path) as (uploads, queue):
+        many = 3 * TAKEN_MAX
+        for number in range(many):
+            path = tmp_path / "a" / "requests" / f"job-{number}.json"
+            path.write_bytes(WHOLE.ljust(HASHED_BYTES_MAX))
+        (tmp_path / "b" / "requests" / "job.json").write_bytes(WHOLE)
+        time.sleep(0.1)  # a file just written is not looked into yet
+        uploads.look()
+        assert len(queue.generations("a")) == TAKEN_MAX
+        assert len(queue.generations("b")) == 1
+        uploads.look()
+        uploads.look()
+        assert len(queue.generations("a")) == many
