@@ -1,7 +1,7 @@
 """Milliseconds to label and sign a 1080p JPEG, parent ingredient and check included.
 
-The bound that was set for it is the peer: 5 ms.  The first signature of a process
-loads tables of the library, and is left out.
+5 ms is what it may take.  There is no peer that does the same.  The first signature
+of a process loads tables of the library, and is left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from functions.swap.media import Image, decode, encode
 from functions.swap.provenance import Credentials, Work, chain
 
 PORTRAIT = Path(__file__).parents[1] / "examples" / "hopper.jpg"
-BOUND_MS, RUNS = 5.0, 101
+RUNS = 101
 
 
 def photograph() -> bytes:
@@ -49,8 +49,8 @@ def main() -> None:
     line = {
         "name": "provenance_1080p",
         "ours": round(statistics.median(taken), 3),
-        "peer": BOUND_MS,
-        "ratio": round(BOUND_MS / statistics.median(taken), 2),
+        "peer": None,
+        "ratio": None,
         "unit": "ms",
         "device": f"{platform.machine()}, 1 thread",
         "n": RUNS,
