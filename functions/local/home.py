@@ -163,8 +163,11 @@ class Home:
     def lock(self) -> int:
         """Return the descriptor that holds this home, or raise `HomeTaken`.
 
-        The kernel lets go of it when the process ends, however it does.
+        The kernel lets go of it when the process ends, however it does.  No more
+        is made than the lock needs: until it is held, the home is another's.
         """
+        for folder in (self.root, self.run):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         deadline = time.monotonic() + _LOCK_SECONDS_MAX
         descriptor = self._open_lock()
         while not _locked(descriptor, fcntl.LOCK_EX):

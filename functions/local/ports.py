@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from typing import Final
 
@@ -10,6 +11,8 @@ LOOPBACK: Final = "127.0.0.1"
 _BACKLOG: Final = 2048
 _SECONDS_MAX: Final = 5.0
 _PAUSE_SECONDS: Final = 0.05
+_SILENCE_SECONDS_MAX: Final = 5
+_SILENCE: Final = struct.pack("@ll", _SILENCE_SECONDS_MAX, 0)  # a `struct timeval`
 
 
 class PortTaken(Exception):
@@ -18,6 +21,9 @@ class PortTaken(Exception):
 
 def listen(host: str, port: int, name: str) -> socket.socket:
     """Return a non-blocking listening socket for `name`; port 0 takes a free one.
+
+    A client that says nothing, or takes nothing, for five seconds in the middle of
+    a request is cut off.
 
     Raises `PortTaken` after five seconds of trying: what a killed predecessor
     started may hold the port for a moment longer than it lives.
@@ -42,6 +48,10 @@ def _listen(host: str, port: int) -> socket.socket:
         # Accepted sockets inherit it, also those queued before gunicorn was there to
         # ask for it; without it a second answer on one of them waits 40 ms.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # As is this.  Gunicorn reads and writes without a limit of its own, and who
+        # sends half a request, or takes no answer, would hold a thread for ever.
+        for side in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            listener.setsockopt(socket.SOL_SOCKET, side, _SILENCE)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
         listener.settimeout(0)

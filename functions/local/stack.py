@@ -1,7 +1,7 @@
 """The whole of one machine: activator, broker, uploads and timers in one process.
 
 ```
-run(): lock the home -> open five sockets -> read the manifests
+run(): lock the home -> prepare it -> open five sockets -> read the manifests
        -> broker, watcher and timers on threads, the activator on this one
        -> until SIGINT or SIGTERM: end the services, then the rest
 ```
@@ -96,9 +96,10 @@ class Stack:
         `HomeTaken`, `PortTaken` and `ManifestError`.  Call it from the main thread:
         when the thread ends that started a service, the kernel kills the service.
         """
-        self._home.prepare(self._tenants)
         with ExitStack() as ending:
             ending.callback(os.close, self._home.lock())
+            # Held first: the token and the stores are those of the stack that runs.
+            self._home.prepare(self._tenants)
             found = _read(self._options.manifests or knative.folder(), self._tenants)
             listeners = _listen(self._port, ending)
             urls = {name: url_of(listener) for name, listener in listeners.items()}

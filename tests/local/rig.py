@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+THREADS = 16
 ARGS = (
-    *("-k", "gthread", "--workers", "1", "--threads", "16", "--timeout", "0"),
+    *("-k", "gthread", "--workers", "1", "--threads", str(THREADS), "--timeout", "0"),
     *("--graceful-timeout", "30", "--worker-tmp-dir", "/tmp"),  # noqa: S108  # the manifests'
 )
 APP = """

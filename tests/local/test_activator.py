@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from functions.local.ports import LOOPBACK
-from tests.local.rig import Rig, alive, get, running, spec, uncovered, until
+from tests.local.rig import THREADS, Rig, alive, get, running, spec, uncovered, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,6 +132,20 @@ def test_attack_half_a_request_line(tmp_path: Path) -> None:
             rig.until("awake")
             rig.until("asleep")
             assert rig.get()[0] == 200
+
+
+def test_attack_half_requests_on_every_thread(tmp_path: Path) -> None:
+    """Who says nothing more is cut off, and who waits behind them is answered."""
+    half = [b"GET / HT", b"GET / HTTP/1.1\r\nHost: tiny\r\n"]
+    with running(tmp_path, idle_seconds=30.0) as rig, ExitStack() as clients:
+        assert rig.get()[0] == 200
+        for number in range(THREADS):
+            address = (LOOPBACK, rig.port())
+            client = clients.enter_context(socket.create_connection(address))
+            client.sendall(half[number % 2])
+        time.sleep(0.3)
+        assert rig.get()[0] == 200
+        assert rig.service().starts == 1
 
 
 def test_an_app_that_does_not_start(

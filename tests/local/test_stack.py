@@ -362,3 +362,15 @@ def test_a_home_is_taken_by_name(tmp_path: Path) -> None:
         stack = Stack(made.home, port=0, tenants=[ACME], options=options(tmp_path))
         with pytest.raises(HomeTaken):
             stack.run()
+
+
+def test_attack_a_second_stack_changes_a_home_that_is_taken(tmp_path: Path) -> None:
+    """It is refused before it writes: the token stays, and no tenant is added."""
+    with machine(tmp_path) as made:
+        token = (made.home / "token").read_bytes()
+        intruder = [Tenant("intruder")]
+        stack = Stack(made.home, port=0, tenants=intruder, options=options(tmp_path))
+        with pytest.raises(HomeTaken):
+            stack.run()
+        assert (made.home / "token").read_bytes() == token
+        assert not (made.home / "tenants" / "intruder").exists()
