@@ -44,13 +44,15 @@ class Client:
         request: Mapping[str, Any],
         target: Path,
         sources: Sequence[Path] = (),
+        keep: Sequence[Path] = (),
     ) -> dict[str, Any]:
         """Send a job with its images, wait for its end, and return its record."""
         with ExitStack() as files:
             parts = [("target", (target.name, files.enter_context(target.open("rb"))))]
-            for path in sources:
-                stream = files.enter_context(path.open("rb"))
-                parts.append(("source", (path.name, stream)))
+            for name, paths in (("source", sources), ("keep", keep)):
+                for path in paths:
+                    stream = files.enter_context(path.open("rb"))
+                    parts.append((name, (path.name, stream)))
             answer = self._call(
                 "POST",
                 "/v1/swaps",

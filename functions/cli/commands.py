@@ -124,22 +124,49 @@ def swap(
 
 @app.command()
 def anonymize(
-    image: Annotated[Path, typer.Argument(help="The photograph.")],
-    out: Out,
+    image: Annotated[
+        list[Path],
+        typer.Argument(help="Photographs, folders of them, or globs."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="A file for one photograph, a folder otherwise."
+        ),
+    ],
     cover: Annotated[
         Literal["blur", "mosaic", "box"],
         typer.Option(help="How a face is covered."),
     ] = "blur",
+    keep: Annotated[
+        list[Path] | None,
+        typer.Option(help="A picture of somebody to leave as they are; repeat it."),
+    ] = None,
     url: Url = "",
     token_file: TokenFile = None,
     home: Home = HOME,
     *,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Folders in folders, too.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over outputs that exist.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Cover every face in a photograph for good."""
-    from functions.cli.work import Place, anonymize_image
+    """Cover every face in photographs for good; exit 1 if any could not be done."""
+    from functions.cli.anonymize import Covering, anonymize_all
+    from functions.cli.work import Place
 
-    anonymize_image(Place(home, url, token_file, json=json), image, out, cover)
+    failed = anonymize_all(
+        Place(home, url, token_file, json=json),
+        image,
+        out,
+        Covering(cover, keep or ()),
+        recursive=recursive,
+        force=force,
+    )
+    raise typer.Exit(failed)
 
 
 @app.command()

@@ -1,10 +1,10 @@
-"""`guise swap`, `anonymize` and `detect`: one job each, over the real door."""
+"""`guise swap` and `detect`: one job each, over the real door."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from functions.cli.client import Client
 from functions.cli.terminal import busy, out, print_json, say
@@ -13,6 +13,14 @@ from functions.problems import InvalidRequest, NotFound, Unauthenticated
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+FORMATS: Final[Mapping[str, str]] = {
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".png": "png",
+    ".webp": "webp",
+}
+"""What a file's name says of its format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +64,6 @@ def swap_faces(
         "consent": consent,
     }
     _work(place, request, target, sources, to)
-
-
-def anonymize_image(place: Place, image: Path, to: Path, cover: str) -> None:
-    """Cover every face, and write the picture to `to`."""
-    request = {"operation": "anonymize", "options": {"cover": cover, **_format(to)}}
-    _work(place, request, image, (), to)
 
 
 def detect_faces(place: Place, image: Path) -> None:
@@ -113,8 +115,7 @@ def _selector(text: str) -> object:
 
 def _format(to: Path) -> dict[str, str]:
     """Return the output's format by its file's name."""
-    formats = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
     suffix = to.suffix.lower()
-    if suffix not in formats:
+    if suffix not in FORMATS:
         raise InvalidRequest(f"{to}: the output is .jpg, .png or .webp")
-    return {"format": formats[suffix]}
+    return {"format": FORMATS[suffix]}
