@@ -105,7 +105,7 @@ class Home:
 
     def database_url(self, name: str) -> str:
         """Return `GUISE_DATABASE` of the function `name`."""
-        return f"sqlite:///{self.root / name}.db"
+        return f"sqlite:///{quote(str(self.root / name))}.db"
 
     def pack(self) -> Path | None:
         """Return the newest prepared lite pack, None when there is none."""

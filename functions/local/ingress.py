@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 _THREADS_MAX: Final = 32
 _SECONDS_MAX: Final = 10.0
 _POLL_SECONDS: Final = 0.2
+_DIGITS_MAX: Final = 18  # what Python, SQLite and any count of ours can hold
 
 
 class Ingress:
@@ -126,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
                 event = events.decode(self._headers(), body)
                 home = self.server.broker.home_of(event)
                 self.server.broker.publish(event, namespace=home)
-            case ["dead-letters", number, "replay"] if number.isdecimal():
+            case ["dead-letters", number, "replay"] if _is_number(number):
                 self.server.broker.replay(int(number))
             case [namespace, name]:
                 event = events.decode(self._headers(), body)
@@ -148,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         length = self.headers.get("content-length", "")
-        if not length.isdecimal():
+        if not _is_number(length):
             raise InvalidRequest("send a Content-Length")
         if int(length) > events.EVENT_BYTES_MAX:
             raise TooLarge(f"an event has at most {events.EVENT_BYTES_MAX} bytes")
@@ -168,3 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the library's
         """Log below what anybody reads."""
         log.debug(format, *args)
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _DIGITS_MAX

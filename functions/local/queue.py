@@ -34,6 +34,7 @@ DEAD_LETTERS_MAX: Final = 10_000
 ERROR: Final = "knativeerror"
 """How the extensions begin that tell why an event is a dead letter."""
 _BUSY_SECONDS_MAX: Final = 10.0
+_NUMBER_MAX: Final = 2**63 - 1  # SQLite's
 _BODY_BYTES_MAX: Final = 1024 * 1024
 _STRUCTURED: Final = {"content-type": "application/cloudevents+json"}
 
@@ -258,6 +259,8 @@ class Queue:
 
         Raises `NotFound`, or `Refused` if it cannot be read any more.
         """
+        if number > _NUMBER_MAX:
+            raise NotFound("there is no dead letter of such a number")
         with self._transaction() as run:
             row = run("SELECT trigger, body FROM dead WHERE number = ?", (number,))
             found = row.fetchone()

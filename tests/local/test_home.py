@@ -12,6 +12,7 @@ import jwt
 import pytest
 
 from functions.auth import TokenAuthenticator
+from functions.database import open_database
 from functions.keys import FileKeys
 from functions.local.home import TOKEN_SECONDS, Home, HomeTaken, Running
 from functions.storage.locate import Stores
@@ -27,6 +28,21 @@ def prepared(root: Path) -> Home:
     home = Home(root / "home")
     home.prepare([ACME, OTHER])
     return home
+
+
+@pytest.mark.parametrize("name", ["a?b=c", "a%41", "a%", "a#b", "ä b"])
+def test_attack_a_home_whose_name_means_something_in_a_url(
+    tmp_path: Path, name: str
+) -> None:
+    """The database and the stores lie in this folder and in no other."""
+    home = prepared(tmp_path / name)
+    engine = open_database(home.database_url("audit"))
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (n INTEGER)")
+    engine.dispose()
+    assert (home.root / "audit.db").is_file()
+    Stores(home.store_url).of(ACME).put(ACME.request("job-1"), b"{}")
+    assert (home.tenants / "acme" / "requests" / "job-1.json").is_file()
 
 
 def door(home: Home) -> TokenAuthenticator:

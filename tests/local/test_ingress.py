@@ -97,6 +97,9 @@ def test_our_own_sink_delivers_here(tmp_path: Path) -> None:
         ("/a/b/c", 404),
         ("/dead-letters/1/replay", 404),
         ("/dead-letters/x/replay", 404),
+        (f"/dead-letters/{'9' * 18}/replay", 404),
+        (f"/dead-letters/{'9' * 30}/replay", 404),
+        (f"/dead-letters/{'9' * 5000}/replay", 404),
     ],
 )
 def test_no_such_place(tmp_path: Path, path: str, status: int) -> None:
@@ -128,7 +131,10 @@ def test_attack_a_body_over_the_limit(tmp_path: Path) -> None:
         assert answer.status == 413
 
 
-@pytest.mark.parametrize("length", [b"", b"Content-Length: -1\r\n"])
+@pytest.mark.parametrize(
+    "length",
+    [b"", b"Content-Length: -1\r\n", b"Content-Length: " + b"9" * 5000 + b"\r\n"],
+)
 def test_attack_a_body_without_a_length(tmp_path: Path, length: bytes) -> None:
     """Nobody reads what has no end."""
     with (
