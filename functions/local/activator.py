@@ -4,6 +4,7 @@ It opens each service's listening socket and keeps it.  When a connection waits,
 it starts a gunicorn on the socket; when that has been idle for long enough, it
 asks it to end, waits until the last of its processes is gone, and looks at the
 socket again.  In between the kernel queues.  There are never two of one service.
+A request that has outlived the manifest's timeout counts as idling: it hangs.
 
 ```
 asleep --connection--> starting --ready--> awake --idle--> ending --gone--> asleep
@@ -111,16 +112,20 @@ class Service:
 
     def deadline(self, idle_seconds: float) -> float:
         """Return when, by the monotonic clock, something must happen here."""
-        busy = self.gunicorn is not None and self.gunicorn.in_flight > 0
-        if self.state == "asleep" or (busy and self.state != "starting"):
+        if self.state == "asleep":
             return float("inf")
+        busy_until = self.gunicorn.busy_until if self.gunicorn else None
+        if busy_until is not None and self.state == "awake":
+            return busy_until
         waits = {
             "starting": self._limits.boot_seconds_max,
             "awake": idle_seconds,
             "ending": self._limits.end_seconds_max,
             "failing": self._limits.apology_seconds,
         }
-        return self._since + waits[self.state]
+        # While it ends, what is under way has its whole time; and who was killed
+        # for it, whose `_since` is infinite, is not killed again.
+        return max(self._since + waits[self.state], busy_until or 0.0)
 
     def wind_down(self) -> None:
         """End its gunicorn now rather than when it has been idle.
@@ -139,6 +144,9 @@ class Service:
         if self.state == "failing":
             self._enter("asleep")
         elif self.state == "awake":
+            if self.gunicorn and self.gunicorn.in_flight:
+                limit = self.spec.timeout_seconds
+                log.warning("%s: a request took over %d s", self.spec.name, limit)
             self.wind_down()
         elif self.gunicorn is not None:
             log.warning("%s: %s for too long: killed", self.spec.name, self.state)

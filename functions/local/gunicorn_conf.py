@@ -2,7 +2,8 @@
 
 Every process tells the activator through an inherited pipe, one line a fact:
 `worker <pid>` when the worker is forked, `ready` when the application is loaded,
-`+` and `-` around each request.  The pipe's end is the end of the last of them.
+`+ <id>` and `- <id>` around each request.  The pipe's end is the end of the last
+of them.
 
 Gunicorn imports this module in the arbiter (`-c python:functions.local.gunicorn_conf`)
 and calls the hooks by their names.  Nothing here runs in production.
@@ -53,19 +54,19 @@ def post_worker_init(_worker: object) -> None:
     _tell("ready")
 
 
-def pre_request(_worker: object, _request: object) -> None:
+def pre_request(_worker: object, request: object) -> None:
     """Say that a request has begun."""
-    _tell("+")
+    _tell(f"+ {id(request)}")
 
 
 def post_request(
     _worker: object,
-    _request: object,
+    request: object,
     _environ: object,
     _response: object,
 ) -> None:
     """Say that a request has ended, however it did."""
-    _tell("-")
+    _tell(f"- {id(request)}")
 
 
 def child_exit(server: _Arbiter, _worker: object) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -27,7 +28,8 @@ class Spec:
 
     `args` follow `python -m gunicorn` and end with the application.  `environ` is
     the whole environment, `folder` the working directory.  A service that is not
-    `public` still answers the others while all of them are being stopped.
+    `public` still answers the others while all of them are being stopped.  No
+    request may take longer than `timeout_seconds`.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Spec:
     environ: Mapping[str, str]
     folder: Path
     log: Path
+    timeout_seconds: float
     public: bool = True
 
 
@@ -49,7 +52,7 @@ class Gunicorn:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.ready = False
-        self.in_flight = 0
+        self._begun: dict[bytes, float] = {}
         self.answered = 0
         self.worker: int | None = None
         self._rest = b""
@@ -82,6 +85,17 @@ class Gunicorn:
             )
 
     @property
+    def in_flight(self) -> int:
+        """How many requests have begun and not ended."""
+        return len(self._begun)
+
+    @property
+    def busy_until(self) -> float | None:
+        """When the oldest request under way must have ended (monotonic)."""
+        oldest = min(self._begun.values(), default=None)
+        return None if oldest is None else oldest + self.spec.timeout_seconds
+
+    @property
     def pids(self) -> tuple[int, ...]:
         """Every process of this gunicorn."""
         own = (self._process.pid,)
@@ -100,10 +114,10 @@ class Gunicorn:
 
     def _hear(self, line: bytes) -> None:
         match line.split():
-            case [b"+"]:
-                self.in_flight += 1
-            case [b"-"]:
-                self.in_flight -= 1
+            case [b"+", request]:
+                self._begun[request] = time.monotonic()
+            case [b"-", request]:
+                self._begun.pop(request, None)
                 self.answered += 1
             case [b"ready"]:
                 self.ready = True

@@ -58,6 +58,7 @@ def spec(
         environ=environ,
         folder=place.home.run,
         log=place.home.run / f"{service.name}.log",
+        timeout_seconds=service.timeout_seconds,
         public=service.public,
     )
 

@@ -118,6 +118,7 @@ def spec(folder: Path, name: str = "tiny", **changes: Any) -> Spec:
         "environ": dict(os.environ),
         "folder": folder,
         "log": folder / f"{name}.log",
+        "timeout_seconds": 60.0,
         **changes,
     }
     return Spec(name=name, **fields)

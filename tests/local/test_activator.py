@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 import psutil
@@ -111,6 +112,27 @@ def test_a_long_request_keeps_its_service_awake(tmp_path: Path) -> None:
         status, _ = rig.get("/slow/0.6")
         assert rig.service().starts == 1
     assert status == 200
+
+
+def test_attack_a_request_that_hangs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the manifest's timeout its worker is replaced, and the next is served."""
+    service = spec(tmp_path, timeout_seconds=0.5)
+    with (
+        running(tmp_path, service, idle_seconds=30.0, end_seconds_max=0.3) as rig,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        _, first = rig.get()
+        hung = pool.submit(rig.get, "/slow/20")
+        began = time.monotonic()
+        assert isinstance(hung.exception(15), OSError | HTTPException)
+        assert 0.5 < time.monotonic() - began < 10
+        told = caplog.text
+        status, second = rig.get()
+    assert (status, first == second) == (200, False)
+    assert told.count("a request took over") == 1
+    assert told.count("killed") == 1
 
 
 def test_an_open_connection_does_not_keep_a_service_awake(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_what_is_told_in_pieces(tmp_path: Path) -> None:
         read, write = os.pipe()
         os.set_blocking(read, False)  # the library's signature
         gunicorn.pipe, real = read, gunicorn.pipe
-        for piece in (b"+", b"\n+\n-", b"\nwhat\nworker 4", b"2\n"):
+        for piece in (b"+", b" 7\n+ 8\n- 7", b"\nwhat\nworker 4", b"2\n"):
             os.write(write, piece)
             assert gunicorn.listen()
         assert (gunicorn.in_flight, gunicorn.answered, gunicorn.worker) == (1, 1, 42)
