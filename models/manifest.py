@@ -8,6 +8,7 @@ same.  Unknown keys and wrong types are refused by name.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from typing import Annotated, Literal
 
 import msgspec
@@ -19,6 +20,7 @@ NAME = "pack.json"
 BYTES_MAX = 65_536
 """How long a manifest may be."""
 
+FORMAT = 2
 GOLDEN_TOLERANCE = 1e-3
 """How far any output may lie from the golden one, at float32.
 
@@ -35,27 +37,61 @@ Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
 Size = Annotated[int, Meta(ge=0, le=2**40)]
 Shape = Annotated[
-    tuple[Annotated[int, Meta(ge=1, le=2**20)], ...], Meta(min_length=1, max_length=8)
+    tuple[Annotated[int, Meta(ge=0, le=2**20)], ...], Meta(min_length=1, max_length=8)
 ]
-Contract = Literal["blazeface", "facemesh"]
+"""The length of each axis; 0 where the network takes any."""
+Milli = Annotated[int, Meta(ge=0, le=255_000)]
+"""Thousandths of a pixel's level, so that a manifest holds whole numbers only."""
+Contract = Literal[
+    "blazeface",
+    "facemesh",
+    "scrfd",
+    "retinaface",
+    "yunet",
+    "arcface",
+    "inswapper",
+    "hyperswap",
+    "ghost",
+    "crossface",
+    "gfpgan",
+    "restoreformer",
+    "realesrgan",
+    "swin2sr",
+    "classifier",
+    "bisenet",
+]
 """What a network takes and gives; the engine has one reader for each."""
+Tier = Literal["lite", "fast", "standard", "quality"]
+Template = Literal["arcface_112", "arcface_112_v1", "arcface_128", "ffhq_512"]
+"""Where the five points of an aligned face lie; see `engine.align`."""
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The image a network takes: RGB, NHWC, float32, one shape only.
+    """The image a network takes, float32: its axes, its colours, its numbers.
 
-    `low` and `high` are what the pixel values 0 and 255 become:
-    x = low + pixel * (high - low) / 255.
+    `mean` and `std` are per channel, in the network's order of channels, in
+    thousandths of a level: x = (pixel - mean / 1000) / (std / 1000).
     """
 
     name: Text
     shape: Shape
-    low: int
-    high: int
+    mean: tuple[Milli, Milli, Milli]
+    std: tuple[Milli, Milli, Milli]
+    layout: Literal["nhwc", "nchw"] = "nchw"
+    order: Literal["rgb", "bgr"] = "rgb"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be divided by.
+
+        Raises:
+            ValueError: a deviation is 0.
+        """
+        if not all(self.std):
+            raise ValueError("std: 0 is no deviation")
 
 
-class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A float32 tensor a network gives."""
+class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A float32 tensor a network takes beside its image, or gives."""
 
     name: Text
     shape: Shape
@@ -73,20 +109,26 @@ class Grid(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The published file a network was made from."""
+    """The file a network was made from.
 
-    package: Text
-    version: Text
-    member: Text
+    `source` says where it is published; `private` that it is not the published
+    file but a build of the operator's own, accepted by digest.
+    """
+
+    source: Text
     sha256: Digest
     bytes: Size
+    private: bool = False
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One network of a pack.
 
-    `grids` are the anchors of a `blazeface`, in the order of its outputs; other
-    contracts have none.
+    `vectors` are the inputs beside the image, `outputs` in the order of the
+    contract.  `grids` are the anchors of a `blazeface`, in the order of its outputs;
+    `template` is how a face lies in the input, `scale` how far an upscaler enlarges,
+    `labels` what a classifier tells apart.  `weights` and `emap` name the files of
+    an inswapper's map and of weights that are mapped into memory.
     """
 
     name: Id
@@ -95,9 +137,16 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     licence: Text
     commercial: bool
     input: Input
-    outputs: Annotated[tuple[Output, ...], Meta(min_length=1, max_length=16)]
+    outputs: Annotated[tuple[Tensor, ...], Meta(min_length=1, max_length=16)]
     upstream: Upstream
+    vectors: Annotated[tuple[Tensor, ...], Meta(max_length=4)] = ()
     grids: Annotated[tuple[Grid, ...], Meta(max_length=8)] = ()
+    template: Template | None = None
+    scale: Annotated[int, Meta(ge=1, le=8)] = 1
+    labels: Annotated[tuple[Text, ...], Meta(max_length=1000)] = ()
+    precision: Literal["fp32", "fp16"] = "fp32"
+    weights: FileName | None = None
+    emap: FileName | None = None
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,7 +161,8 @@ class Pack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A prepared pack: what it is, what lies in it, under which licence.
 
     `golden` names the file that holds, for every model, an input and the outputs it
-    must give, as float32 arrays called `<model>/<tensor>`.
+    must give, as float32 arrays called `<model>/<tensor>`.  `detector_side` is how
+    large the detector sees a picture, 0 for the network's own size.
     """
 
     id: Id
@@ -122,7 +172,9 @@ class Pack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     golden: FileName
     models: Annotated[tuple[Model, ...], Meta(min_length=1, max_length=64)]
     files: Annotated[tuple[File, ...], Meta(min_length=1, max_length=256)]
-    format: Literal[1] = 1
+    tier: Tier = "lite"
+    detector_side: Annotated[int, Meta(ge=0, le=4096, multiple_of=32)] = 0
+    format: Literal[2] = 2
 
     def __post_init__(self) -> None:
         """Refuse a manifest whose parts do not fit together.
@@ -135,8 +187,9 @@ class Pack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         models = [model.name for model in self.models]
         if len({*files}) != len(files) or len({*models}) != len(models):
             raise ValueError("a file or a model is named twice")
-        for name in (self.golden, *(model.file for model in self.models)):
-            if name not in files:
+        named = [(model.file, model.weights, model.emap) for model in self.models]
+        for name in (self.golden, *itertools.chain.from_iterable(named)):
+            if name is not None and name not in files:
                 raise ValueError(f"{name} is not among its files")
         if self.commercial and not all(model.commercial for model in self.models):
             raise ValueError("it is commercial and one of its models is not")
@@ -146,6 +199,10 @@ class Pack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """SHA-256 of the canonical manifest, 64 hexadecimal digits."""
         return hashlib.sha256(encode(self)).hexdigest()
 
+    def of(self, contract: Contract) -> tuple[Model, ...]:
+        """Return the models of one contract."""
+        return tuple(model for model in self.models if model.contract == contract)
+
     def model(self, name: str) -> Model:
         """Return the model called `name`.
 
@@ -153,6 +210,10 @@ class Pack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             KeyError: the pack has none.
         """
         return {model.name: model for model in self.models}[name]
+
+
+class _Format(msgspec.Struct, frozen=True):
+    format: int
 
 
 def encode(pack: Pack) -> bytes:
@@ -170,6 +231,11 @@ def decode(raw: bytes) -> Pack:
     if len(raw) > BYTES_MAX:
         raise PackRefused(f"{NAME}: more than {BYTES_MAX} bytes")
     try:
+        written = msgspec.json.decode(raw, type=_Format).format
+        if written != FORMAT:
+            raise PackRefused(
+                f"{NAME}: format {written}, and this reads {FORMAT}: make the pack anew"
+            )
         pack = msgspec.json.decode(raw, type=Pack)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise PackRefused(f"{NAME}: {error}") from error

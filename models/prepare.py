@@ -130,9 +130,20 @@ def noise(seed: str, expected: Input) -> NDArray[np.float32]:
 
     count = math.prod(expected.shape)
     pixels = np.frombuffer(hashlib.shake_256(seed.encode()).digest(count), np.uint8)
-    scale = (expected.high - expected.low) / 255
-    image = pixels * np.float64(scale) + expected.low
-    return image.astype(np.float32).reshape(expected.shape)
+    levels = pixels.reshape(expected.shape).astype(np.float64)
+    return normalised(levels, expected)
+
+
+def normalised(levels: NDArray[np.float64], expected: Input) -> NDArray[np.float32]:
+    """Return pixels 0 to 255, laid out as `expected` asks, as the numbers it asks."""
+    import numpy as np
+
+    shape = (1, 1, 1, 3) if expected.layout == "nhwc" else (1, 3, 1, 1)
+    mean, std = (
+        np.array(milli, np.float64).reshape(shape) / 1000
+        for milli in (expected.mean, expected.std)
+    )
+    return ((levels - mean) / std).astype(np.float32)
 
 
 def _doubled(model: ModelProto) -> ModelProto:
@@ -186,14 +197,12 @@ def _model(pack: Pack, model: Model) -> manifest.Model:
         commercial=model.commercial,
         input=model.input,
         outputs=tuple(
-            manifest.Output(name=output.name, shape=output.shape)
+            manifest.Tensor(name=output.name, shape=output.shape)
             for output in model.outputs
         ),
         grids=model.grids,
         upstream=manifest.Upstream(
-            package=pack.source.package,
-            version=pack.source.version,
-            member=model.member,
+            source=f"{pack.source.package} {pack.source.version}: {model.member}",
             sha256=model.sha256,
             bytes=model.bytes,
         ),

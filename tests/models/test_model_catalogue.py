@@ -40,7 +40,7 @@ def test_unknown_pack() -> None:
     ("old", "new", "message"),
     [
         ('id = "lite"', 'id = "lite"\nmotto = "x"', "unknown field `motto`"),
-        ('version = "1.0.0"', 'version = "1"', "matching regex"),
+        ('version = "1.1.0"', 'version = "1"', "matching regex"),
         ("bytes = 676746", 'bytes = "676746"', "Expected `int`, got `str`"),
         ('contract = "facemesh"', 'contract = "mesh"', "Invalid enum value 'mesh'"),
         ("commercial = true", "", "missing required field `commercial`"),
@@ -59,8 +59,8 @@ def test_nothing_here(tmp_path: Path) -> None:
     assert inventory(tmp_path / "nowhere") == (
         Entry(
             id="lite",
-            version="1.0.0",
-            folder=tmp_path / "nowhere" / "lite" / "1.0.0",
+            version="1.1.0",
+            folder=tmp_path / "nowhere" / "lite" / "1.1.0",
             offered=True,
             state="absent",
             licence="Apache-2.0",
@@ -71,17 +71,17 @@ def test_nothing_here(tmp_path: Path) -> None:
 
 def test_what_is_here(prepared: Path, tmp_path: Path) -> None:
     """A whole pack is verified, a foreign or a broken one refused with the reason."""
-    shutil.copytree(prepared, tmp_path / "lite" / "1.0.0")
+    shutil.copytree(prepared, tmp_path / "lite" / "1.1.0")
     shutil.copytree(prepared, tmp_path / "lite" / "2.0.0")
     (tmp_path / "mine" / "0.1.0").mkdir(parents=True)
-    (tmp_path / "lite" / ".1.0.0-making").mkdir()
+    (tmp_path / "lite" / ".1.1.0-making").mkdir()
     found = {(entry.id, entry.version): entry for entry in inventory(tmp_path)}
-    assert list(found) == [("lite", "1.0.0"), ("lite", "2.0.0"), ("mine", "0.1.0")]
+    assert list(found) == [("lite", "1.1.0"), ("lite", "2.0.0"), ("mine", "0.1.0")]
     whole, foreign, broken = found.values()
     assert (whole.state, whole.digest) == ("verified", verify(prepared).pack_digest)
     assert (foreign.state, foreign.reason, foreign.offered) == (
         "refused",
-        "pack.json: it is lite 1.0.0",
+        "pack.json: it is lite 1.1.0",
         False,
     )
     assert (broken.state, broken.reason) == ("refused", "pack.json: missing")

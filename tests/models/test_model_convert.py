@@ -16,6 +16,7 @@ from models import catalogue, runtime
 from models.convert import convert, translate
 from models.errors import UnsupportedNetwork
 from models.network import Network, Operator, read
+from models.prepare import normalised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,8 +74,7 @@ def photograph(name: str, model: catalogue.Model, share: float) -> NDArray[np.fl
     crop = picture[top : height - top, left : width - left]
     _, rows, columns, _ = model.input.shape
     small = cv2.resize(crop, (columns, rows), interpolation=cv2.INTER_AREA)
-    low, high = model.input.low, model.input.high
-    return (small[None] * ((high - low) / 255) + low).astype(np.float32)
+    return normalised(small[None].astype(np.float64), model.input)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -82,10 +82,9 @@ def photograph(name: str, model: catalogue.Model, share: float) -> NDArray[np.fl
 def test_parity_on_noise(originals: Mapping[str, bytes], name: str, seed: int) -> None:
     """On noise, the conversion gives what the published network gives."""
     model = MODELS[name]
-    image = np.random.default_rng(seed).uniform(
-        model.input.low, model.input.high, model.input.shape
-    )
-    assert_same(originals[model.member], model, image.astype(np.float32))
+    levels = np.random.default_rng(seed).uniform(0, 255, model.input.shape)
+    image = normalised(levels, model.input)
+    assert_same(originals[model.member], model, image)
 
 
 @pytest.mark.parametrize("share", [1.0, 0.6, 0.3])

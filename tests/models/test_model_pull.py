@@ -52,11 +52,11 @@ def test_pull(index: Path, prepared: Path, tmp_path: Path) -> None:
     """A pull leaves the pack under its name and version, and nothing else."""
     lines: list[str] = []
     folder = pull("lite", tmp_path, report=lines.append)
-    assert folder == tmp_path / "lite" / "1.0.0"
+    assert folder == tmp_path / "lite" / "1.1.0"
     assert verify(folder) == verify(prepared)
-    assert os.listdir(folder.parent) == ["1.0.0"]  # noqa: PTH208 - hidden ones too
+    assert os.listdir(folder.parent) == ["1.1.0"]  # noqa: PTH208 - hidden ones too
     assert lines[0] == "fetching mediapipe 0.10.21"
-    assert lines[-1] == "lite 1.0.0 is ready"
+    assert lines[-1] == "lite 1.1.0 is ready"
 
 
 def test_read_only(pulled: Path) -> None:
@@ -89,7 +89,7 @@ def test_second_pull(pulled: Path, unreachable: Path) -> None:
     """A second pull fetches nothing: it succeeds where no index can be reached."""
     lines: list[str] = []
     assert pull("lite", pulled.parents[1], report=lines.append) == pulled
-    assert lines == ["lite 1.0.0 is there"]
+    assert lines == ["lite 1.1.0 is there"]
 
 
 def test_unreachable(unreachable: Path, tmp_path: Path) -> None:
@@ -205,9 +205,9 @@ def test_two_at_once(index: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(pull, "lite", tmp_path, report=silent) for _ in range(2)]
         folders = {each.result() for each in both}
-    assert folders == {tmp_path / "lite" / "1.0.0"}
+    assert folders == {tmp_path / "lite" / "1.1.0"}
     assert verify(folders.pop()).id == "lite"
-    assert [path.name for path in (tmp_path / "lite").iterdir()] == ["1.0.0"]
+    assert [path.name for path in (tmp_path / "lite").iterdir()] == ["1.1.0"]
 
 
 def test_overtaken(index: Path, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_overtaken(index: Path, tmp_path: Path) -> None:
 
     folder = pull("lite", tmp_path, report=overtake)
     assert [folder.stat().st_ino] == inodes
-    assert [path.name for path in (tmp_path / "lite").iterdir()] == ["1.0.0"]
+    assert [path.name for path in (tmp_path / "lite").iterdir()] == ["1.1.0"]
 
 
 def test_overtaken_by_a_broken_one(index: Path, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_overtaken_by_a_broken_one(index: Path, tmp_path: Path) -> None:
             spoil(pull("lite", tmp_path, report=silent))
 
     assert verify(pull("lite", tmp_path, report=overtake)).id == "lite"
-    assert [path.name for path in (tmp_path / "lite").iterdir()] == ["1.0.0"]
+    assert [path.name for path in (tmp_path / "lite").iterdir()] == ["1.1.0"]
 
 
 def test_broken_pack(pulled: Path) -> None:
@@ -240,26 +240,26 @@ def test_broken_pack(pulled: Path) -> None:
     lines: list[str] = []
     pull("lite", pulled.parents[1], report=lines.append)
     assert lines[0].startswith(
-        "making lite 1.0.0 anew: face_landmark.onnx: its SHA-256"
+        "making lite 1.1.0 anew: face_landmark.onnx: its SHA-256"
     )
     assert verify(pulled).id == "lite"
-    assert [path.name for path in pulled.parent.iterdir()] == ["1.0.0"]
+    assert [path.name for path in pulled.parent.iterdir()] == ["1.1.0"]
 
 
 def test_file_in_the_way(index: Path, tmp_path: Path) -> None:
     """A file where the pack belongs is nobody's to delete: it stays."""
     (tmp_path / "lite").mkdir()
-    (tmp_path / "lite" / "1.0.0").write_text("mine")
+    (tmp_path / "lite" / "1.1.0").write_text("mine")
     with pytest.raises(NotADirectoryError):
         pull("lite", tmp_path, report=silent)
-    assert everything(tmp_path / "lite") == ["1.0.0"]
+    assert everything(tmp_path / "lite") == ["1.1.0"]
 
 
 def test_never_half_written(index: Path, tmp_path: Path) -> None:
     """Until it is whole the pack has no name; if the making fails, nothing stays."""
 
     def fail_late(line: str) -> None:
-        assert not (tmp_path / "lite" / "1.0.0").exists()
+        assert not (tmp_path / "lite" / "1.1.0").exists()
         if line == "preparing face_landmark":
             raise KeyboardInterrupt
 
@@ -280,5 +280,5 @@ def test_killed(index: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(tmp_path)]
     done = subprocess.run(command, check=False, cwd=HERE)
     assert done.returncode == -signal.SIGKILL
-    assert not (tmp_path / "lite" / "1.0.0").exists()
+    assert not (tmp_path / "lite" / "1.1.0").exists()
     assert verify(pull("lite", tmp_path, report=silent)).id == "lite"

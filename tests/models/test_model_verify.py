@@ -43,7 +43,7 @@ def flip(path: Path) -> None:
 def test_whole(prepared: Path) -> None:
     """A whole pack is accepted, and its manifest returned."""
     pack = verify(prepared)
-    assert (pack.id, pack.version, pack.licence) == ("lite", "1.0.0", "Apache-2.0")
+    assert (pack.id, pack.version, pack.licence) == ("lite", "1.1.0", "Apache-2.0")
     assert pack.commercial
     assert [file.name for file in pack.files] == sorted(FILES)
     assert pack.model("face_landmark").contract == "facemesh"
@@ -140,8 +140,8 @@ def test_without_digests(copy: Path) -> None:
 
 def test_another_pack_in_its_place(prepared: Path) -> None:
     """A whole pack that lies where another belongs is refused."""
-    assert verify_as(prepared, "lite", "1.0.0").id == "lite"
-    with pytest.raises(PackRefused, match=r"^pack\.json: it is lite 1\.0\.0$"):
+    assert verify_as(prepared, "lite", "1.1.0").id == "lite"
+    with pytest.raises(PackRefused, match=r"^pack\.json: it is lite 1\.1\.0$"):
         verify_as(prepared, "lite", "2.0.0")
 
 
@@ -155,7 +155,11 @@ def test_another_pack_in_its_place(prepared: Path) -> None:
         (lambda m: m.pop("licence"), "missing required field `licence`"),
         (lambda m: m.update(commercial="yes"), r"Expected `bool`.*\$\.commercial"),
         (lambda m: m.update(version="1"), r"matching regex.*\$\.version"),
-        (lambda m: m.update(format=2), r"Invalid enum value 2.*\$\.format"),
+        (
+            lambda m: m.update(format=1),
+            "format 1, and this reads 2: make the pack anew",
+        ),
+        (lambda m: m["models"][0]["input"].update(std=[1, 0, 1]), "0 is no deviation"),
         (lambda m: m["files"][0].update(bytes="9"), r"Expected `int`.*\.bytes"),
         (lambda m: m["files"][0].update(bytes=-1), r"Expected `int` >= 0.*\.bytes"),
         (lambda m: m["files"][0].update(sha256="AA"), r"matching regex.*\.sha256"),

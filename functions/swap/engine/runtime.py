@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from functions.swap.engine.arrays import f32
 from models.manifest import GOLDEN_TOLERANCE
 from models.runtime import load as load_onnxruntime
 from models.verify import verify
@@ -47,24 +48,36 @@ class Network:
     model: Model
     session: onnxruntime.InferenceSession
 
-    def __call__(self, tensor: Floats) -> dict[str, Floats]:
-        """Run an input of the manifest's shape; return its outputs by name."""
+    def __call__(self, image: Floats, *vectors: Floats) -> dict[str, Floats]:
+        """Run the image, and the vectors in the manifest's order; outputs by name."""
         names = [output.name for output in self.model.outputs]
-        values = self.session.run(names, {self.model.input.name: tensor})
-        return dict(zip(names, values, strict=True))
+        given = {self.model.input.name: image}
+        for tensor, value in zip(self.model.vectors, vectors, strict=True):
+            given[tensor.name] = value
+        return dict(zip(names, self.session.run(names, given), strict=True))
 
-    def image(self, pixels: Bytes) -> Floats:
-        """Return the input tensor for a BGR picture of the network's own size."""
-        low, high = self.model.input.low, self.model.input.high
-        scale = np.float32((high - low) / 255)
-        return (pixels[np.newaxis, :, :, ::-1] * scale + np.float32(low)).astype(
-            np.float32, copy=False
-        )
+    def image(self, *pictures: Bytes) -> Floats:
+        """Return the input tensor for BGR pictures of one size, a batch of them.
+
+        Each is (height, width, 3) uint8; the tensor is as the manifest asks.
+        """
+        expected = self.model.input
+        mean, std = f32(expected.mean) / 1000, f32(expected.std) / 1000
+        batch = np.stack(pictures)
+        if expected.order == "rgb":
+            batch = batch[..., ::-1]
+        if expected.layout == "nhwc":
+            return f32((batch - mean) * (1 / std))
+        planes = np.empty((len(batch), 3, *batch.shape[1:3]), np.float32)
+        for channel in range(3):  # each read in a row and written in a row
+            np.subtract(batch[..., channel], mean[channel], planes[:, channel])
+            planes[:, channel] *= 1 / std[channel]
+        return planes
 
     @property
     def side(self) -> int:
-        """The pixels a side of the square input."""
-        return self.model.input.shape[1]
+        """The pixels a side of the square input; 0 where any will do."""
+        return self.model.input.shape[1 if self.model.input.layout == "nhwc" else 2]
 
 
 def cpu() -> Device:
