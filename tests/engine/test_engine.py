@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from functions.swap.engine import Device, Engine, Unfit, runtime
+from functions.swap.engine import Device, Engine, Unfit, placement, runtime
 from functions.swap.engine.engine import _assemble
+from functions.swap.engine.placement import Placement
 from models.errors import PackRefused
 
 if TYPE_CHECKING:
@@ -55,12 +56,12 @@ def test_a_pack_with_a_changed_byte_is_refused(folder: Path, tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def networks(folder: Path) -> list[Network]:
-    return runtime.load(folder, device="cpu")[1]
+def networks(folder: Path) -> tuple[Network, ...]:
+    return runtime.load(folder, Placement.of("cpu")).networks
 
 
 def test_a_wrong_golden_output_is_refused(
-    networks: list[Network], folder: Path
+    networks: tuple[Network, ...], folder: Path
 ) -> None:
     """A network that answers otherwise than on the day it was made must not serve."""
     with np.load(folder / "golden.npz") as golden:
@@ -73,13 +74,15 @@ def test_a_wrong_golden_output_is_refused(
         runtime._prove(networks[0], arrays)
 
 
-def test_an_incomplete_pack_is_refused(networks: list[Network], engine: Engine) -> None:
+def test_an_incomplete_pack_is_refused(
+    networks: tuple[Network, ...], engine: Engine
+) -> None:
     """Two detectors and a mesh, or nothing."""
     with pytest.raises(Unfit):
         _assemble(networks[:2], engine._detector.pool)
 
 
-def test_images_become_what_the_manifest_says(networks: list[Network]) -> None:
+def test_images_become_what_the_manifest_says(networks: tuple[Network, ...]) -> None:
     """Pixels are scaled to each network's own range, in RGB."""
     for network in networks:
         black = np.zeros((network.side, network.side, 3), np.uint8)
@@ -97,7 +100,7 @@ def test_a_processor_without_a_name_is_still_one(
 ) -> None:
     """Where the system tells no name, its architecture is one."""
     monkeypatch.setattr(Path, "read_text", lambda *_: "processor : 0\n")
-    assert runtime.cpu() == Device("cpu", platform.machine())
+    assert placement.cpu() == Device("cpu", platform.machine())
 
 
 def test_the_whole_story(engine: Engine, portrait: Callable[[str], Image]) -> None:

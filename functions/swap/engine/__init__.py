@@ -9,7 +9,7 @@ measures one, `atlas` lays it out flat, `skin` tells what lies in front of it,
 from functions.swap.engine.engine import Engine
 from functions.swap.engine.face import Face
 from functions.swap.engine.identity import Identity
-from functions.swap.engine.runtime import Device, Unfit
+from functions.swap.engine.placement import Device, Unfit
 from functions.swap.engine.swap import Swapped
 
 __all__ = ["Device", "Engine", "Face", "Identity", "Swapped", "Unfit"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from functions.swap.engine.atlas import atlas
 from functions.swap.engine.blazeface import BlazeFace
 from functions.swap.engine.detect import Detector
 from functions.swap.engine.facemesh import FaceMesh, window_of
-from functions.swap.engine.runtime import Unfit
+from functions.swap.engine.placement import Placement, Unfit, processors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     from functions.swap.engine.arrays import Floats
     from functions.swap.engine.face import Face
     from functions.swap.engine.identity import Identity
-    from functions.swap.engine.runtime import Device, Network
+    from functions.swap.engine.placement import Device
+    from functions.swap.engine.runtime import Network
     from functions.swap.engine.swap import Swapped
     from functions.swap.media import Image
     from models.manifest import Pack
@@ -56,12 +56,15 @@ class Engine:
             Unfit: a network is wrong here, or there is no such device.
 
         """
-        threads = threads or min(_processors(), _THREADS_MAX)
+        threads = threads or min(processors(), _THREADS_MAX)
         cv2.setNumThreads(threads)
-        pack, networks = runtime.load(folder, device=device, full=full)
+        placement = Placement.of("cpu" if device == "auto" else device)
+        if placement.gpu is not None:
+            raise Unfit(f"this pack runs on cpu, not on {device}")
+        opened = runtime.load(folder, placement, full=full)
         atlas()  # drawn now, so that the first swap does not wait for it
-        detector = _assemble(networks, ThreadPoolExecutor(threads, "look"))
-        return cls(pack, runtime.cpu(), detector)
+        detector = _assemble(opened.networks, ThreadPoolExecutor(threads, "look"))
+        return cls(opened.pack, placement.device(), detector)
 
     def detect(self, image: Image, *, small: bool = True) -> list[Face]:
         """Return the faces in a picture, largest first.
@@ -110,13 +113,6 @@ class Engine:
         if first.window.near(window):
             return first.points
         return self._detector.mesh(image.pixels, first.window).points
-
-
-def _processors() -> int:
-    """Return how many processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _assemble(networks: Sequence[Network], pool: Executor) -> Detector:

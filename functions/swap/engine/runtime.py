@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import platform
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from functions.swap.engine.arrays import f32
+from functions.swap.engine.placement import RECORDING, Unfit, refuse_strays
+from functions.warm import Warm
 from models.manifest import GOLDEN_TOLERANCE
 from models.runtime import load as load_onnxruntime
 from models.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import onnxruntime
 
     from functions.swap.engine.arrays import Bytes, Floats
-    from models.manifest import Model, Pack
+    from functions.swap.engine.placement import Placement
+    from models.manifest import Model, Pack, Tensor
 
-
-class Unfit(RuntimeError):
-    """What was loaded must not serve: a wrong answer, or not the device asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """Where the models run; `uuid` is empty for a CPU."""
-
-    kind: Literal["cpu", "cuda"]
-    name: str
-    uuid: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """Return the device as plain data for a record."""
-        return {"kind": self.kind, "name": self.name, "uuid": self.uuid}
+_OPENED_AT_ONCE_MAX: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,54 +67,122 @@ class Network:
         return self.model.input.shape[1 if self.model.input.layout == "nhwc" else 2]
 
 
-def cpu() -> Device:
-    """Return this machine's processor by the name that it gives itself."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return Device("cpu", line.partition(":")[2].strip())
-    return Device("cpu", platform.machine())
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A pack whose networks can run.
+
+    `proof` ends when every byte and every golden output has been compared.  Until
+    it has, nothing that the networks gave may leave the process.
+    """
+
+    pack: Pack
+    networks: tuple[Network, ...]
+    proof: Warm[None]
 
 
-def load(folder: Path, *, device: str, full: bool = True) -> tuple[Pack, list[Network]]:
-    """Verify the pack in `folder`, open every network and prove its golden output.
+def load(folder: Path, placement: Placement, *, full: bool = True) -> Opened:
+    """Open every network of the pack in `folder`, and begin to prove them.
 
-    `device` is "auto" or "cpu": networks this small run nowhere else.  The graphs are
-    saved at BASIC and optimised here at ALL: laid out in memory for the CPU it runs
-    on that level is right; a file saved at it is wrong on others.
+    Names, sizes and signatures are checked before anything is opened.  Digests and
+    golden outputs follow at once where all networks are small.  Where weights are
+    mapped from a file, hashing and trying them takes longer than opening them, so
+    it goes on beside the first job, on a thread of its own: see `Opened.proof`.
 
     Raises:
         models.errors.PackRefused: the folder is not the pack its manifest tells.
-        Unfit: no such device, or a network does not give its golden output.
+        Unfit: a network does not open as the manifest says, or not on the device
+            that is asked for, or does not give its golden output.
 
     """
-    if device not in {"auto", "cpu"}:
-        raise Unfit(f"this pack runs on cpu, not on {device}")
-    pack = verify(folder, full=full)
-    networks = [_open(folder, model) for model in pack.models]
-    with np.load(folder / pack.golden, allow_pickle=False) as golden:
-        for network in networks:
-            _prove(network, golden)
-    return pack, networks
+    pack = verify(folder, full=False)
+    large = any(model.weights for model in pack.models)
+    if full and not large:
+        verify(folder)
+    with ThreadPoolExecutor(_OPENED_AT_ONCE_MAX, "open") as pool:
+        networks = tuple(pool.map(lambda m: _open(folder, m, placement), pack.models))
+
+    def prove() -> None:
+        if full and large:
+            verify(folder)
+        with np.load(folder / pack.golden, allow_pickle=False) as golden:
+            for network in networks:
+                _prove(network, golden)
+
+    proof = Warm(prove)
+    if not large or placement.gpu is not None:  # one job at a time on a GPU
+        proof.get()
+    return Opened(pack, networks, proof)
 
 
-def _open(folder: Path, model: Model) -> Network:
+def _open(folder: Path, model: Model, placement: Placement) -> Network:
+    """Open a network: small ones at ALL, those with mapped weights at EXTENDED.
+
+    The graphs are saved at BASIC.  Optimised here, at ALL, a graph is laid out for
+    the CPU it runs on; that copies the weights, which is what a mapped file saves.
+    """
     ort = load_onnxruntime()
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # One thread a run, several runs at once: the networks are too small to share
-    # (measured on two cores: 0.7 ms a tile, against 1.2 with two threads a run).
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = ort.InferenceSession(
-        folder / model.file, options, providers=["CPUExecutionProvider"]
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = (
+        level.ORT_ENABLE_EXTENDED if model.weights else level.ORT_ENABLE_ALL
     )
+    options.intra_op_num_threads = _threads(model, placement)
+    options.inter_op_num_threads = 1
+    # A thread that spins for the next run takes the core from whoever decodes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(*RECORDING)
+    try:
+        session = ort.InferenceSession(
+            folder / model.file, options, providers=placement.providers()
+        )
+    except Exception as error:  # ONNX Runtime raises a class of its own for each code
+        raise Unfit(f"{model.name}: does not open: {error}") from error
+    refuse_strays(session, model.name, placement.provider)
+    _match(model, session)
     return Network(model, session)
 
 
+def _threads(model: Model, placement: Placement) -> int:
+    """One thread a run for the small networks of the mesh engine, several runs at once.
+
+    They are too small to share (measured on two cores: 0.7 ms a tile, against 1.2
+    with two threads a run).
+    """
+    return 1 if model.contract in {"blazeface", "facemesh"} else placement.threads
+
+
+def _match(model: Model, session: onnxruntime.InferenceSession) -> None:
+    """Refuse a network that takes or gives other tensors than its manifest says."""
+    takes = {each.name: each.shape for each in model.vectors}
+    takes[model.input.name] = model.input.shape
+    gives = {each.name: each.shape for each in model.outputs}
+    sides = (takes, session.get_inputs()), (gives, session.get_outputs())
+    for expected, found in sides:
+        shapes = {each.name: tuple(each.shape) for each in found}
+        if shapes.keys() != expected.keys():
+            raise Unfit(f"{model.name}: its tensors are {', '.join(shapes)}")
+        for name, shape in expected.items():
+            if not _fits(shape, shapes[name]):
+                raise Unfit(f"{model.name}: {name} is {shapes[name]}")
+
+
+def _fits(told: Sequence[int], found: Sequence[int | str | None]) -> bool:
+    """Return whether a shape is the one told; one of the two may leave an axis open."""
+    return len(told) == len(found) and all(
+        not mine or not isinstance(theirs, int) or mine == theirs
+        for mine, theirs in zip(told, found, strict=True)
+    )
+
+
 def _prove(network: Network, golden: Mapping[str, Floats]) -> None:
-    name = network.model.name
-    outputs = network(golden[f"{name}/{network.model.input.name}"])
-    for key, value in outputs.items():
-        expected = golden[f"{name}/{key}"]
-        if not np.allclose(value, expected, rtol=0, atol=GOLDEN_TOLERANCE):
-            raise Unfit(f"{name}: {key} is not the golden output")
+    model = network.model
+
+    def wanted(tensor: Tensor) -> Floats:
+        return golden[f"{model.name}/{tensor.name}"]
+
+    vectors = [wanted(each) for each in model.vectors]
+    outputs = network(golden[f"{model.name}/{model.input.name}"], *vectors)
+    for tensor in model.outputs:
+        expected, found = wanted(tensor), outputs[tensor.name]
+        if not np.allclose(found, expected, rtol=0, atol=GOLDEN_TOLERANCE):
+            raise Unfit(f"{model.name}: {tensor.name} is not the golden output")
