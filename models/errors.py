@@ -5,7 +5,10 @@
     ├── FetchFailed         the published package could not be had
     ├── DigestMismatch      what was fetched is not what the catalogue names
     ├── UnsupportedNetwork  a network asks for something we do not translate
-    └── PackRefused         a folder is not the pack its manifest describes
+    ├── PackRefused         a folder is not the pack its manifest describes
+    ├── KeyRefused          a key that signs or vouches for packs is not fit for it
+    ├── SignFailed          a pack could not be signed
+    └── ChannelRefused      a channel, a pin or a share cannot be as asked
 
 The text of each names the file or the operator; none holds a secret.
 """
@@ -40,3 +43,15 @@ class UnsupportedNetwork(ModelError):
 
 class PackRefused(ModelError):
     """A folder is not the pack its manifest describes."""
+
+
+class KeyRefused(ModelError):
+    """A key that signs packs, or vouches for them, is missing or not fit for it."""
+
+
+class SignFailed(ModelError):
+    """A pack could not be signed."""
+
+
+class ChannelRefused(ModelError):
+    """A channel, a pin or a share cannot be as asked, or cannot be read."""

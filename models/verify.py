@@ -13,7 +13,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from models import manifest
+from models import manifest, signature
 from models.errors import ModelError, PackRefused
 
 if TYPE_CHECKING:
@@ -22,22 +22,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.manifest import File, Pack
+    from models.signature import Role, Trust
 
-__all__ = ["ModelError", "PackRefused", "verify", "verify_as"]
+__all__ = ["ModelError", "PackRefused", "signatures", "verify", "verify_as"]
 
 
-def verify(folder: Path, *, full: bool = True) -> Pack:
+def verify(folder: Path, *, full: bool = True, trust: Trust | None = None) -> Pack:
     """Return the manifest of the pack in `folder`, once everything in it is proved.
 
     Every file must be there, be a plain file, and have its size and SHA-256; nothing
-    else may be there.  `full=False` leaves the digests out and checks the rest, for
-    a folder that something else already vouches for (a signed image layer).
+    else may be there but the two signatures.  `full=False` leaves the digests out
+    and checks the rest, for a folder that something else already vouches for (a
+    signed image layer).  With `trust` the signatures are checked first; without it
+    they are not looked at, and nothing of `cryptography` is imported.
 
     Raises:
         PackRefused: the folder is not that pack; the message names the file.
     """
     pack = _manifest(folder)
-    _refuse_strangers(folder, {manifest.NAME, *(file.name for file in pack.files)})
+    files = {file.name for file in pack.files}
+    _refuse_strangers(folder, {manifest.NAME, *signature.NAMES.values(), *files})
+    if trust is not None:
+        signature.check(pack, signatures(folder), trust)
     for file in pack.files:
         _check(folder, file, full=full)
     return pack
@@ -53,6 +59,20 @@ def verify_as(folder: Path, name: str, version: str) -> Pack:
     if (pack.id, pack.version) != (name, version):
         raise PackRefused(f"{manifest.NAME}: it is {pack.id} {pack.version}")
     return pack
+
+
+def signatures(folder: Path) -> dict[Role, bytes]:
+    """Return the signature files that lie in `folder`, unchecked.
+
+    Raises:
+        PackRefused: one is there and cannot be read; the message names it.
+    """
+    found: dict[Role, bytes] = {}
+    for role, name in signature.NAMES.items():
+        if os.path.lexists(folder / name):
+            with _opened(folder, name) as file:
+                found[role] = file.read(signature.BYTES_MAX + 1)
+    return found
 
 
 def _manifest(folder: Path) -> Pack:
