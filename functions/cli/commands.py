@@ -15,8 +15,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-models = typer.Typer(no_args_is_help=True, help="Packs of models.")
-app.add_typer(models, name="models")
+packs = typer.Typer(no_args_is_help=True, help="Packs of models.")
+app.add_typer(packs, name="models")
 
 Home = Annotated[
     Path,
@@ -32,6 +32,10 @@ TokenFile = Annotated[
     Path | None,
     typer.Option(help="A file with the bearer token, for --url."),
 ]
+Models = Annotated[
+    Path | None,
+    typer.Option("--models", help="A prepared pack to run; without it, the lite one."),
+]
 HOME = Path(".guise")
 
 
@@ -44,7 +48,7 @@ def up(
     ] = 8080,
     idle: Annotated[float, typer.Option(help="Seconds until a service sleeps.")] = 30.0,
     tenant: Annotated[str, typer.Option(help="The tenant that is served.")] = "demo",
-    pack: Annotated[str, typer.Option(help="The pack of models.")] = "lite",
+    models: Models = None,
     *,
     json: Json = False,
 ) -> None:
@@ -56,7 +60,7 @@ def up(
         port=port,
         idle_seconds=idle,
         tenant=tenant,
-        pack=pack,
+        models=models,
         json=json,
     )
 
@@ -101,6 +105,7 @@ def swap(
     quality: Annotated[int, typer.Option(min=1, max=100)] = 92,
     url: Url = "",
     token_file: TokenFile = None,
+    models: Models = None,
     home: Home = HOME,
     *,
     json: Json = False,
@@ -112,7 +117,7 @@ def swap(
     if not sources:
         raise typer.BadParameter("give at least one source and the target")
     swap_faces(
-        Place(home, url, token_file, json=json),
+        Place(home, url, token_file, json=json, models=models),
         sources,
         target,
         out,
@@ -144,6 +149,7 @@ def anonymize(
     ] = None,
     url: Url = "",
     token_file: TokenFile = None,
+    models: Models = None,
     home: Home = HOME,
     *,
     recursive: Annotated[
@@ -159,7 +165,7 @@ def anonymize(
     from functions.cli.work import Place
 
     failed = anonymize_all(
-        Place(home, url, token_file, json=json),
+        Place(home, url, token_file, json=json, models=models),
         image,
         out,
         Covering(cover, keep or ()),
@@ -174,6 +180,7 @@ def detect(
     image: Annotated[Path, typer.Argument(help="The photograph.")],
     url: Url = "",
     token_file: TokenFile = None,
+    models: Models = None,
     home: Home = HOME,
     *,
     json: Json = False,
@@ -181,7 +188,7 @@ def detect(
     """Show where the faces are, and the indices that the others use."""
     from functions.cli.work import Place, detect_faces
 
-    detect_faces(Place(home, url, token_file, json=json), image)
+    detect_faces(Place(home, url, token_file, json=json, models=models), image)
 
 
 @app.command()
@@ -213,7 +220,7 @@ def demo(home: Home = HOME, *, json: Json = False) -> None:
     run(home, json=json)
 
 
-@models.command("pull")
+@packs.command("pull")
 def pull(
     pack: Annotated[str, typer.Argument(help="A pack of the catalogue, e.g. lite.")],
     root: Annotated[Path, typer.Option(help="Where packs lie.")] = HOME / "models",
@@ -226,7 +233,7 @@ def pull(
     pull_pack(pack, root, json=json)
 
 
-@models.command("list")
+@packs.command("list")
 def list_(
     root: Annotated[Path, typer.Option(help="Where packs lie.")] = HOME / "models",
     *,
@@ -238,7 +245,7 @@ def list_(
     list_packs(root, json=json)
 
 
-@models.command("verify")
+@packs.command("verify")
 def verify(
     folder: Annotated[Path, typer.Argument(help="A prepared pack.")],
     *,

@@ -13,7 +13,7 @@ import msgspec
 
 from functions.cli.packs import have
 from functions.cli.terminal import busy, out, print_json, say
-from functions.problems import Unavailable
+from functions.problems import InvalidRequest, Unavailable
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -62,15 +62,25 @@ def run(
     port: int,
     idle_seconds: float,
     tenant: str,
-    pack: str,
+    models: Path | None,
     json: bool,
 ) -> NoReturn:
     """Have the pack, then become the stack; see `functions.cli.up`."""
     who = Tenant(tenant)
-    folder = have(pack, home / "models", quiet=json)
+    folder = _pack(models, home, quiet=json)
     command = command_up(home, folder, port=port, idle_seconds=idle_seconds)
     command += ["--tenant", who.id]
     os.execv(sys.executable, command + (["--json"] if json else []))  # noqa: S606  # us
+
+
+def _pack(models: Path | None, home: Path, *, quiet: bool) -> Path:
+    """Return the pack that was named, or a verified lite one."""
+    if models is None:
+        return have("lite", home / "models", quiet=quiet)
+    from models.verify import verify
+
+    verify(models, full=False)  # said here, and not by a worker that does not start
+    return models
 
 
 def command_up(
@@ -87,22 +97,32 @@ def command_up(
 
 
 @contextmanager
-def running(home: Path, *, quiet: bool) -> Iterator[Running]:
-    """Yield the stack that serves `home`; where there is none, start and end one."""
+def running(home: Path, models: Path | None, *, quiet: bool) -> Iterator[Running]:
+    """Yield the stack that serves `home`; where there is none, start and end one.
+
+    `models` is the prepared pack that it is to run, by default the lite one.
+
+    Raises:
+        InvalidRequest: a stack runs already, and with what pack is its own affair.
+    """
     from functions.local.home import Home
 
     found = Home(home.resolve()).running()
     if found is None:
-        with own(home, idle_seconds=5.0, quiet=quiet) as stack:
+        with own(home, models, idle_seconds=5.0, quiet=quiet) as stack:
             yield stack
+    elif models is not None:
+        raise InvalidRequest(f"{home} is served already: --models is for `guise up`")
     else:
         yield _at(home, dict(found.urls))
 
 
 @contextmanager
-def own(home: Path, *, idle_seconds: float, quiet: bool) -> Iterator[Running]:
+def own(
+    home: Path, models: Path | None = None, *, idle_seconds: float, quiet: bool
+) -> Iterator[Running]:
     """Yield a stack of our own on free ports, in a process of its own, and end it."""
-    folder = have("lite", home / "models", quiet=quiet)
+    folder = _pack(models, home, quiet=quiet)
     command = command_up(home, folder, port=0, idle_seconds=idle_seconds)
     command += ["--tenant", TENANT, "--attached", "--json"]
     with subprocess.Popen(  # noqa: S603  # our own command

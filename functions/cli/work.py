@@ -25,12 +25,16 @@ FORMATS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the work is done, and whether a script or a person reads the answer."""
+    """Where the work is done, and whether a script or a person reads the answer.
+
+    `models` is the prepared pack of a stack that is started for the command.
+    """
 
     home: Path
     url: str
     token_file: Path | None
     json: bool
+    models: Path | None = None
 
     @contextmanager
     def client(self) -> Iterator[Client]:
@@ -38,11 +42,13 @@ class Place:
         if self.url:
             if self.token_file is None:
                 raise Unauthenticated("--url needs --token-file")
+            if self.models is not None:
+                raise InvalidRequest("--models is for this machine, not for --url")
             yield Client(self.url.rstrip("/"), self.token_file.read_text().strip())
             return
         from functions.cli.serve import running
 
-        with running(self.home, quiet=self.json) as stack:
+        with running(self.home, self.models, quiet=self.json) as stack:
             yield Client(stack.door, stack.token)
 
 
