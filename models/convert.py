@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-    from models.catalogue import Model
+    from models.catalogue import Member
 
     Translate = Callable[["Graph", Operator], None]
 
@@ -37,7 +37,7 @@ IMAGE = 4
 """The rank of an image tensor."""
 
 
-def convert(raw: bytes, model: Model) -> ModelProto:
+def convert(raw: bytes, model: Member) -> ModelProto:
     """Return the TFLite file `raw` as an ONNX model with the contract of `model`.
 
     Input and outputs are float32 and have the names and shapes of the catalogue, and
@@ -53,7 +53,7 @@ def convert(raw: bytes, model: Model) -> ModelProto:
         raise UnsupportedNetwork(f"{model.name}: {error}") from error
 
 
-def translate(network: Network, model: Model) -> ModelProto:
+def translate(network: Network, model: Member) -> ModelProto:
     """Return `network` as an ONNX model with the contract of `model`.
 
     Raises:
@@ -75,7 +75,7 @@ class Graph:
         self.nodes: list[NodeProto] = []
         self.initializers: dict[str, TensorProto] = {}
 
-    def begin(self, model: Model) -> None:
+    def begin(self, model: Member) -> None:
         """Take the published input and turn it to NCHW."""
         expected = [model.input.shape]
         found = [self.network.shapes[index] for index in self.network.inputs]
@@ -84,7 +84,7 @@ class Graph:
         (index,) = self.network.inputs
         self.node("Transpose", [model.input.name], f"t{index}", perm=[0, 3, 1, 2])
 
-    def end(self, model: Model) -> None:
+    def end(self, model: Member) -> None:
         """Give each published output the name and shape of the contract."""
         by_name = {self.network.names[index]: index for index in self.network.outputs}
         if set(by_name) != {output.upstream for output in model.outputs}:
@@ -159,7 +159,7 @@ class Graph:
         if fused == RELU:
             self.node("Relu", [raw], output)
 
-    def finished(self, model: Model) -> ModelProto:
+    def finished(self, model: Member) -> ModelProto:
         """Return the finished model, checked by ONNX itself."""
         import onnx
         from onnx import helper

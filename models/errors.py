@@ -2,6 +2,7 @@
 
     ModelError
     ├── UnknownPack         the catalogue has no pack of that name
+    ├── UnknownModel        the catalogue has no model of that name
     ├── FetchFailed         the published package could not be had
     ├── DigestMismatch      what was fetched is not what the catalogue names
     ├── UnsupportedNetwork  a network asks for something we do not translate
@@ -22,6 +23,10 @@ class ModelError(Exception):
 
 class UnknownPack(ModelError):
     """The catalogue has no pack of that name."""
+
+
+class UnknownModel(ModelError):
+    """The catalogue has no model of that name."""
 
 
 class FetchFailed(ModelError):

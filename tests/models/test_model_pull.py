@@ -103,14 +103,24 @@ def test_unreachable(unreachable: Path, tmp_path: Path) -> None:
 
 def test_slow_index(lite: catalogue.Pack, tmp_path: Path) -> None:
     """An index that does not answer in time is given up."""
+    assert lite.source is not None
     with pytest.raises(FetchFailed, match=r"not within 0\.01 s$"):
         fetch(lite.source, tmp_path, seconds_max=0.01)
 
 
 def test_unknown_pack(tmp_path: Path) -> None:
     """A pack that is not in the catalogue is refused, and the known ones named."""
-    with pytest.raises(UnknownPack, match=r"'heavy' in the catalogue; it has: lite$"):
+    with pytest.raises(UnknownPack, match=r"'heavy' in the catalogue; it has: lite,"):
         pull("heavy", tmp_path, report=silent)
+
+
+def test_not_fetched(tmp_path: Path) -> None:
+    """What only the operator may download is not fetched: where it is, and how, is."""
+    with pytest.raises(FetchFailed) as caught:
+        pull("insightface", tmp_path, report=silent)
+    said = str(caught.value)
+    assert "inswapper_128.onnx from https://github.com/deepinsight/insightface" in said
+    assert said.endswith("guise models import FOLDER --pack insightface")
 
 
 # --- what was published is not what came -------------------------------------
