@@ -1,0 +1,126 @@
+"""A session that answers what a test wants, to us and to insightface alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from functions.swap.engine.arrays import Bytes, Floats, f32
+from functions.swap.engine.runtime import Network
+from models.manifest import Input, Model, Tensor, Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from models.manifest import Contract
+
+    Answer = Callable[[Floats], list[Floats]]
+
+ANY = (1, 3, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    name: str
+    shape: tuple[int | str, ...]
+    type: str = "tensor(float)"
+
+
+@dataclass(slots=True)
+class Session:
+    """What onnxruntime's session is to an engine: `answer` of the image it was given.
+
+    `seen` holds those images.
+    """
+
+    answer: Answer
+    outputs: int
+    shape: tuple[int, ...] = ANY
+    rank: int = 2
+    seen: list[Floats] = field(default_factory=list)
+
+    def get_inputs(self) -> list[Node]:
+        return [Node("image", tuple(side or "?" for side in self.shape))]
+
+    def get_outputs(self) -> list[Node]:
+        return [Node(f"o{n}", ("?",) * self.rank) for n in range(self.outputs)]
+
+    def get_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"]
+
+    def run(self, names: Sequence[str], given: Mapping[str, Floats]) -> list[Floats]:
+        assert list(names) == [node.name for node in self.get_outputs()]
+        (image,) = given.values()
+        self.seen.append(image)
+        return self.answer(image)
+
+
+def network(session: Any, contract: Contract, **changes: Any) -> Network:
+    """Return the network of a session, real or not, described as its contract is."""
+    outputs = tuple(Tensor(node.name, (1,)) for node in session.get_outputs())
+    entry = session.get_inputs()[0]
+    mean, std = (0, 1000) if contract == "yunet" else (127_500, 128_000)
+    order = "bgr" if contract == "yunet" else "rgb"
+    shape = tuple(side if isinstance(side, int) else 0 for side in entry.shape)
+    said = {"shape": shape, "mean": (mean,) * 3, "std": (std,) * 3, "order": order}
+    model = Model(
+        name="detector",
+        file="detector.onnx",
+        contract=contract,
+        licence="none",
+        commercial=False,
+        input=Input(name=entry.name, **(said | changes)),
+        outputs=outputs,
+        upstream=Upstream("none", "0" * 64, 1),
+    )
+    return Network(model, session)
+
+
+def opened(path: Path) -> Any:
+    """Return a real session over a file, one thread, as silent as can be."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # of outputs that are longer than the file says
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def rng(image: Floats) -> np.random.Generator:
+    """Return random numbers that depend on what the network is shown, not on us."""
+    seed = np.abs(image[0, :, ::7, ::7]).sum(dtype=np.float64)
+    return np.random.default_rng(int(seed * 1000))
+
+
+def distances(strides: Sequence[int], per_cell: int, likely: float = 0.01) -> Answer:
+    """Return an answer as SCRFD gives it: a share `likely` scores 0.5 and more.
+
+    Scores have three digits, so that some are equal; boxes reach 1 to 12 strides.
+    """
+
+    def answer(image: Floats) -> list[Floats]:
+        numbers, (height, width) = rng(image), image.shape[2:]
+        counts = [(height // s) * (width // s) * per_cell for s in strides]
+        scores = [numbers.random((n, 1)) * 0.5 / (1 - likely) for n in counts]
+        boxes = [numbers.uniform(1, 12, (n, 4)) for n in counts]
+        points = [numbers.normal(0, 4, (n, 10)) for n in counts]
+        return [f32(x) for x in (*(np.round(s, 3) for s in scores), *boxes, *points)]
+
+    return answer
+
+
+def batched(answer: Answer) -> Answer:
+    """Return the same answer with a first axis of 1."""
+    return lambda image: [output[np.newaxis] for output in answer(image)]
+
+
+def picture(width: int, height: int, seed: int = 0) -> Bytes:
+    """Return a picture of coarse random colours."""
+    numbers = np.random.default_rng(seed)
+    coarse = numbers.integers(0, 256, (height // 9 + 1, width // 9 + 1, 3), np.uint8)
+    return np.ascontiguousarray(coarse.repeat(9, 0).repeat(9, 1)[:height, :width])
