@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from functions.swap.engine.detections import Detections
     from models.manifest import Contract
 
     Answer = Callable[[Floats], list[Floats]]
 
 ANY = (1, 3, 0, 0)
+WITHIN = 1e-3  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +99,23 @@ def rng(image: Floats) -> np.random.Generator:
     return np.random.default_rng(int(seed * 1000))
 
 
-def distances(strides: Sequence[int], per_cell: int, likely: float = 0.01) -> Answer:
+def distances(
+    strides: Sequence[int], per_cell: int, likely: float = 0.01, digits: int = 3
+) -> Answer:
     """Return an answer as SCRFD gives it: a share `likely` scores 0.5 and more.
 
-    Scores have three digits, so that some are equal; boxes reach 1 to 12 strides.
+    Scores of few digits are equal now and then; boxes reach 1 to 5 strides.
     """
 
     def answer(image: Floats) -> list[Floats]:
         numbers, (height, width) = rng(image), image.shape[2:]
         counts = [(height // s) * (width // s) * per_cell for s in strides]
         scores = [numbers.random((n, 1)) * 0.5 / (1 - likely) for n in counts]
-        boxes = [numbers.uniform(1, 12, (n, 4)) for n in counts]
-        points = [numbers.normal(0, 4, (n, 10)) for n in counts]
-        return [f32(x) for x in (*(np.round(s, 3) for s in scores), *boxes, *points)]
+        boxes = [numbers.uniform(1, 5, (n, 4)) for n in counts]
+        points = [numbers.normal(0, 1, (n, 10)) for n in counts]
+        return [
+            f32(x) for x in (*(np.round(s, digits) for s in scores), *boxes, *points)
+        ]
 
     return answer
 
@@ -117,6 +123,14 @@ def distances(strides: Sequence[int], per_cell: int, likely: float = 0.01) -> An
 def batched(answer: Answer) -> Answer:
     """Return the same answer with a first axis of 1."""
     return lambda image: [output[np.newaxis] for output in answer(image)]
+
+
+def agree(ours: Detections, theirs: tuple[Any, Any]) -> None:
+    """Hold detections against insightface's: the same, in the same order."""
+    table, points = theirs
+    assert np.array_equal(ours.scores, table[:, 4])
+    assert np.abs(ours.boxes - table[:, :4]).max(initial=0) <= WITHIN
+    assert np.abs(ours.points - points).max(initial=0) <= WITHIN
 
 
 def picture(width: int, height: int, seed: int = 0) -> Bytes:
