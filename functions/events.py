@@ -45,6 +45,10 @@ SWAP_FAILED: Final = "dev.guise.swap.failed.v1"
 SWAP_REFUSED: Final = "dev.guise.swap.refused.v1"
 SWAP_ERASED: Final = "dev.guise.swap.erased.v1"
 USAGE_RECORDED: Final = "dev.guise.usage.recorded.v1"
+MODELS_ACCEPTED: Final = "dev.guise.models.accepted.v1"
+
+OPERATOR: Final = "operator"
+"""The tenant id in whose log the operator's own acts are; no tenant swaps as it."""
 
 WAKE_UPS: Final = frozenset({OBJECT_FINALIZED, SWAP_REQUESTED})
 """Events that audit is sent only so that it wakes while the worker does."""
@@ -150,6 +154,11 @@ def derived_id(*parts: str) -> str:
 def swap_source(tenant: str) -> str:
     """Return the CloudEvents source of a tenant's swap function."""
     return f"/tenants/{tenant}/swap"
+
+
+def operator_source() -> str:
+    """Return the CloudEvents source of what the operator accepts."""
+    return f"/tenants/{OPERATOR}/models"
 
 
 def sign(event: Event, signer: Signer) -> Event:

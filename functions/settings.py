@@ -97,6 +97,8 @@ class Settings:
     tenant: Tenant | None = _setting("GUISE_TENANT", _tenant, None)
     store: str = _setting("GUISE_STORE", str, "")
     models: Path | None = _setting("GUISE_MODELS", Path, None)
+    model_keys: Path | None = _setting("GUISE_MODEL_KEYS", Path, None)
+    acceptances: Path | None = _setting("GUISE_ACCEPTANCES", Path, None)
     verify: Verify = _setting("GUISE_VERIFY", _one_of(Verify), "full")
     device: str = _setting("GUISE_DEVICE", str, "auto")
     worker_url: str = _setting("GUISE_WORKER_URL", _url, "")

@@ -16,6 +16,8 @@ SAMPLES = {
     "GUISE_TENANT": ("acme", Tenant("acme")),
     "GUISE_STORE": ("file:///srv/acme", "file:///srv/acme"),
     "GUISE_MODELS": ("/models", Path("/models")),
+    "GUISE_MODEL_KEYS": ("/trust", Path("/trust")),
+    "GUISE_ACCEPTANCES": ("/acceptances", Path("/acceptances")),
     "GUISE_VERIFY": ("manifest", "manifest"),
     "GUISE_DEVICE": ("cuda:0", "cuda:0"),
     "GUISE_WORKER_URL": ("http://worker/", "http://worker"),

@@ -11,7 +11,7 @@ import msgspec
 from flask import Response, request
 
 from functions import events
-from functions.audit.leaf import RECORDED
+from functions.audit.leaf import RECEIPTED, RECORDED
 from functions.audit.log import Log
 from functions.audit.tiles import LEVEL_MAX, parse_tile_path, proof_text
 from functions.auth import AUDIT_READ, TokenAuthenticator
@@ -103,10 +103,19 @@ def record(
         return None
     if event.type not in RECORDED:
         raise InvalidRequest(f"audit does not record {event.type}")
-    if event.tenant != tenant.id or event.source != events.swap_source(tenant.id):
+    if (event.tenant, event.source) != (tenant.id, _source(event.type, tenant)):
         raise UnknownTenant(internal=f"{event.source!r} at {tenant.id}'s door")
     events.verify(event, keys.verifiers(events_key(tenant.id)))
     return log.append(event)
+
+
+def _source(kind: str, tenant: Tenant) -> str:
+    """Return who sends events of `kind` to a tenant's door: the operator at its own."""
+    if (kind == events.MODELS_ACCEPTED) != (tenant.id == events.OPERATOR):
+        raise UnknownTenant(internal=f"{kind} at {tenant.id}'s door")
+    if tenant.id == events.OPERATOR:
+        return events.operator_source()
+    return events.swap_source(tenant.id)
 
 
 def _answer(event: Event, appended: Appended) -> Response | None:
@@ -116,7 +125,7 @@ def _answer(event: Event, appended: Appended) -> Response | None:
     """
     if appended.conflict:
         logger.warning("%r of %s came with other content", event.id, event.tenant)
-    if event.type != events.SWAP_STARTED:
+    if event.type not in RECEIPTED:
         return None
     if appended.conflict:
         raise Forbidden("the event's id is taken by other content; that is on record")

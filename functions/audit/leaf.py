@@ -34,8 +34,11 @@ RECORDED: Final = frozenset(
         events.SWAP_FAILED,
         events.SWAP_REFUSED,
         events.SWAP_ERASED,
+        events.MODELS_ACCEPTED,
     },
 )
+RECEIPTED: Final = frozenset({events.SWAP_STARTED, events.MODELS_ACCEPTED})
+"""What somebody waits for the receipt of."""
 
 _ID: Final = re.compile(r"[!-~]{1,128}")
 _SIGNED: Final = ("source", "id", "type", "subject", "time", "tenant", "data")
