@@ -181,6 +181,41 @@ def test_a_tiny_face_is_covered_too(method: Method) -> None:
     assert (pixels[144:156, 144:156] != before[144:156, 144:156]).mean() > 0.9
 
 
+def test_the_box_is_made_from_nothing_in_the_picture() -> None:
+    """Over all that must be covered, two pictures come out the same to the bit."""
+    face, results = face_at(150, 150, 80), [noise(1), noise(2)]
+    for pixels in results:
+        anonymize.cover(pixels, face, "box")
+    x0, y0, x1, y1 = (round(value) for value in anonymize.region(face))
+    assert np.array_equal(results[0][y0:y1, x0:x1], results[1][y0:y1, x0:x1])
+
+
+def test_the_mosaic_is_tiles_and_the_blur_is_smooth() -> None:
+    """Neighbours are mostly equal in the mosaic, and never far apart in the blur."""
+    steps = {}
+    for method in METHODS[:2]:
+        pixels, face = noise(), face_at(150, 150, 200)
+        anonymize.cover(pixels, face, method)
+        inside = pixels[covered(Image(pixels, "png"), face)].astype(int)
+        steps[method] = np.abs(np.diff(inside, axis=1))
+    assert (steps["mosaic"] == 0).mean() > 0.9
+    assert steps["blur"].max() < 12
+
+
+@pytest.mark.parametrize("name", ["collins", "hopper"])
+@pytest.mark.parametrize("method", ["blur", "mosaic"])
+def test_a_cover_is_of_the_kind_asked_for(
+    name: str, method: Method, engine: Engine, portrait: Read
+) -> None:
+    """The box is the last resort, for pictures in which a face is still found."""
+    image, box = portrait(name), portrait(name)
+    face = engine.detect(image)[0]
+    engine.cover(image, face, method)
+    anonymize.cover(box.pixels, face, "box")
+    inside = covered(image, face)
+    assert np.abs(image.pixels[inside].astype(int) - box.pixels[inside]).mean() > 20
+
+
 def test_covers_survive_encoding(engine: Engine, portrait: Read) -> None:
     """After JPEG the cover still hides the face."""
     image = portrait("hopper")

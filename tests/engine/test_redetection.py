@@ -38,10 +38,7 @@ DATA: Any = data  # no types are published for these
 RESTORATION: Any = restoration
 METHODS: tuple[Method, ...] = get_args(Method)
 SIZES, QUALITIES = (40, 64, 100, 150, 250, 400), (92, 60)
-HIT = 0.2  # intersection over union; to have found a face one asks for 0.5
-# Deconvolution rings at the edges of any cover, and the cascade takes some of the
-# rings for faces, now and then on the mark: a known fault, see docs/engine.md.  Our
-# own detectors never do, and whose face it was is no more to be had than by chance.
+HIT = 0.1  # intersection over union; to have found a face one asks for 0.5
 SEEN = 240  # pixels of a face beyond which an attack is tried on a smaller copy
 FRAMES, DRIFT, GRAIN = 30, 2.0, 6.0  # frames; pixels and levels between them
 
@@ -67,10 +64,10 @@ def as_jpeg(pixels: Pixels, quality: int) -> Pixels:
 
 
 @cache
-def scene_of(engine: Engine, name: str, size: int) -> Scene:
+def scene_of(engine: Engine, name: str, size: int, turn: float = 0) -> Scene:
     side = round(size * 2.6)
     pixels = texture(np.random.default_rng(size), side, side, size)
-    draw(pixels, Spot(name, size, 0, side / 2, side / 2))
+    draw(pixels, Spot(name, size, turn, side / 2, side / 2))
     [face, *_] = engine.detect(Image(pixels, "png"))
     return Scene(pixels, face)
 
@@ -126,9 +123,6 @@ ATTACKS: dict[str, Attack] = {
     "twice as large": lambda pixels, _: enlarged(pixels, 2),
     "four times as large": lambda pixels, _: enlarged(pixels, 4),
 }
-
-
-DECONVOLUTIONS = ("Wiener", "Wiener, half as far", "Richardson and Lucy")
 
 
 @cache
@@ -191,16 +185,28 @@ def test_both_detectors_find_what_is_not_covered(name: str, engine: Engine) -> N
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("method", METHODS)
 def test_the_re_detection_attack(method: Method, attack: str, engine: Engine) -> None:
-    """No attack lets our detectors find it; none but deconvolution, the cascade."""
+    """No attack lets our detectors or the cascade find what was covered."""
     for name in PORTRAITS:
         for size in SIZES[:-2] if attack == "four times as large" else SIZES:
             for quality in QUALITIES:
                 scene = scene_of(engine, name, size)
                 pixels = cover(engine, scene, method, quality)
                 found = attacked(engine, pixels, scene.face, attack)
-                assert found["engine"] <= HIT, (name, size, quality, found)
-                if attack not in DECONVOLUTIONS:
-                    assert found["cascade"] <= HIT, (name, size, quality, found)
+                assert max(found.values()) <= HIT, (name, size, quality, found)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("turn", [-15, 10, 20])
+def test_the_attack_on_heads_that_lean(
+    turn: int, method: Method, engine: Engine
+) -> None:
+    """Where a head leans, deconvolution finds it no more than where it is level."""
+    for name in PORTRAITS:
+        for size in (48, 80, 124):  # a texture of each kind
+            scene = scene_of(engine, name, size, turn)
+            pixels = cover(engine, scene, method, 75)
+            found = attacked(engine, pixels, scene.face, "Wiener")
+            assert max(found.values()) <= HIT, (name, size, found)
 
 
 def moved(pixels: Pixels, x: float, y: float) -> Pixels:
@@ -233,9 +239,7 @@ def test_the_attack_by_averaging_frames(
     pixels = averaged(engine, scene, method)
     for attack in ("nothing", "sharpened", "Wiener", "Richardson and Lucy"):
         found = attacked(engine, pixels, scene.face, attack)
-        assert found["engine"] <= HIT, (attack, found)
-        if attack not in DECONVOLUTIONS:
-            assert found["cascade"] <= HIT, (attack, found)
+        assert max(found.values()) <= HIT, (attack, found)
 
 
 def likeness(engine: Engine, one: Scene, pixels: Pixels, other: Scene) -> float:

@@ -10,9 +10,11 @@ The grid is laid over the face, not over the picture, so that the next frame of 
 film samples the same places again and averaging over frames learns nothing new.
 Rounding is used and not noise, because noise is what averaging removes.
 
-Over the cover lie faint slanting bands, as of reeded glass, or a faint chequer: they
-come from nothing in the picture, and keep a detector from taking the shape of a
-head for one.  Where the detector is unsure of a face, the cover is larger.
+Over every cover lie slanting bands, as of reeded glass or a shutter, and every edge
+is soft.  The bands come from nothing in the picture.  They keep a detector from
+taking the shape of a head for one, and what deconvolution rings at from looking
+like eyes; the figures below were chosen by that attack (docs/engine.md).
+Where the detector is unsure of a face, the cover is larger.
 """
 
 from __future__ import annotations
@@ -34,10 +36,11 @@ METHODS: tuple[Method, ...] = ("blur", "mosaic", "box")
 CELLS = 4  # across the face's box: people are recognised from 7 on (Harmon, 1973)
 _LEVELS = 16
 _PADDING, _DOUBT = 0.25, 0.25  # of the face's size, each side; what doubt adds
-_FADE = 0.10  # of the face's size, outside all that must be covered
+_FADE = 0.12  # of the face's size, outside all that must be covered
 _ROUND = 0.3  # of the face's size: less than the padding leaves beside the face
-_BLACK = 16
-_BANDS, _PERIOD = 18.0, 0.24  # levels; of the face's size, along a side
+_TILES = 10  # across the face's box: smaller than a cell, so no wiser than it
+_DARK = 48  # level: the box is as dark as its bands allow
+_BANDS, _PERIOD = 48.0, 0.35  # levels; of the face's size, along a side
 
 Box = tuple[int, int, int, int]
 
@@ -47,17 +50,14 @@ def cover(pixels: Bytes, face: Face, method: Method, cells: int = CELLS) -> None
 
     `cells` is how many cells the face's longer side is averaged into.
     """
-    inner = region(face)
-    fade = face.size * _FADE if method == "blur" else 0.0
+    inner, fade = region(face), face.size * _FADE
     x0, y0, x1, y1 = _clip(_grown(inner, fade), pixels)
     if x0 >= x1 or y0 >= y1:
         return
     part = pixels[y0:y1, x0:x1]
     drawn = _drawn(part, method, cells, face.size)
-    if method != "blur":
-        part[:] = drawn
-        return
-    alpha = _alpha((x0, y0, x1, y1), inner, fade, face.size * _ROUND)
+    radius = 0.0 if method == "box" else face.size * _ROUND
+    alpha = _alpha((x0, y0, x1, y1), inner, fade, radius)
     part[:] = cv2.blendLinear(drawn, part, alpha, 1 - alpha)
 
 
@@ -76,33 +76,38 @@ def region(face: Face) -> tuple[float, float, float, float]:
 
 
 def _drawn(part: Bytes, method: Method, cells: float, size: float) -> Bytes:
-    """Return what is drawn over `part`, made from a few averaged cells."""
+    """Return what is drawn over `part`, made from a few averaged cells or none."""
     if method == "box":
-        return np.full_like(part, _BLACK)
+        return _reeded(np.full_like(part, _DARK), size)
     height, width = part.shape[:2]
-    columns = max(1, round(cells * width / size))
-    rows = max(1, round(cells * height / size))
-    grid = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+    coarse = _coarse(part, cells, size)
+    if method == "blur":
+        return _reeded(u8(cv2.resize(coarse, (width, height))), size)
+    columns, rows = _grid(part, _TILES, size)
+    smooth = u8(cv2.resize(coarse, (columns, rows)))
+    tiles = _reeded(smooth, size * columns / width)
+    return u8(cv2.resize(tiles, (width, height), interpolation=cv2.INTER_NEAREST))
+
+
+def _coarse(part: Bytes, cells: float, size: float) -> Bytes:
+    """Return the averages of a few cells, each rounded to 16 levels."""
+    averages = cv2.resize(part, _grid(part, cells, size), interpolation=cv2.INTER_AREA)
     step = 256 // _LEVELS
-    coarse = u8(u8(grid) // step * step + step // 2)
-    if method == "mosaic":
-        tiles = _chequered(coarse)
-        return u8(cv2.resize(tiles, (width, height), interpolation=cv2.INTER_NEAREST))
-    return _reeded(u8(cv2.resize(coarse, (width, height))), size)
+    return u8(u8(averages) // step * step + step // 2)
 
 
-def _chequered(grid: Bytes) -> Bytes:
-    """Return the grid with every other tile a little brighter, the rest darker."""
-    rows, columns = grid.shape[:2]
-    sign = 1 - 2 * (np.add.outer(np.arange(rows), np.arange(columns)) % 2)
-    return u8(np.clip(grid + _BANDS * sign[..., np.newaxis], 0, 255))
+def _grid(part: Bytes, across: float, size: float) -> tuple[int, int]:
+    """Return how many columns and rows `part` has, with `across` over a face."""
+    height, width = part.shape[:2]
+    return max(1, round(across * width / size)), max(1, round(across * height / size))
 
 
 def _reeded(smooth: Bytes, size: float) -> Bytes:
     """Return the smooth picture behind slanting bands of glass."""
     height, width = smooth.shape[:2]
     slant = np.add.outer(np.arange(height), np.arange(width))
-    bands = _BANDS * np.sin(slant * (2 * math.pi / (_PERIOD * size)))
+    line = np.sin(np.arange(height + width) * (2 * math.pi / (_PERIOD * size)))
+    bands = f32(_BANDS * line)[slant]
     return u8(np.clip(smooth + bands[..., np.newaxis], 0, 255))
 
 
