@@ -6,11 +6,14 @@ the slug being the class name in kebab case):
 * Problem
   x Refused                 the caller can mend it
     + InvalidRequest        400  not well formed, or asks for what does not exist
+      - UnsupportedOption   400  asks for what this pack has no model for
     + Unauthenticated       401
     + OverBudget            402
     + Forbidden             403
       - UnknownTenant       403
       - ConsentMissing      403
+      - NoContentGate       403  nothing here judges what the pictures show
+      - ContentRefused      403  the content gate lets no such picture pass
     + NotFound              404
     + Conflict              409
       - IdempotencyConflict 409  the same key, other inputs
@@ -80,6 +83,12 @@ class InvalidRequest(Refused):
     status, title = 400, "Invalid request"
 
 
+class UnsupportedOption(InvalidRequest):
+    """An option for which the pack that is loaded has no model."""
+
+    title = "Unsupported option"
+
+
 class Unauthenticated(Refused):
     """No bearer token, or one that does not verify."""
 
@@ -108,6 +117,18 @@ class ConsentMissing(Forbidden):
     """A swap without a recorded basis for using the person's face."""
 
     title = "Consent missing"
+
+
+class NoContentGate(Forbidden):
+    """A swap where nothing judges what the pictures show, as the policy asks."""
+
+    title = "No content gate"
+
+
+class ContentRefused(Forbidden):
+    """A picture that the content gate does not let pass."""
+
+    title = "Content refused"
 
 
 class NotFound(Refused):

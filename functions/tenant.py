@@ -25,6 +25,7 @@ JOBS: Final = Key("jobs/")
 OUTBOX: Final = Key("outbox/")
 CONSENTS: Final = Key("consents/")
 BUDGET: Final = Key("policy/budget.json")
+GATE: Final = Key("policy/gate.json")
 
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _JOB = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")

@@ -23,6 +23,7 @@ Basis = Literal["consent", "contract", "public-domain", "own-likeness"]
 Group = Literal["all", "largest"]
 Format = Literal["jpeg", "png", "webp"]
 Cover = Literal["blur", "mosaic", "box"]
+Mask = Literal["box", "hull", "occlusion"]
 
 MEDIA_TYPES: Final[Mapping[str, str]] = {
     "jpeg": "image/jpeg",
@@ -56,13 +57,20 @@ Selector = Group | One | list[Pair]
 class Options(_Strict, frozen=True, omit_defaults=True):
     """How the output is made; `format` is the target's unless said.
 
-    `visible_label` writes in a corner, over no face, what was done.
+    `visible_label` writes in a corner, over no face, what was done.  The last four
+    are for a swap: `restore` as the pack's tier has it unless said, `upscale` by how
+    much the whole picture grows, `weight` how much of the identity is the source's
+    (all of it unless said), `mask` where the new face may show.
     """
 
     format: Format | None = None
     quality: Annotated[int, Meta(ge=1, le=100)] = 92
     cover: Cover = "blur"
     visible_label: bool = False
+    restore: bool | None = None
+    upscale: Literal[2, 4] | None = None
+    weight: Annotated[float, Meta(ge=0, le=1)] | None = None
+    mask: Mask = "box"
 
 
 class Consent(_Strict, frozen=True, omit_defaults=True):
@@ -209,5 +217,10 @@ def _check(request: Request, sources: tuple[Key, ...]) -> None:
             raise InvalidRequest("source is either at the top or in each pair of faces")
         if request.consent is None:
             raise ConsentMissing("a swap needs consent: say its basis")
-    elif sources:
+        return
+    if sources:
         raise InvalidRequest(f"{request.operation} takes no source")
+    plain = Options()
+    for option in ("restore", "upscale", "weight", "mask"):
+        if getattr(request.options, option) != getattr(plain, option):
+            raise InvalidRequest(f"options.{option} is for a swap")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from functions.settings import Limits
     from functions.sink import Auditor, Receipt, Sink
     from functions.storage import Store
+    from functions.swap.gate import Gate
     from functions.swap.intake import Accepted
     from functions.swap.job import SwapJob
     from functions.swap.ledger import Claim, Output
@@ -109,6 +110,7 @@ class Entry:
     input_bytes: int = 0
     output: Output | None = None
     provenance: dict[str, Any] | None = None
+    gate: Gate | None = None
     ending: Record | None = None
 
     def waited_for(self, loading: Warm[T]) -> T:
@@ -245,6 +247,7 @@ def account(
         receipt=entry.receipt,
         swap_ms=entry.meter.lease_ms,
         provenance=entry.provenance if outcome == ledger.COMPLETED else None,
+        gate=entry.gate.verdict() if entry.gate else None,
     )
     entry.ending = end(ending, books, accepted=accepted, usage=entry.usage(job))
 
@@ -331,6 +334,8 @@ def _data(ending: Record, accepted: Accepted | None) -> dict[str, Any]:
     if ending.output is not None and accepted is not None:
         result = commitment(accepted.salt, ending.output.sha256)
         data["commitments"] = {"result": result}
+    if ending.gate is not None:
+        data["gate"] = ending.gate
     if ending.provenance is not None:
         data["provenance"] = ending.provenance
     return data

@@ -63,6 +63,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """The content of `results/<job>/job.json`: how the job ended.
 
     `provenance` says what the output carries: `c2pa`, the `manifest`, and `aigc`.
+    `gate` is the verdict of the content gate on a swap; see `gate.Gate.verdict`.
     `counts` has how many faces were `found` in the target, `done` (they are in
     `faces`) and, by `keep`, `kept`; records older than that have none.
     `events` are the ending events verbatim, in structured form.
@@ -81,6 +82,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: dict[str, Any] | None = None
     swap_ms: int | None = None
     provenance: dict[str, Any] | None = None
+    gate: dict[str, Any] | None = None
     events: list[dict[str, Any]] = []
 
     def view(self) -> dict[str, Any]:

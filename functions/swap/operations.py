@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from functions.problems import InvalidRequest, NoFace, NoSuchFace
+from functions.problems import InvalidRequest, NoFace, NoSuchFace, TooLarge
 from functions.swap.job import One
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from functions.settings import Limits
-    from functions.swap.job import Cover, Selector, SwapJob
+    from functions.swap.gate import Gate
+    from functions.swap.job import Cover, Options, Selector, SwapJob
+    from functions.swap.offers import Offers
     from functions.tenant import Key
 
 Image = Any
@@ -49,6 +51,13 @@ class Face(Protocol):
 class Engine(Protocol):
     """What only models can do."""
 
+    @property
+    def offers(self) -> Offers:
+        """What there is a model for."""
+
+    def judge(self, image: Image) -> Mapping[str, float] | None:
+        """Return how probable each label is of the picture; None: nothing judges."""
+
     def detect(self, image: Image, *, small: bool = True) -> Sequence[Face]:
         """Return the faces, largest first; `small=False`: no search for small ones."""
 
@@ -64,11 +73,22 @@ class Engine(Protocol):
     def alike(self, similarity: float) -> bool:
         """Return whether that is alike enough to be the same person."""
 
-    def swap(self, image: Image, face: Found, source: Identity) -> Swapped:
-        """Return the face wearing the identity, not yet in the picture."""
+    def swap(
+        self, image: Image, face: Found, source: Identity, options: Options
+    ) -> Swapped:
+        """Return the face wearing the identity, not yet in the picture.
+
+        Of the options, `weight` and `mask` speak of it.
+        """
 
     def blend(self, image: Image, swapped: Swapped) -> None:
         """Put a swapped face into the picture."""
+
+    def finish(self, image: Image, faces: Sequence[Found], options: Options) -> Image:
+        """Return the picture with its swapped faces restored, and enlarged, as asked.
+
+        It may draw into the one it is given, and return that.
+        """
 
     def cover(self, image: Image, face: Found, method: Cover) -> None:
         """Make a face unrecognisable for good."""
@@ -85,16 +105,53 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Of the faces `found`, those that were worked on, and how many were `kept`."""
+    """Of the faces `found`, those that were worked on, and how many were `kept`.
+
+    `output` is the picture that results, `scale` times as large as the target.
+    """
 
     found: int
     faces: Sequence[Face]
+    output: Image
     kept: int = 0
+    scale: int = 1
 
     @property
     def counts(self) -> dict[str, int]:
         """The numbers alone, for the record and the ending event."""
         return {"found": self.found, "done": len(self.faces), "kept": self.kept}
+
+
+def permit(
+    job: SwapJob, images: Mapping[Key, Image], offers: Offers, limits: Limits
+) -> None:
+    """Refuse what cannot be done, before the device is held for it.
+
+    Raises `UnsupportedOption` for what there is no model for, `TooLarge` where the
+    output would be.
+    """
+    options, target = job.request.options, images[job.target]
+    offers.refuse_others(options)
+    pixels = target.width * target.height * (options.upscale or 1) ** 2
+    if pixels > limits.image_pixels_max:
+        raise TooLarge(f"the output would have {pixels:,} pixels")
+
+
+def let_in(
+    job: SwapJob, images: Mapping[Key, Image], engine: Engine, gate: Gate | None
+) -> None:
+    """Judge what a swap is made of, or raise `ContentRefused`."""
+    if gate is None:
+        return
+    for key in job.sources:
+        gate.check("source", f"source {key}", engine.judge(images[key]))
+    gate.check("target", "target", engine.judge(images[job.target]))
+
+
+def let_out(done: Done, engine: Engine, gate: Gate | None) -> None:
+    """Judge what a swap has made, or raise `ContentRefused`."""
+    if gate is not None:
+        gate.check("output", "output", engine.judge(done.output))
 
 
 def look(
@@ -114,10 +171,10 @@ def carry_out(job: SwapJob, scene: Scene, engine: Engine) -> Done:
     """Do the job's work on the target in place; return what it was done to."""
     found = len(scene.faces)
     if job.operation == "detect":
-        return Done(found, scene.faces)
+        return Done(found, scene.faces, scene.target)
     if job.operation == "anonymize":
         return _anonymize(job, scene, engine)
-    return Done(found, _swap(job, scene, engine))
+    return _swap(job, scene, engine)
 
 
 def _anonymize(job: SwapJob, scene: Scene, engine: Engine) -> Done:
@@ -126,7 +183,7 @@ def _anonymize(job: SwapJob, scene: Scene, engine: Engine) -> Done:
     covered = [face for face in chosen if face.index not in kept]
     for face in covered:
         engine.cover(scene.target, face, job.request.options.cover)
-    return Done(len(scene.faces), covered, len(kept))
+    return Done(len(scene.faces), covered, scene.target, len(kept))
 
 
 def _kept(job: SwapJob, scene: Scene, engine: Engine) -> set[int]:
@@ -144,14 +201,17 @@ def _kept(job: SwapJob, scene: Scene, engine: Engine) -> set[int]:
     return kept
 
 
-def _swap(job: SwapJob, scene: Scene, engine: Engine) -> list[Face]:
+def _swap(job: SwapJob, scene: Scene, engine: Engine) -> Done:
+    options = job.request.options
     pairs = _pairs(job, scene, engine)
     # All first, then all into the picture: a face is swapped from what the target
     # showed, also where two overlap.
-    swapped = [engine.swap(scene.target, face, who) for face, who in pairs]
+    swapped = [engine.swap(scene.target, face, who, options) for face, who in pairs]
     for each in swapped:
         engine.blend(scene.target, each)
-    return [face for face, _ in pairs]
+    faces = [face for face, _ in pairs]
+    output = engine.finish(scene.target, faces, options)
+    return Done(len(scene.faces), faces, output, scale=options.upscale or 1)
 
 
 def _pairs(job: SwapJob, scene: Scene, engine: Engine) -> list[tuple[Face, Identity]]:

@@ -4,6 +4,7 @@ process(job)        has it ended? → admission → claim
     account         the receipt first, or nothing happens
         fetch and decode
         lease       the device is held, and metered, here and only here
+            the content gate, the work, and the gate again
         encode, sign and store
     commit          once, with the ending events inside; then they are sent
 """
@@ -19,12 +20,19 @@ import msgspec
 from msgspec import structs
 
 from functions.problems import Failed, Refused, TooLarge
-from functions.swap import intake, journal, ledger
+from functions.swap import gate, intake, journal, ledger
 from functions.swap.job import MEDIA_TYPES
 from functions.swap.journal import Books, Entry, account, end_unreached
 from functions.swap.ledger import Output, Record
-from functions.swap.operations import carry_out, described, look
-from functions.swap.policy import admit
+from functions.swap.operations import (
+    carry_out,
+    described,
+    let_in,
+    let_out,
+    look,
+    permit,
+)
+from functions.swap.policy import admit, gate_policy
 from functions.swap.provenance import Work
 
 if TYPE_CHECKING:
@@ -32,11 +40,12 @@ if TYPE_CHECKING:
 
     from functions.settings import Limits
     from functions.storage import Store
+    from functions.swap.gate import Gate
     from functions.swap.intake import Accepted
     from functions.swap.job import SwapJob
     from functions.swap.lease import Device
     from functions.swap.ledger import Claim
-    from functions.swap.operations import Engine, Image, Scene
+    from functions.swap.operations import Done, Engine, Image, Scene
     from functions.swap.provenance import Credentials
     from functions.tenant import Key, Tenant
     from functions.warm import Warm
@@ -67,7 +76,9 @@ class Services:
     """What a job needs from the world; `pack` names the models in records.
 
     `memory` is leased by every job that holds pictures, so that no crowd of jobs
-    waits for the device with all of theirs decoded.
+    waits for the device with all of theirs decoded.  `gate_required` says that
+    nothing is swapped without a content gate, unless `gate_accepted` has the id of
+    the operator's acceptance of that.
     """
 
     books: Books
@@ -75,6 +86,8 @@ class Services:
     memory: Device
     loading: Warm[Loaded]
     pack: Mapping[str, str]
+    gate_required: bool = True
+    gate_accepted: str = ""
 
 
 def process(tenant: Tenant, job_id: str, services: Services) -> Record:
@@ -112,13 +125,18 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
         inputs = fetch(job, accepted, entry, services.books)
         images = decode(inputs, services.books.limits)
         loaded = entry.waited_for(services.loading)
+        engine, limits = loaded.engine, services.books.limits
+        permit(job, images, engine.offers, limits)
+        entry.gate = open_gate(job, accepted, engine, services)
         with services.device.lease(job.tenant) as entry.meter:
             entry.note(loaded.device, loaded.model_digest)
-            scene = look(job, images, loaded.engine, services.books.limits)
-            done = carry_out(job, scene, loaded.engine)
+            let_in(job, images, engine, entry.gate)
+            scene = look(job, images, engine, limits)
+            done = carry_out(job, scene, engine)
+            let_out(done, engine, entry.gate)
         entry.faces = [described(face) for face in done.faces]
         entry.counts = done.counts
-        data, form = encode(job, scene, entry)
+        data, form = encode(job, scene, done, entry)
         if form != "json":
             work = Work(job.id, job.operation, services.pack, entry.receipt)
             signed = loaded.credentials.sign(data, form, inputs[job.target], work)
@@ -174,7 +192,24 @@ def decode(inputs: Mapping[Key, bytes], limits: Limits) -> dict[Key, Image]:
     }
 
 
-def encode(job: SwapJob, scene: Scene, entry: Entry) -> tuple[bytes, Kind]:
+def open_gate(
+    job: SwapJob, accepted: Accepted, engine: Engine, services: Services
+) -> Gate | None:
+    """Return the content gate of a swap; nothing else passes through one.
+
+    Raises `NoContentGate` where nothing judges as it must.
+    """
+    if job.operation != "swap":
+        return None
+    return gate.opened(
+        engine.offers,
+        gate_policy(accepted.admission),
+        required=services.gate_required,
+        accepted=services.gate_accepted,
+    )
+
+
+def encode(job: SwapJob, scene: Scene, done: Done, entry: Entry) -> tuple[bytes, Kind]:
     """Return the output's bytes, and the name of its format."""
     if job.operation == "detect":
         return msgspec.json.encode({"faces": entry.faces}), "json"
@@ -183,9 +218,9 @@ def encode(job: SwapJob, scene: Scene, entry: Entry) -> tuple[bytes, Kind]:
     options = job.request.options
     form = options.format or scene.target.format
     if options.visible_label:
-        boxes = [face.box for face in scene.faces]
-        media.write_on(scene.target, VISIBLE_LABELS[job.operation], avoid=boxes)
-    return media.encode(scene.target, form, options.quality), form
+        boxes = [[side * done.scale for side in face.box] for face in scene.faces]
+        media.write_on(done.output, VISIBLE_LABELS[job.operation], avoid=boxes)
+    return media.encode(done.output, form, options.quality), form
 
 
 def keep(

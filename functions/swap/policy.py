@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from functions import events
-from functions.problems import ConsentMissing, InvalidRequest, NotFound
+from functions.problems import (
+    ConsentMissing,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    TooLarge,
+)
+from functions.swap import gate
+from functions.tenant import GATE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from functions.storage import Store
     from functions.swap.job import SwapJob
 
 _RECORD_BYTES_MAX: Final = 65_536
+_DEFAULT: Final = "default"
 
 
 class ConsentRecord(msgspec.Struct, frozen=True):
@@ -27,8 +38,36 @@ class ConsentRecord(msgspec.Struct, frozen=True):
 
 
 def admit(job: SwapJob, store: Store) -> dict[str, Any]:
-    """Return the verdict that goes into the audit record, or raise `Refused`."""
-    return {"verdict": "admitted", "consent": _consent(job, store)}
+    """Return the verdict that goes into the audit record, or raise `Refused`.
+
+    For a swap it says by which policy the content gate will judge; see `gate_policy`.
+    """
+    admission = {"verdict": "admitted", "consent": _consent(job, store)}
+    if job.operation == "swap":
+        admission["gate"] = _gate(store)
+    return admission
+
+
+def gate_policy(admission: Mapping[str, Any]) -> gate.Policy | None:
+    """Return the policy that an admission speaks of; None for the defaults.
+
+    What judges is what the job was admitted by, not what the store holds a moment
+    later.
+    """
+    said = admission["gate"]
+    return None if said == _DEFAULT else msgspec.convert(said, gate.Policy)
+
+
+def _gate(store: Store) -> Any:  # noqa: ANN401  # plain data
+    """Return the tenant's policy as plain data; what cannot be read permits nothing."""
+    try:
+        data = store.get(GATE, bytes_max=_RECORD_BYTES_MAX).data
+        policy = msgspec.convert(events.strict_json(data), gate.Policy)
+    except NotFound:
+        return _DEFAULT
+    except (InvalidRequest, TooLarge, msgspec.ValidationError) as fault:
+        raise Forbidden(f"{GATE} is no policy: {fault}") from fault
+    return msgspec.to_builtins(policy)
 
 
 def _consent(job: SwapJob, store: Store) -> dict[str, Any] | None:

@@ -122,6 +122,7 @@ def _write_tombstone(ending: Record, generation: int, books: Books) -> Record:
             problem=kind,
             faces=[],
             counts=None,
+            gate=None,
         ),
         books,
     )

@@ -127,6 +127,7 @@ class Worker:
         self._queue = threading.BoundedSemaphore(settings.limits.queue_jobs_max)
         self._refusals = Refusals(settings.limits)
         self._pack = pack_named(settings.models) if settings.models else {}
+        self._gate_required = settings.profile == "production"
 
     def on_event(self, event: Event) -> None:
         """Do what an event asks for; `Busy` is done too, as somebody is at it."""
@@ -224,6 +225,7 @@ class Worker:
             self._memory,
             self._loading,
             self._pack,
+            gate_required=self._gate_required,
         )
         with self._queued():
             ending = process(tenant, job, services)
@@ -281,6 +283,8 @@ def load(settings: Settings, keys: KeyProvider) -> Loaded:
         device=settings.device,
         full=settings.verify == "full",
     )
+    if not engine.offers.classifier:
+        log.warning("the pack %s has no content gate", engine.pack.id)
     return Loaded(
         engine,
         engine.device.as_dict(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,6 +25,7 @@ from functions.storage.memory import MemoryStore
 from functions.swap import door, worker
 from functions.swap.journal import Books
 from functions.swap.ledger import Record
+from functions.swap.offers import Offers
 from functions.swap.pipeline import Loaded
 from functions.swap.provenance import Credentials, chain
 from functions.tenant import Tenant
@@ -35,14 +36,16 @@ if TYPE_CHECKING:
     from werkzeug.test import TestResponse
 
     from functions.events import Event
+    from functions.settings import Profile
     from functions.storage import Store
 
 ACME = Tenant("acme")
+WITH_GATE = Offers("paper", "judge", ("nsfw", "sfw"))
 
 
-def picture(faces: int = 1, size: int = 8) -> bytes:
-    """Return a real PNG whose first pixel's red value says how many faces it shows."""
-    row = b"\0" + bytes((faces, 0, 0)) * size
+def picture(faces: int = 1, size: int = 8, unfit: int = 0) -> bytes:
+    """Return a real PNG whose first pixel says what `PaperEngine` sees in it."""
+    row = b"\0" + bytes((faces, unfit, 0)) * size
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)),
         (b"IDAT", zlib.compress(row * size)),
@@ -68,16 +71,25 @@ class PaperFace:
 
 @dataclass
 class PaperEngine:
-    """An engine for pictures that say in one pixel how many faces they show."""
+    """An engine for pictures whose first pixel says everything about them.
+
+    Red is how many faces they show, green how much that is unfit, of 255.
+    """
 
     fault: Callable[[], None] = lambda: None
+    offers: Offers = field(default_factory=lambda: WITH_GATE)
+    box: tuple[float, ...] = (0.0, 0.0, 4.0, 4.0)
+    spoils: bool = False
+    """Whether a swap makes something unfit of what was not."""
     calls: list[str] = field(default_factory=list)
     stranger: bool = False
     """Whether nobody is like anybody."""
 
     def detect(self, image: Any, *, small: bool = True) -> Sequence[PaperFace]:
         self.calls.append("detect")
-        return [PaperFace(index) for index in range(int(image.pixels[0, 0, 2]))]
+        return [
+            PaperFace(index, self.box) for index in range(int(image.pixels[0, 0, 2]))
+        ]
 
     def identity(self, image: Any, face: Any) -> Any:
         return (int(image.pixels[0, 0, 2]), face.index)
@@ -91,13 +103,26 @@ class PaperEngine:
     def alike(self, similarity: float) -> bool:
         return similarity > 0.5 and not self.stranger
 
-    def swap(self, image: Any, face: Any, source: Any) -> Any:
+    def judge(self, image: Any) -> Mapping[str, float] | None:
+        if not self.offers.classifier:
+            return None
+        self.calls.append("judge")
+        unfit = int(image.pixels[0, 0, 1]) / 255
+        return {"nsfw": unfit, "sfw": 1 - unfit}
+
+    def swap(self, image: Any, face: Any, source: Any, options: Any) -> Any:
         self.fault()
         self.calls.append("swap")
         return (face.index, source)
 
     def blend(self, image: Any, swapped: Any) -> None:
         image.pixels[1 + swapped[0], 1] = 255
+        if self.spoils:
+            image.pixels[0, 0, 1] = 255
+
+    def finish(self, image: Any, faces: Any, options: Any) -> Any:
+        times = options.upscale or 1
+        return replace(image, pixels=image.pixels.repeat(times, 0).repeat(times, 1))
 
     def cover(self, image: Any, face: Any, method: str) -> None:
         image.pixels[1 + face.index, 1] = 0
@@ -156,6 +181,7 @@ class House:
 
     limits: Limits = field(default_factory=Limits)
     tenant: Tenant | None = None
+    profile: Profile = "production"
     keys: MemoryKeys = field(default_factory=MemoryKeys)
     sink: Sink = field(default_factory=Sink)
     engine: PaperEngine = field(default_factory=PaperEngine)
@@ -165,7 +191,9 @@ class House:
 
     def __post_init__(self) -> None:
         self.auditor = Auditor(self.keys)
-        settings = Settings(limits=self.limits, tenant=self.tenant)
+        settings = Settings(
+            limits=self.limits, tenant=self.tenant, profile=self.profile
+        )
         self.stores = Stores(
             "memory://{tenant}",
             pinned=self.tenant,

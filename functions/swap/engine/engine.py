@@ -14,6 +14,7 @@ from functions.swap.engine.blazeface import BlazeFace
 from functions.swap.engine.detect import Detector
 from functions.swap.engine.facemesh import FaceMesh, window_of
 from functions.swap.engine.placement import Placement, Unfit, processors
+from functions.swap.offers import Offers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from functions.swap.engine.placement import Device
     from functions.swap.engine.runtime import Network
     from functions.swap.engine.swap import Swapped
+    from functions.swap.job import Options
     from functions.swap.media import Image
     from models.manifest import Pack
 
@@ -90,13 +92,36 @@ class Engine:
         """Return whether that is alike enough to be called the same face."""
         return similarity >= likeness.ALIKE_MIN
 
-    def swap(self, image: Image, face: Face, source: Identity) -> Swapped:
+    @property
+    def offers(self) -> Offers:
+        """What there is a model for: nothing but finding and swapping."""
+        return Offers(self.pack.id)
+
+    def judge(self, _: Image) -> None:
+        """Return nothing: there is no classifier."""
+
+    def swap(
+        self,
+        image: Image,
+        face: Face,
+        source: Identity,
+        options: Options | None = None,  # noqa: ARG002  # for other engines
+    ) -> Swapped:
         """Draw the source on the face, beside the picture; nothing is changed yet."""
         return swap.render(image.pixels, self._points(image, face), source)
 
     def blend(self, image: Image, swapped: Swapped) -> None:
         """Put a swapped face into its picture, in place."""
         paste.blend(image.pixels, swapped)
+
+    def finish(
+        self,
+        image: Image,
+        faces: Sequence[Face],  # noqa: ARG002  # for other engines
+        options: Options,  # noqa: ARG002
+    ) -> Image:
+        """Return the picture as it is."""
+        return image
 
     def cover(self, image: Image, face: Face, method: Method) -> None:
         """Cover a face in place, and look again whether one is still found there."""
