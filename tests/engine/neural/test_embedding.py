@@ -66,10 +66,11 @@ def test_similarity_is_the_cosine(cosine: float) -> None:
     assert similarity(*between(cosine)) == pytest.approx(cosine, abs=1e-6)
 
 
-@given(seeds)
-def test_a_face_is_wholly_itself(seed: int) -> None:
+def test_a_face_is_wholly_itself() -> None:
     """Rounding never makes a face more than alike."""
-    assert 1 - 1e-6 < similarity(of(seed), of(seed, 3)) <= 1
+    found = [similarity(of(seed), of(seed, 3)) for seed in range(500)]
+    assert min(found) > 1 - 1e-6
+    assert max(found) <= 1
 
 
 def test_strangers_are_not_the_same() -> None:

@@ -237,3 +237,14 @@ def test_a_manifest_that_is_no_swappers_is_unfit(lacks: dict[str, object]) -> No
     model = msgspec.structs.replace(entry(), **lacks)
     with pytest.raises(Unfit, match="inswapper_128"):
         Inswapper(Network(model, Session(brightened)), IDENTITY)
+
+
+def test_colours_follow_the_manifest() -> None:
+    """A network that takes blue first gives blue first."""
+    blue = msgspec.structs.replace(entry().input, order="bgr")
+    model = msgspec.structs.replace(entry(), input=blue)
+    session = Session(brightened)
+    crop = noise(12, 128, 128, 3)
+    back = Inswapper(Network(model, session), IDENTITY)(crop, latent(0))
+    assert np.allclose(session.runs[0]["target"][0, 0], crop[..., 0] / np.float32(255))
+    assert furthest(back, crop) <= 1
