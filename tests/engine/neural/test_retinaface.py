@@ -1,18 +1,23 @@
-"""RetinaFace: read as insightface 2.1 reads it, in both of its layouts."""
+"""RetinaFace: as insightface 2.1 reads it, and the classic by its formulas."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from insightface.model_zoo.retinaface import RetinaFace as Peer
 
+from functions.swap.engine.arrays import Floats, f32
+from functions.swap.engine.detections import Detections, sane, suppress
 from functions.swap.engine.letterbox import Passes
 from functions.swap.engine.placement import Unfit
 from functions.swap.engine.retinaface import RetinaFace
+from functions.swap.engine.runtime import Network
+from models.manifest import Tensor
 from tests.engine.neural.answers import (
     Session,
     agree,
@@ -81,6 +86,80 @@ def test_a_portrait_shows_what_it_shows_insightface(
     found = RetinaFace(network(session, "retinaface"), Passes(parity=True))(pixels)
     assert len(found) > 0
     agree(found, Peer(session=session).detect(pixels, input_size=(640, 640)))
+
+
+SIDES = {32: (512, 256), 16: (128, 64), 8: (32, 16)}
+CLASSIC = tuple(Tensor(f"o{n}", (1, 4, 0, 0)) for n in range(9))
+
+
+def classic(answer: Callable[[Any], list[Any]]) -> RetinaFace:
+    """Return a detector over 128 x 128 pixels whose outputs are pictures."""
+    net = network(Session(answer, 9), "retinaface")
+    model = msgspec.structs.replace(net.model, outputs=CLASSIC)
+    return RetinaFace(Network(model, net.session), Passes(side=128))
+
+
+def pictures(seed: int, likely: float) -> list[Floats]:
+    """Return a random answer of the classic over 128 x 128 pixels."""
+    numbers, answer = np.random.default_rng(seed), []
+    for stride in SIDES:
+        side = 128 // stride
+        faces = numbers.random((1, 2, side, side)) * 0.5 / (1 - likely)
+        answer.append(f32(np.concatenate((1 - faces, faces), axis=1)))
+        answer.append(f32(numbers.normal(0, 0.3, (1, 8, side, side))))
+        answer.append(f32(numbers.normal(0, 0.2, (1, 20, side, side))))
+    return answer
+
+
+def one_by_one(answer: list[Floats]) -> Detections:
+    """Decode every anchor by itself, as Faster R-CNN's formulas have it."""
+    boxes, points, scores = [], [], []
+    for level, (stride, sides) in enumerate(SIDES.items()):
+        score, box, point = answer[3 * level : 3 * level + 3]
+        for y, x, a in np.ndindex(128 // stride, 128 // stride, 2):
+            if score[0, 2 + a, y, x] < 0.5:
+                continue
+            # The anchor's first and last pixel: 16 pixels, enlarged about their middle.
+            first = np.array([x, y]) * stride + 7.5 - 0.5 * (sides[a] - 1)
+            last = first + sides[a] - 1
+            side = last - first + 1
+            middle = first + 0.5 * (side - 1)
+            dx, dy, dw, dh = box[0, 4 * a : 4 * a + 4, y, x].astype(float)
+            centre = middle + np.array([dx, dy]) * side
+            half = 0.5 * (np.exp([dw, dh]) * side - 1)
+            boxes.append(np.concatenate((centre - half, centre + half)))
+            marks = point[0, 10 * a : 10 * a + 10, y, x].reshape(5, 2)
+            points.append(middle + marks * side)
+            scores.append(score[0, 2 + a, y, x])
+    return Detections(f32(boxes), f32(points), f32(scores))
+
+
+@given(st.integers(0, 2**16))
+def test_the_classic_regresses_square_anchors(seed: int) -> None:
+    """Boxes and points are those of each anchor by itself, best first."""
+    answer = pictures(seed, 0.1)
+    found = classic(lambda _: answer)(picture(128, 128))
+    expected = suppress(sane(one_by_one(answer), (128, 128)), 0.4)
+    agree(found, (np.c_[expected.boxes, expected.scores], expected.points))
+
+
+@pytest.mark.parametrize("index", range(9))
+def test_a_classic_of_another_size_is_unfit(index: int) -> None:
+    """A row of cells too few in any of its pictures is not the contract."""
+    answer = pictures(0, 0.1)
+    answer[index] = answer[index][:, :, 1:]
+    with pytest.raises(Unfit, match="an output is"):
+        classic(lambda _: answer)(picture(128, 128))
+
+
+@pytest.mark.parametrize("index", [1, 2])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_a_classic_gone_wild_shows_no_face(index: int, value: float) -> None:
+    """Boxes and points that are no numbers, or far too large, are left out."""
+    answer = pictures(0, 0.1)
+    for level in range(3):
+        answer[3 * level + index][:] = value
+    assert len(classic(lambda _: answer)(picture(128, 128))) == 0
 
 
 def test_cells_that_do_not_fit_are_unfit() -> None:
