@@ -49,13 +49,15 @@ def verify(folder: Path, *, full: bool = True, trust: Trust | None = None) -> Pa
     return pack
 
 
-def verify_as(folder: Path, name: str, version: str) -> Pack:
+def verify_as(
+    folder: Path, name: str, version: str, *, trust: Trust | None = None
+) -> Pack:
     """Verify, and refuse a whole pack that lies in another one's place.
 
     Raises:
         PackRefused: as `verify`.
     """
-    pack = verify(folder)
+    pack = verify(folder, trust=trust)
     if (pack.id, pack.version) != (name, version):
         raise PackRefused(f"{manifest.NAME}: it is {pack.id} {pack.version}")
     return pack

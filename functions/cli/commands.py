@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from functions.cli.models_commands import release
+
 app = typer.Typer(
     name="guise",
     help="A face-swap cloud that can be audited.",
@@ -17,6 +19,7 @@ app = typer.Typer(
 )
 packs = typer.Typer(no_args_is_help=True, help="Packs of models.")
 app.add_typer(packs, name="models")
+packs.add_typer(release)
 
 Home = Annotated[
     Path,
@@ -248,10 +251,14 @@ def list_(
 @packs.command("verify")
 def verify(
     folder: Annotated[Path, typer.Argument(help="A prepared pack.")],
+    trust: Annotated[
+        Path | None,
+        typer.Option(help="A folder with publisher.pem and approver.pem."),
+    ] = None,
     *,
     json: Json = False,
 ) -> None:
-    """Check every byte of a pack against its manifest."""
+    """Check every byte of a pack, and with --trust who signed it."""
     from functions.cli.packs import verify_pack
 
-    verify_pack(folder, json=json)
+    verify_pack(folder, trust, json=json)

@@ -56,15 +56,21 @@ def _plain(entry: object) -> dict[str, object]:
     raise TypeError(type(entry))
 
 
-def verify_pack(folder: Path, *, json: bool) -> None:
-    """Print that the pack is what its manifest says, or raise `PackRefused`."""
+def verify_pack(folder: Path, trust: Path | None = None, *, json: bool) -> None:
+    """Print that the pack is what its manifest says, or raise `PackRefused`.
+
+    With `trust`, a folder of public keys, publisher and approver must have signed.
+    """
+    from models.signature import Trust
     from models.verify import verify
 
-    pack = verify(folder)
+    pack = verify(folder, trust=None if trust is None else Trust.load(trust))
+    said = {"folder": str(folder), "verified": True, "signed": trust is not None}
     if json:
-        print_json(described(pack) | {"folder": str(folder), "verified": True})
+        print_json(described(pack) | said)
     else:
-        say(f"pack {pack.id} {pack.version} verified: {summary(pack)}")
+        signed = "" if trust is None else " and signed by both"
+        say(f"pack {pack.id} {pack.version} verified{signed}: {summary(pack)}")
 
 
 def described(pack: Pack) -> dict[str, object]:
