@@ -1,49 +1,43 @@
-"""Networks for tests: a manifest's entry over a session, real or a fake of one."""
+"""Networks for tests: the catalogue's entry over a session, real or a fake of one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from functions.swap.engine import align
 from functions.swap.engine.arrays import Bytes, Floats, Matrix, f32, u8
 from functions.swap.engine.runtime import Network
-from models import runtime
-from models.manifest import Input, Model, Tensor, Upstream
+from models import catalogue, runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from models.manifest import Contract, Template
+    from models.manifest import Input, Model, Tensor
 
-UNIT, SIGNED, LEVELS = (0, 255_000), (127_500, 127_500), (0, 1000)
-"""Mean and deviation of an input from 0 to 1, from -1 to 1, and as it is."""
+_CATALOGUE = catalogue.load()
 
 
-def described(
-    name: str,
-    contract: Contract,
-    image: tuple[str, tuple[int, ...], tuple[int, int]],
-    outputs: Mapping[str, tuple[int, ...]],
-    *,
-    vectors: Mapping[str, tuple[int, ...]] | None = None,
-    template: Template | None = None,
-) -> Model:
-    """Return a manifest's entry: the image is its name, its shape and its numbers."""
-    given, shape, (mean, std) = image
-    return Model(
-        name=name,
-        file=f"{name}.onnx",
-        contract=contract,
-        licence="none",
-        commercial=False,
-        input=Input(given, shape, (mean, mean, mean), (std, std, std)),
-        outputs=tuple(Tensor(*each) for each in outputs.items()),
-        upstream=Upstream("a test", "0" * 64, 0),
-        vectors=tuple(Tensor(*each) for each in (vectors or {}).items()),
-        template=template,
+def published(name: str, *, at_once: int | None = None) -> Model:
+    """Return what a manifest says of a network in the catalogue.
+
+    `at_once` is another first axis for all it takes and gives, 0 being any.
+    """
+    model = _CATALOGUE.model(name).described("0" * 64, 0)
+    if at_once is None:
+        return model
+
+    def axis(tensor: Input | Tensor) -> Any:  # as it came
+        return replace(tensor, shape=(at_once, *tensor.shape[1:]))
+
+    return replace(
+        model,
+        input=axis(model.input),
+        vectors=tuple(axis(each) for each in model.vectors),
+        outputs=tuple(axis(each) for each in model.outputs),
     )
 
 

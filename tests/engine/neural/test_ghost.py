@@ -10,29 +10,12 @@ from functions.swap.engine.arrays import Floats, f32
 from functions.swap.engine.embedding import Embedding
 from functions.swap.engine.ghost import Ghost
 from functions.swap.engine.runtime import Network
-from tests.engine.neural.networks import (
-    LEVELS,
-    SIGNED,
-    Session,
-    described,
-    noise,
-    vector,
-)
+from tests.engine.neural.networks import Session, noise, published, vector
 
 if TYPE_CHECKING:
     from functions.swap.engine.swapper import Swapper
 
-MODEL = described(
-    "ghost_1_256",
-    "ghost",
-    ("target", (1, 3, 256, 256), SIGNED),
-    {"output": (1, 3, 256, 256)},
-    vectors={"source": (1, 512)},
-    template="arcface_112_v1",
-)
-CONVERTER = described(
-    "crossface_ghost", "crossface", ("input", (1, 512), LEVELS), {"output": (1, 512)}
-)
+MODEL, CONVERTER = published("ghost_1_256"), published("crossface_ghost")
 
 
 def doubled(raw: Floats) -> Floats:

@@ -11,19 +11,12 @@ from functions.swap.engine.arrays import Floats, f32
 from functions.swap.engine.embedding import Embedding
 from functions.swap.engine.hyperswap import Hyperswap
 from functions.swap.engine.runtime import Network
-from tests.engine.neural.networks import SIGNED, Session, described, noise, vector
+from tests.engine.neural.networks import Session, noise, published, vector
 
 if TYPE_CHECKING:
     from functions.swap.engine.swapper import Swapper
 
-MODEL = described(
-    "hyperswap_1a_256",
-    "hyperswap",
-    ("target", (1, 3, 256, 256), SIGNED),
-    {"output": (1, 3, 256, 256), "mask": (1, 1, 256, 256)},
-    vectors={"source": (1, 512)},
-    template="arcface_128",
-)
+MODEL = published("hyperswap_1a_256")
 
 
 def unchanged(target: Floats, source: Floats) -> Floats:

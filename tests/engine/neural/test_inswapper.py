@@ -20,12 +20,11 @@ from functions.swap.engine.inswapper import Inswapper
 from functions.swap.engine.placement import Unfit
 from functions.swap.engine.runtime import Network
 from tests.engine.neural.networks import (
-    UNIT,
     Session,
-    described,
     faces,
     noise,
     opened,
+    published,
     vector,
 )
 
@@ -35,25 +34,13 @@ if TYPE_CHECKING:
 
     from functions.swap.engine.swapper import Swapper
     from functions.swap.media import Image
-    from models.manifest import Model
 
 # insightface calls a function that scikit-image is about to remove.
 pytestmark = pytest.mark.filterwarnings("ignore:`estimate` is deprecated")
 
+MODEL = published("inswapper_128")
 IDENTITY = np.eye(512, dtype=np.float32)
 BRIGHT = 0.7  # what the fake network adds to a picture, times the latent's first
-
-
-def entry(at_once: int = 1) -> Model:
-    """Return a manifest's entry of inswapper_128."""
-    return described(
-        "inswapper_128",
-        "inswapper",
-        ("target", (at_once, 3, 128, 128), UNIT),
-        {"output": (at_once, 3, 128, 128)},
-        vectors={"source": (at_once, 512)},
-        template="arcface_128",
-    )
 
 
 def brightened(target: Floats, source: Floats) -> Floats:
@@ -65,7 +52,8 @@ def fake(
     at_once: int = 1, answer: Callable[..., Floats] = brightened
 ) -> tuple[Inswapper, Session]:
     session = Session(answer)
-    return Inswapper(Network(entry(at_once), session), IDENTITY), session
+    model = published("inswapper_128", at_once=at_once)
+    return Inswapper(Network(model, session), IDENTITY), session
 
 
 def latent(first: float) -> Floats:
@@ -78,7 +66,7 @@ def of(standins: Path) -> tuple[Inswapper, INSwapper]:
     """Return the stand-in as ours and as insightface's, over one session."""
     path = standins / "inswapper_128.onnx"
     emap = numpy_helper.to_array(onnx.load(path).graph.initializer[-1])
-    network = opened(entry(), path)
+    network = opened(MODEL, path)
     theirs = INSwapper(str(path), session=network.session)
     return Inswapper(network, f32(emap)), theirs
 
@@ -218,13 +206,13 @@ def test_it_is_a_swapper() -> None:
 def test_a_map_of_another_shape_is_unfit(shape: tuple[int, ...]) -> None:
     """Only a map of 512 by 512 is an inswapper's."""
     with pytest.raises(Unfit, match="emap"):
-        Inswapper(Network(entry(), Session(brightened)), np.ones(shape, np.float32))
+        Inswapper(Network(MODEL, Session(brightened)), np.ones(shape, np.float32))
 
 
 def test_a_map_that_is_no_number_is_unfit() -> None:
     """A broken map is found when it is loaded, not in a face."""
     with pytest.raises(Unfit, match="emap"):
-        Inswapper(Network(entry(), Session(brightened)), IDENTITY * np.nan)
+        Inswapper(Network(MODEL, Session(brightened)), IDENTITY * np.nan)
 
 
 @pytest.mark.parametrize(
@@ -233,16 +221,16 @@ def test_a_map_that_is_no_number_is_unfit() -> None:
 def test_a_manifest_that_is_no_swappers_is_unfit(lacks: dict[str, object]) -> None:
     """A template, one latent and a size are said by the manifest, never guessed."""
     if "input" in lacks:
-        lacks = {"input": msgspec.structs.replace(entry().input, shape=(1, 3, 0, 0))}
-    model = msgspec.structs.replace(entry(), **lacks)
+        lacks = {"input": msgspec.structs.replace(MODEL.input, shape=(1, 3, 0, 0))}
+    model = msgspec.structs.replace(MODEL, **lacks)
     with pytest.raises(Unfit, match="inswapper_128"):
         Inswapper(Network(model, Session(brightened)), IDENTITY)
 
 
 def test_colours_follow_the_manifest() -> None:
     """A network that takes blue first gives blue first."""
-    blue = msgspec.structs.replace(entry().input, order="bgr")
-    model = msgspec.structs.replace(entry(), input=blue)
+    blue = msgspec.structs.replace(MODEL.input, order="bgr")
+    model = msgspec.structs.replace(MODEL, input=blue)
     session = Session(brightened)
     crop = noise(12, 128, 128, 3)
     back = Inswapper(Network(model, session), IDENTITY)(crop, latent(0))
