@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from functions.swap.engine.arrays import Bytes, Floats, f32, u8
 from functions.swap.engine.face import uncertain
@@ -105,10 +106,10 @@ def _grid(part: Bytes, across: float, size: float) -> tuple[int, int]:
 def _reeded(smooth: Bytes, size: float) -> Bytes:
     """Return the smooth picture behind slanting bands of glass."""
     height, width = smooth.shape[:2]
-    slant = np.add.outer(np.arange(height), np.arange(width))
-    line = np.sin(np.arange(height + width) * (2 * math.pi / (_PERIOD * size)))
-    bands = f32(_BANDS * line)[slant]
-    return u8(np.clip(smooth + bands[..., np.newaxis], 0, 255))
+    along = np.arange(height + width - 1) * (2 * math.pi / (_PERIOD * size))
+    line = f32(_BANDS * np.sin(along))
+    bands = np.ascontiguousarray(sliding_window_view(line, width))  # line[x + y]
+    return u8(cv2.add(smooth, cv2.merge([bands] * 3), dtype=cv2.CV_8U))
 
 
 def _alpha(box: Box, inner: tuple[float, ...], fade: float, radius: float) -> Floats:
