@@ -50,8 +50,8 @@ def sign(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".sign-") as fresh:
         path = Path(fresh, NAMES[role])
         _write(folder, path, key, password)
-        alone = Trust({role: {named: public}}, required=False)
-        signature.check(pack, {role: path.read_bytes()}, alone)
+        alone = Trust({role: {named: public}})
+        signature.check_one(pack, path.read_bytes(), role, alone)
         _settle(path, folder / NAMES[role])
     return folder / NAMES[role], named
 

@@ -203,7 +203,7 @@ def check(
     vouching: dict[str, str] = {}
     for role in ROLES:
         if role in signatures:
-            vouching[role] = _checked(pack, signatures[role], role, trust)
+            vouching[role] = check_one(pack, signatures[role], role, trust)
         elif trust.required:
             raise PackRefused(f"{NAMES[role]}: missing; the {role} did not sign")
         else:
@@ -211,7 +211,12 @@ def check(
     return vouching
 
 
-def _checked(pack: manifest.Pack, raw: bytes, role: Role, trust: Trust) -> str:
+def check_one(pack: manifest.Pack, raw: bytes, role: Role, trust: Trust) -> str:
+    """Return the hint of the key by which `raw` vouches for `pack` in `role`.
+
+    Raises:
+        PackRefused: it does not; as `check`.
+    """
     name = NAMES[role]
     if len(raw) > BYTES_MAX:
         raise PackRefused(f"{name}: more than {BYTES_MAX} bytes")

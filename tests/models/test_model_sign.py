@@ -534,3 +534,12 @@ def test_signing_without_the_library(tmp_path: Path, keys: Path) -> None:
     said = subprocess.check_output(command, text=True)
     assert said == "signing needs its extra: pip install 'guise[signing]'\n"
     assert issubclass(SignFailed, Exception)
+
+
+def test_signing_alone_is_quiet(
+    tmp_path: Path, keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first to sign is not told that the second has not."""
+    write_pack(tmp_path / "pack")
+    sign(tmp_path / "pack", key=keys / "publisher.key", role="publisher")
+    assert caplog.records == []
