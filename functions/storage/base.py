@@ -1,21 +1,61 @@
-"""What every store promises."""
+"""What every store promises, and each way in which one can fail."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+
+from functions.problems import Failed, TooLarge, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from functions.tenant import Key
+
+PIECE_BYTES: Final = 1024 * 1024
+"""How much of a stream is held at a time."""
+
+
+class StoreUnreachable(Unavailable):
+    """No answer, or half of one, within the time and the tries there are."""
+
+
+class StoreBusy(Unavailable):
+    """The store asks everybody to come more slowly."""
+
+
+class StoreDamaged(Unavailable):
+    """The bytes are not those their checksum tells of: on the way, or at rest."""
+
+
+class StoreMissing(Failed):
+    """There is no such bucket; no second try makes one."""
+
+
+class StoreDenied(Failed):
+    """Whoever we are there may not do this, or is not known."""
+
+
+class StoreClock(Failed):
+    """Our clock and the store's are too far apart for it to believe us."""
+
+
+class StoreFault(Failed):
+    """The store says no for a reason of its own; what it said is in the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
     """One object without its bytes.
 
-    `generation` is a positive whole number that grows with each write of a key;
+    `generation` is a positive whole number that names what was written to the
+    key: other bytes have another one.  Files, memory and Google's buckets give
+    each write a new one.  S3 knows no more of an object than its ETag, and the
+    same bytes written again have the same: whoever waits for a generation to
+    change must write what was never written before (a random word in it will do).
+    It says nothing of which of two came first.
+
     `updated` is seconds since the epoch.
     """
 
@@ -44,15 +84,19 @@ class Page:
 class Store(Protocol):
     """A flat, durable map from key to bytes, with conditional writes.
 
-    Every method may raise `Unavailable`.  A write is whole or not at all, and
-    durable when it returns.
+    Every method may raise `Unavailable` (try again), or one of the `Failed` above
+    (do not).  A write is whole or not at all, and durable when it returns.
     """
 
     def get(self, key: Key, *, bytes_max: int | None = None) -> Object:
         """Return the object, or raise `NotFound`, or `TooLarge` over `bytes_max`."""
 
     def open(self, key: Key) -> AbstractContextManager[BinaryIO]:
-        """Return a stream of the object's bytes, or raise `NotFound`."""
+        """Return a stream of the object's bytes, or raise `NotFound`.
+
+        It holds a piece at a time, and may raise `StoreUnreachable` at any, and
+        `StoreDamaged` at the last.
+        """
 
     def head(self, key: Key) -> Info:
         """Return what is known of the object, or raise `NotFound`."""
@@ -64,7 +108,22 @@ class Store(Protocol):
         """Write the object if there is none, or raise `Changed`."""
 
     def put_if_match(self, key: Key, data: bytes, generation: int) -> int:
-        """Write over exactly `generation`, or raise `Changed`."""
+        """Write over exactly `generation` (0: none), or raise `Changed`."""
+
+    def put_from(
+        self,
+        key: Key,
+        stream: BinaryIO,
+        *,
+        bytes_max: int | None = None,
+        generation: int | None = None,
+    ) -> int:
+        """Write all that `stream` gives, held a piece at a time, as one object.
+
+        Over exactly `generation` (0: none) if it is given, or raise `Changed`; over
+        `bytes_max`, raise `TooLarge`.  What the stream itself raises passes through.
+        Whatever is raised, the key holds what it held, and no piece is left over.
+        """
 
     def delete(self, key: Key) -> None:
         """Delete the object if there is one."""
@@ -74,3 +133,13 @@ class Store(Protocol):
 
     def list(self, prefix: Key, *, cursor: str = "", limit: int = 1000) -> Page:
         """Return up to `limit` (at least 1) objects under `prefix`, after `cursor`."""
+
+
+def pieces(key: Key, stream: BinaryIO, bytes_max: int | None) -> Iterator[bytes]:
+    """Yield what `stream` gives, piece by piece, or raise `TooLarge`."""
+    size = 0
+    while piece := stream.read(PIECE_BYTES):
+        size += len(piece)
+        if bytes_max is not None and size > bytes_max:
+            raise TooLarge(f"{key} is over {bytes_max} bytes")
+        yield piece

@@ -19,34 +19,29 @@ import os
 import secrets
 import stat
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from functions.problems import Changed, InvalidRequest, NotFound, TooLarge, Unavailable
-from functions.storage.base import Info, Object, Page
-from functions.tenant import KEY_BYTES_MAX, Key
+from functions.storage.base import Info, Object, Page, pieces
+from functions.storage.walk import ABSENT, FOLDER, opened, speakable, walk
+from functions.tenant import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 TEMPORARY: Final = ".tmp"
 LOCKS: Final = ".locks"
 _LOCK_FILES: Final = 64
 _ROOT: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_FOLDER: Final = _ROOT | os.O_NOFOLLOW
 # A pipe that somebody planted would block whoever opens it.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _TEMPORARY_SECONDS_MAX: Final = 3600
-# What a path answers where there is no file: nothing, a link, a file as a folder,
-# a pipe or socket, a name no file could have.
-_ABSENT: Final = frozenset(
-    {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENAMETOOLONG},
-)
-# What it answers to a write where there can be none.
+# What a path answers to a write where there can be no file.
 _NO_FILE: Final = frozenset(
     {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG},
 )
@@ -82,15 +77,27 @@ class FileStore:
 
     def put(self, key: Key, data: bytes) -> int:
         """Write the object whatever was there."""
-        return self._write(key, data, expected=None)
+        return self._write(key, (data,), expected=None)
 
     def put_if_absent(self, key: Key, data: bytes) -> int:
         """Write the object if there is none, or raise `Changed`."""
-        return self._write(key, data, expected=0)
+        return self._write(key, (data,), expected=0)
 
     def put_if_match(self, key: Key, data: bytes, generation: int) -> int:
         """Write over exactly `generation`, or raise `Changed`."""
-        return self._write(key, data, expected=generation)
+        return self._write(key, (data,), expected=generation)
+
+    def put_from(
+        self,
+        key: Key,
+        stream: BinaryIO,
+        *,
+        bytes_max: int | None = None,
+        generation: int | None = None,
+    ) -> int:
+        """Write all that `stream` gives as one object."""
+        found = pieces(key, stream, bytes_max)
+        return self._write(key, found, expected=generation)
 
     def delete(self, key: Key) -> None:
         """Delete the object if there is one."""
@@ -106,7 +113,8 @@ class FileStore:
         parents = _parts(Key(head[:-1])) if head else []
         found: list[Info] = []
         with suppress(NotFound), _wrapped(prefix), self._at(*parents) as top:
-            found.extend(islice(_walk(top, head, prefix, cursor), limit + 1))
+            files = islice(walk(top, head, prefix, cursor), limit + 1)
+            found.extend(_info(Key(name), status) for name, status in files)
         page = tuple(found[:limit])
         return Page(page, page[-1].key if len(found) > limit else "")
 
@@ -132,7 +140,7 @@ class FileStore:
             for part in parts:
                 if make:
                     _make_folder(part, current)
-                deeper = os.open(part, _FOLDER, dir_fd=current)
+                deeper = os.open(part, FOLDER, dir_fd=current)
                 os.close(current)
                 current = deeper
             yield current
@@ -160,12 +168,25 @@ class FileStore:
         finally:
             os.close(file)
 
-    def _write(self, key: Key, data: bytes, *, expected: int | None) -> int:
+    def _write(
+        self,
+        key: Key,
+        found: Iterable[bytes],
+        *,
+        expected: int | None,
+    ) -> int:
         *parents, name = _parts(key)
-        try:
+        with ExitStack() as ending:
+            with _refusing(key):
+                scratch = ending.enter_context(self._own(TEMPORARY))
+                file, temporary = ending.enter_context(_temporary(scratch))
+            for piece in found:  # whose faults are not the disk's
+                with _refusing(key):
+                    _append(file, piece)
+            with _refusing(key):
+                _settle(file)
             with (
-                self._own(TEMPORARY) as scratch,
-                _temporary(scratch, data) as (file, temporary),
+                _refusing(key),
                 self._locked(key),
                 self._at(*parents, make=True) as folder,
             ):
@@ -177,8 +198,6 @@ class FileStore:
                     os.rename(temporary, name, src_dir_fd=scratch, dst_dir_fd=folder)
                 os.fsync(folder)
                 return generation
-        except OSError as error:
-            _refuse_write(key, error)
 
     def _delete(self, key: Key, *, expected: int | None) -> None:
         *parents, name = _parts(key)
@@ -188,7 +207,7 @@ class FileStore:
                 os.unlink(name, dir_fd=folder)
                 os.fsync(folder)
         except OSError as error:
-            if error.errno not in _ABSENT | {errno.EISDIR}:
+            if error.errno not in ABSENT | {errno.EISDIR}:
                 raise Unavailable(internal=f"{key}: {error}") from error
             if expected:
                 raise Changed(internal=f"{key} is gone") from error
@@ -203,7 +222,7 @@ class FileStore:
         number = hashlib.sha256(key.encode()).digest()[0] % _LOCK_FILES
         with (
             self._own(LOCKS) as folder,
-            _opened(f"{number:02d}", _LOCK, folder) as lock,
+            opened(f"{number:02d}", _LOCK, folder) as lock,
         ):
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -216,7 +235,7 @@ def _parts(key: Key) -> list[str]:
     """
     parts = key.split("/")
     hidden = any(not part or part.startswith(".") for part in parts)
-    if hidden or "\0" in key or not _speakable(key):
+    if hidden or "\0" in key or not speakable(key):
         raise InvalidRequest(internal=f"{key!r} is no key")
     return parts
 
@@ -227,36 +246,35 @@ def _wrapped(key: Key) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _ABSENT:
+        if error.errno in ABSENT:
             raise NotFound(f"{key} does not exist") from error
         raise Unavailable(internal=f"{key}: {error}") from error
 
 
 @contextmanager
-def _opened(name: str, flags: int, folder: int) -> Iterator[int]:
-    descriptor = os.open(name, flags, 0o600, dir_fd=folder)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _temporary(folder: int, data: bytes) -> Iterator[tuple[int, str]]:
-    """Yield a synced file of `data` in `folder`, and its name; remove the name."""
+def _temporary(folder: int) -> Iterator[tuple[int, str]]:
+    """Yield a new file in `folder`, and its name; remove the name."""
     name = secrets.token_hex(16)
     file = os.open(name, _WRITE, 0o666, dir_fd=folder)
     try:
-        with os.fdopen(file, "wb", closefd=False) as stream:
-            stream.write(data)
-        # Before the sync, so that a power cut cannot take the generation back.
-        os.utime(file, ns=(now := time.time_ns(), now))
-        os.fsync(file)
         yield file, name
     finally:
         os.close(file)
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
+
+
+def _append(file: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def _settle(file: int) -> None:
+    """Make what was written durable, and give it its time."""
+    # Before the sync, so that a power cut cannot take the generation back.
+    os.utime(file, ns=(now := time.time_ns(), now))
+    os.fsync(file)
 
 
 def _generation(folder: int, name: str) -> int:
@@ -304,10 +322,15 @@ def _link(scratch: int, temporary: str, folder: int, name: str) -> None:
         raise Changed(internal=f"{name} is there") from error
 
 
-def _refuse_write(key: Key, error: OSError) -> NoReturn:
-    if error.errno in _NO_FILE:
-        raise InvalidRequest(f"{key} cannot be a file here") from error
-    raise Unavailable(internal=f"{key}: {error}") from error
+@contextmanager
+def _refusing(key: Key) -> Iterator[None]:
+    """Turn what the system answers to a writer into what a store answers."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise InvalidRequest(f"{key} cannot be a file here") from error
+        raise Unavailable(internal=f"{key}: {error}") from error
 
 
 def _make_folder(name: str, parent: int) -> None:
@@ -316,59 +339,6 @@ def _make_folder(name: str, parent: int) -> None:
     except FileExistsError:
         return
     os.fsync(parent)
-
-
-def _walk(folder: int, head: str, prefix: str, cursor: str) -> Iterator[Info]:
-    """Yield the files in and below a folder in key order, those asked for alone.
-
-    `head` is the folder's part of the key.  Folders sort with their slash, as
-    they do in the keys; those that can hold nothing of interest stay unopened.
-    """
-    with os.scandir(folder) as entries:
-        names = sorted(_listed(entries, head, prefix, cursor))
-    for key in names:
-        name = key[len(head) :].rstrip("/")
-        try:
-            if key.endswith("/"):
-                with _opened(name, _FOLDER, folder) as deeper:
-                    yield from _walk(deeper, key, prefix, cursor)
-            else:
-                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                yield _info(Key(key), status)
-        except OSError as error:
-            if error.errno not in _ABSENT:
-                raise
-            # Deleted, or replaced, while we were looking.
-
-
-def _listed(
-    entries: Iterator[os.DirEntry[str]],
-    head: str,
-    prefix: str,
-    cursor: str,
-) -> Iterator[str]:
-    """Yield the keys of files, and of folders with a slash, that may matter."""
-    for entry in entries:
-        key = head + entry.name
-        if entry.name.startswith(".") or not _speakable(key):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            key += "/"
-            wanted = key.startswith(prefix) or prefix.startswith(key)
-            ahead = key > cursor or cursor.startswith(key)
-        else:
-            wanted = key.startswith(prefix) and entry.is_file(follow_symlinks=False)
-            ahead = key > cursor
-        if wanted and ahead:
-            yield key
-
-
-def _speakable(key: str) -> bool:
-    """Return whether a name found on the disk could be a key."""
-    try:
-        return len(key.encode()) <= KEY_BYTES_MAX
-    except UnicodeEncodeError:  # bytes that are no UTF-8
-        return False
 
 
 def _info(key: Key, status: os.stat_result) -> Info:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from functions.problems import Changed, NotFound, TooLarge
-from functions.storage.base import Info, Object, Page
+from functions.storage.base import Info, Object, Page, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,20 @@ class MemoryStore:
         with self._lock:
             self._expect(key, generation)
             return self._write(key, data)
+
+    def put_from(
+        self,
+        key: Key,
+        stream: BinaryIO,
+        *,
+        bytes_max: int | None = None,
+        generation: int | None = None,
+    ) -> int:
+        """Write all that `stream` gives as one object."""
+        data = b"".join(pieces(key, stream, bytes_max))
+        if generation is None:
+            return self.put(key, data)
+        return self.put_if_match(key, data, generation)
 
     def delete(self, key: Key) -> None:
         """Delete the object if there is one."""

@@ -113,10 +113,11 @@ def test_an_object_over_its_limit_is_too_large(store: Store) -> None:
         store.get(A, bytes_max=3)
 
 
-def test_every_write_moves_the_generation_forward(store: Store) -> None:
-    """Even many writes within one tick of the clock."""
-    generations = [store.put(A, b"x") for _ in range(40)]
-    assert generations == sorted(set(generations))
+def test_other_bytes_have_another_generation(store: Store) -> None:
+    """Even in many writes within one tick of the clock."""
+    generations = [store.put(A, b"%d" % number) for number in range(40)]
+    assert len(set(generations)) == 40
+    assert min(generations) > 0
     assert store.head(A).generation == generations[-1]
 
 
@@ -125,7 +126,7 @@ def test_a_key_that_comes_back_has_a_new_generation(store: Store) -> None:
     first = store.put(A, b"one")
     store.delete(A)
     second = store.put_if_absent(A, b"two")
-    assert second > first
+    assert second != first
     with pytest.raises(Changed):
         store.put_if_match(A, b"three", first)
 
@@ -143,7 +144,7 @@ def test_put_if_match_writes_over_what_one_saw(store: Store) -> None:
     """And over nothing else."""
     first = store.put(A, b"one")
     second = store.put_if_match(A, b"two", first)
-    assert second > first
+    assert second != first
     with pytest.raises(Changed):
         store.put_if_match(A, b"three", first)
     assert store.get(A).data == b"two"
@@ -214,7 +215,7 @@ def test_of_20_who_delete_if_match_one_wins(store: Store) -> None:
 
 
 def test_20_who_simply_put_get_20_generations(store: Store) -> None:
-    """No two writes of a key share one, and the last one written is there."""
+    """No two of them share one, and what is there has the one it was given."""
     given_out: dict[int, bytes] = {}
 
     def write(number: int) -> None:
@@ -223,7 +224,8 @@ def test_20_who_simply_put_get_20_generations(store: Store) -> None:
 
     assert len(race(write)) == RACERS
     assert len(given_out) == RACERS
-    assert store.get(A).data == given_out[max(given_out)]
+    found = store.get(A)
+    assert found.data == given_out[found.generation]
 
 
 def test_no_increment_is_lost(store: Store) -> None:
@@ -247,6 +249,7 @@ def test_no_increment_is_lost(store: Store) -> None:
         "uploads/with some spaces.jpg",
         "uploads/Ännchen ☂ 顔.webp",
         "uploads/100%.png",
+        "uploads/1+1=2 %2B %20.png",
         "uploads/-rf *",
         "uploads/a?b#c&d=e;'\"`$(x)",
         "uploads/" + "é" * 120,
