@@ -211,8 +211,11 @@ def _check_checkpoint(receipt: Receipt, keys: KeyProvider) -> None:
     origin, size, *_ = [*text.split("\n"), ""]
     if origin != _ORIGIN or not size.isdecimal() or int(size) <= receipt.index:
         raise InvalidRequest("the receipt's checkpoint is not of this entry")
+    *lines, last = tail.split("\n")
+    if last or not all(line.startswith("— ") for line in lines):
+        raise InvalidRequest("the receipt's checkpoint is not a signed note")
     verifiers = keys.verifiers(_AUDIT)
-    signatures = [_signature(line) for line in tail.splitlines()]
+    signatures = [_signature(line) for line in lines]
     signed = any(
         verifier.verify(signature, f"{text}\n".encode())
         for verifier in verifiers.values()

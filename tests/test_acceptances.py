@@ -158,6 +158,14 @@ def test_other_files_are_passed_over(office: Office) -> None:
     assert len(office.load().every) == 1
 
 
+def test_a_folder_without_end(tmp_path: Path) -> None:
+    """A folder with more files than there are acceptances is not read through."""
+    for number in range(1_001):
+        (tmp_path / f"{number}.json").touch()
+    with pytest.raises(SettingsError, match="more than 1000 files"):
+        Acceptances.load(tmp_path, MemoryKeys())
+
+
 def bend(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     kept = json.loads(path.read_bytes())
     change(kept)
@@ -197,6 +205,22 @@ def bend(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
                 checkpoint=k["receipt"]["checkpoint"].rpartition("— ")[0]
             ),
             "not signed by audit",
+        ),
+        (
+            lambda k: k["receipt"].update(
+                checkpoint=k["receipt"]["checkpoint"].replace("— guise", "— g?ise")
+            ),
+            "not signed by audit",
+        ),
+        (
+            lambda k: k["receipt"].update(
+                checkpoint=k["receipt"]["checkpoint"].replace("=\n", "?\n")
+            ),
+            "not signed by audit",
+        ),
+        (
+            lambda k: k["receipt"].update(checkpoint=k["receipt"]["checkpoint"] + "*"),
+            "not a signed note",
         ),
     ],
 )

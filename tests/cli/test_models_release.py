@@ -23,6 +23,7 @@ from functions.swap.vetting import admit_pack
 from models.errors import ChannelRefused, KeyRefused, PackRefused
 from models.verify import verify
 from tests.audit.house import House, TokensByName
+from tests.integration.stack import up
 from tests.models.paper import FILES, key_pair, manifest_of, unlocked, write_pack
 
 if TYPE_CHECKING:
@@ -247,6 +248,19 @@ def test_accepting_without_a_gate(audit: House, root: Path, tmp_path: Path) -> N
     digest = verify(root / "paper" / "1.0.0").pack_digest
     assert found.covers("no-content-gate", digest)
     assert not found.covers("non-commercial-licence", digest)
+
+
+@pytest.mark.xdist_group("cli")
+def test_accepting_on_this_machine(root: Path, tmp_path: Path) -> None:
+    """Without an address the stack of the home records it, with a key made there."""
+    home = tmp_path / "home"
+    arguments = ("--reason", "own pictures", "--actor", "ada", "--home", home)
+    with up(home, idle=5):
+        made = told(
+            "accept", root / "paper" / "1.0.0", "--kind", "no-content-gate", *arguments
+        )
+    found = Acceptances.load(home / "acceptances", FileKeys(home / "keys"))
+    assert [each.id for each in found.every] == [made["id"]]
 
 
 def test_nothing_to_accept(root: Path, tmp_path: Path) -> None:

@@ -315,6 +315,19 @@ def test_what_is_refused_leaves_no_trace(tmp_path: Path) -> None:
     ]
 
 
+def test_a_full_file(tmp_path: Path) -> None:
+    """A history that leaves no room stops the change, and says what to do."""
+    enter(tmp_path, "1.0.0")
+    path = tmp_path / channels.NAME
+    state = json.loads(path.read_bytes())
+    state["history"] *= 25_000
+    path.write_text(json.dumps(state, separators=(",", ":")))
+    before = path.read_bytes()
+    with pytest.raises(ChannelRefused, match="full; keep a copy"):
+        enter(tmp_path, "1.1.0")
+    assert path.read_bytes() == before
+
+
 def test_two_at_once(tmp_path: Path) -> None:
     """Of many changes at the same time none is lost."""
 
