@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final, Self
 from functions.problems import UnsupportedOption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from functions.swap.job import Mask, Options
-    from models.manifest import Contract, Pack
+    from models.manifest import Contract, Model, Pack
 
 _SWAPPERS: Final[tuple[Contract, ...]] = ("inswapper", "hyperswap", "ghost")
 _RESTORERS: Final[tuple[Contract, ...]] = ("gfpgan", "restoreformer")
@@ -20,8 +22,8 @@ _UPSCALERS: Final[tuple[Contract, ...]] = ("realesrgan", "swin2sr")
 class Offers:
     """What the engine can do beyond finding and swapping faces.
 
-    `classifier` names the content gate's model, and `labels` what it tells apart;
-    both are empty where there is none.  `upscales` are the factors, `restores_all`
+    `classifier` names the content gate's models, and `labels` what they tell apart;
+    both are empty where there are none.  `upscales` are the factors, `restores_all`
     says that faces are restored unless the request says no.
     """
 
@@ -47,8 +49,8 @@ class Offers:
             )
         return cls(
             pack=pack.id,
-            classifier=judges[0].name if judges else "",
-            labels=judges[0].labels if judges else (),
+            classifier=name_of(judges),
+            labels=labels_of(judges),
             restores=restores,
             restores_all=restores and pack.tier == "quality",
             upscales=tuple(
@@ -76,3 +78,13 @@ class Offers:
                 raise UnsupportedOption(
                     f"options.{option}: the pack {self.pack} has no model for {value}"
                 )
+
+
+def name_of(classifiers: Iterable[Model]) -> str:
+    """Return what a verdict calls the classifiers that came to it together."""
+    return "+".join(model.name for model in classifiers)
+
+
+def labels_of(classifiers: Iterable[Model]) -> tuple[str, ...]:
+    """Return what they tell apart, one after the other."""
+    return tuple(label for model in classifiers for label in model.labels)

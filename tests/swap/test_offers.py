@@ -144,6 +144,17 @@ def test_a_pack_offers_what_its_manifest_names() -> None:
     )
 
 
+def test_several_classifiers_are_offered_as_one_gate() -> None:
+    """In the manifest's order."""
+    judges = (
+        model("classifier", "one", labels=("nsfw", "sfw")),
+        model("classifier", "two", labels=("high", "low")),
+    )
+    offers = Offers.of(pack(*judges))
+    assert offers.classifier == "one+two"
+    assert offers.labels == ("nsfw", "sfw", "high", "low")
+
+
 def test_a_pack_of_the_mesh_engine_offers_nothing_more() -> None:
     """It has no identity network, no restorer, no parser and no classifier."""
     lite = pack(model("blazeface"), model("facemesh"), tier="lite")

@@ -130,3 +130,29 @@ def test_a_classifier_has_the_name_and_the_labels_of_its_manifest() -> None:
     """They stand in the verdict."""
     classifier = Classifier(Network(published(), says(0, 0)))
     assert (classifier.name, classifier.labels) == ("nsfw_marqo", ("nsfw", "sfw"))
+
+
+def test_several_classifiers_judge_one_picture_together() -> None:
+    """Each label by the network that knows it; a limit on any of them counts."""
+    marqo = Network(published(), says(0, 0))
+    freepik = Network(published("nsfw_freepik"), says(0, 0, 0, 0))
+    classifier = Classifier(marqo, freepik)
+    told = classifier(noise(1, 8, 8, 3))
+    assert classifier.name == "nsfw_marqo+nsfw_freepik"
+    assert tuple(told) == classifier.labels
+    assert told == {
+        **dict.fromkeys(("nsfw", "sfw"), 0.5),
+        **dict.fromkeys(("neutral", "low", "medium", "high"), 0.25),
+    }
+
+
+def test_two_classifiers_of_one_label_do_not_load() -> None:
+    """Which of them a limit speaks of, nobody could say."""
+    with pytest.raises(Unfit, match="a label twice"):
+        Classifier(Network(published(), says(0, 0)), Network(published(), says(0, 0)))
+
+
+def test_no_classifier_is_no_gate() -> None:
+    """It would judge every picture by nothing."""
+    with pytest.raises(Unfit, match="no classifier"):
+        Classifier()
