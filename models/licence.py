@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 NAME: Final = "licences.json"
 """The file of a pack with its grants; a pack without one has none."""
 BYTES_MAX: Final = 65_536
+ISSUER: Final = "InsightFace"
+"""Who issues a `MODEL.LICENSE`, and how the licences of its models begin."""
 
 Status = Literal[
     "verified_commercial",
@@ -170,14 +172,18 @@ def read(folder: Path, pack: Pack) -> tuple[Grant, ...]:
 def unlicensed(
     pack: Pack, grants: Iterable[Grant], moment: datetime | None = None
 ) -> tuple[Model, ...]:
-    """Return the models that nothing lets be used commercially at `moment`, or now."""
+    """Return the models that nothing lets be used commercially at `moment`, or now.
+
+    Whoever issued a licence can license its own models only, whatever lay beside it.
+    """
     moment = moment or datetime.now(UTC)
     valid = [grant for grant in grants if grant.commercial_at(moment)]
     covered = {name for grant in valid for name in grant.models}
     return tuple(
         model
         for model in pack.models
-        if not model.commercial and model.name not in covered
+        if not model.commercial
+        and not (model.name in covered and model.licence.startswith(ISSUER))
     )
 
 

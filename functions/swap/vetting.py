@@ -55,7 +55,7 @@ def admit_pack(pack: Pack, settings: Settings, keys: KeyProvider) -> dict[str, s
             that its manifest lists.
         SettingsError: an acceptance is not what it should be.
     """
-    if pack.commercial or all(model.commercial for model in pack.models):
+    if all(model.commercial for model in pack.models):
         return {"licence": "commercial"}
     from models import licence
     from models.errors import PackRefused
@@ -80,3 +80,11 @@ def admit_pack(pack: Pack, settings: Settings, keys: KeyProvider) -> dict[str, s
         )
     log.warning("%s may not be used commercially: %s", pack.id, why)
     return {"licence": "non-commercial"}
+
+
+def without_gate(pack: Pack, settings: Settings, keys: KeyProvider) -> str:
+    """Return the id of the operator's acceptance of swaps with no content gate, or ""."""
+    found = Acceptances.load(settings.acceptances, keys).find(
+        "no-content-gate", pack.pack_digest
+    )
+    return found.id if found else ""

@@ -72,7 +72,7 @@ def restricted(commercial: bool = False) -> Pack:  # noqa: FBT001, FBT002 - one 
     """Return a pack whose one model is not commercial."""
     pack = manifest_of({"net.onnx": b"n", "golden.npz": b"g"})
     model = msgspec.structs.replace(
-        pack.models[0], commercial=commercial, licence="research only"
+        pack.models[0], commercial=commercial, licence="InsightFace, research only"
     )
     return msgspec.structs.replace(pack, models=(model,), commercial=commercial)
 
@@ -168,6 +168,15 @@ def test_a_licence_covers_its_own_models() -> None:
     assert licence.unlicensed(restricted(), [other, COMMERCIAL], NOW) == ()
 
 
+def test_a_licence_covers_its_issuers_models() -> None:
+    """A model of somebody else's, put beside the licence, is not licensed by it."""
+    (model,) = restricted().models
+    other = msgspec.structs.replace(model, licence="ResearchRAIL-MS")
+    pack = msgspec.structs.replace(restricted(), models=(other,))
+    (left,) = licence.unlicensed(pack, [COMMERCIAL], NOW)
+    assert left == other
+
+
 def test_commercial_models_need_none() -> None:
     """What is published for commercial use needs no licence file."""
     assert licence.unlicensed(restricted(commercial=True), [], NOW) == ()
@@ -176,10 +185,13 @@ def test_commercial_models_need_none() -> None:
 def test_why_not() -> None:
     """The model, its licence, and what its MODEL.LICENSE said are told."""
     (model,) = restricted().models
-    assert licence.why_not(model, []) == "net: research only (no MODEL.LICENSE)"
+    assert (
+        licence.why_not(model, [])
+        == "net: InsightFace, research only (no MODEL.LICENSE)"
+    )
     expired = msgspec.structs.replace(COMMERCIAL, status="expired")
     assert licence.why_not(model, [expired]) == (
-        "net: research only (MODEL.LICENSE of buffalo_l: expired)"
+        "net: InsightFace, research only (MODEL.LICENSE of buffalo_l: expired)"
     )
     assert "until 2027-01-01T00:00:00Z" in licence.why_not(model, [COMMERCIAL])
 

@@ -48,7 +48,9 @@ def folder(tmp_path: Path) -> Path:
 def research_pack(folder: Path, *grants: Grant) -> Pack:
     """Write a pack whose one model may not be used commercially."""
     model = msgspec.structs.replace(
-        manifest_of(FILES).models[0], commercial=False, licence="research only"
+        manifest_of(FILES).models[0],
+        commercial=False,
+        licence="InsightFace, research only",
     )
     extra = {licence.NAME: licence.encode(grants)} if grants else {}
     return write_pack(
@@ -70,7 +72,7 @@ def test_production_without_a_licence_does_not_start(folder: Path) -> None:
         admit_pack(pack, settings(folder), MemoryKeys())
     said = str(caught.value)
     assert said.startswith("insightface 1.0.0 may not be used commercially: net: ")
-    assert "research only (no MODEL.LICENSE)" in said
+    assert "InsightFace, research only (no MODEL.LICENSE)" in said
     assert "guise models accept" in said
     assert "GUISE_ACCEPTANCES" in said
 
