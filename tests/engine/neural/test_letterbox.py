@@ -123,7 +123,7 @@ def test_of_both_passes_the_surer_box_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 3, 100, 100), (1, 1, 0, 0), (1, 3), (2, 3, 0, 0), ()]
+    "shape", [(1, 3, 100, 64), (1, 3, 64, 100), (1, 1, 0, 0), (1, 3), (2, 3, 0, 0), ()]
 )
 def test_what_takes_no_image_is_unfit(shape: tuple[int, ...]) -> None:
     """A detector's input has three channels and sides of whole cells."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,14 +20,14 @@ from tests.engine.neural.answers import (
     batched,
     distances,
     network,
-    opened,
     picture,
+    standin,
 )
-from tools import standins
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from functions.swap.engine.runtime import Network
     from functions.swap.media import Image
 
 STRIDES = (8, 16, 32)
@@ -167,13 +167,10 @@ def test_both_passes_are_merged_as_insightface_merges_them() -> None:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, SCRFD]:
-    """Return a session over a stand-in, and insightface's detector over the same."""
-    path = standins.build("det_10g", tmp_path_factory.mktemp("scrfd"), small=True)
-    session = opened(path)
-    return session, SCRFD(
-        model_file=str(path), session=session, static_shape_sessions=False
-    )
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, SCRFD]:
+    """Return a stand-in's network, and insightface's detector over the same."""
+    network = standin("det_10g", tmp_path_factory.mktemp("scrfd"))
+    return network, SCRFD(session=network.session)
 
 
 def views(pixels: Bytes) -> dict[str, Bytes]:
@@ -198,53 +195,53 @@ def views(pixels: Bytes) -> dict[str, Bytes]:
 @pytest.mark.parametrize("name", ["collins", "hopper"])
 @pytest.mark.parametrize("side", [320, 640])
 def test_a_portrait_shows_what_it_shows_insightface(
-    pair: tuple[Any, SCRFD],
+    pair: tuple[Network, SCRFD],
     portrait: Callable[[str], Image],
     name: str,
     view: str,
     side: int,
 ) -> None:
     """One pass over a portrait, whole or cut, is insightface's to 1e-3 pixels."""
-    session, peer = pair
+    own, peer = pair
     pixels = np.ascontiguousarray(views(portrait(name).pixels)[view])
-    found = Scrfd(network(session, "scrfd"), Passes(side=side, parity=True))(pixels)
+    found = Scrfd(own, Passes(side=side, parity=True))(pixels)
     agree(found, peer.detect(pixels, input_size=(side, side)))
 
 
 def test_the_portraits_are_no_empty_test(
-    pair: tuple[Any, SCRFD], portrait: Callable[[str], Image]
+    pair: tuple[Network, SCRFD], portrait: Callable[[str], Image]
 ) -> None:
     """The stand-in finds something in the portraits and nothing in the dark."""
-    find = Scrfd(network(pair[0], "scrfd"))
+    find = Scrfd(pair[0])
     assert len(find(portrait("hopper").pixels)) > 2
     assert len(find(blank(640))) == 0
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_random_pictures_show_what_they_show_insightface(
-    pair: tuple[Any, SCRFD], seed: int
+    pair: tuple[Network, SCRFD], seed: int
 ) -> None:
     """Both passes over pictures of any size are insightface's to 1e-3 pixels."""
-    session, peer = pair
+    own, peer = pair
     width, height = np.random.default_rng(seed).integers(20, 1500, 2)
     pixels = picture(int(width), int(height), seed)
-    found = Scrfd(network(session, "scrfd"), Passes(coarse=128, parity=True))(pixels)
+    found = Scrfd(own, Passes(coarse=128, parity=True))(pixels)
     agree(found, peer.detect(pixels))
 
 
 def test_where_the_ratio_fits_nothing_differs_from_insightface(
-    pair: tuple[Any, SCRFD], portrait: Callable[[str], Image]
+    pair: tuple[Network, SCRFD], portrait: Callable[[str], Image]
 ) -> None:
     """As it is served, a picture of 16:9 gives insightface's boxes too."""
-    session, peer = pair
+    own, peer = pair
     pixels = np.ascontiguousarray(portrait("hopper").pixels[:288, :512])
-    agree(Scrfd(network(session, "scrfd"))(pixels), peer.detect(pixels))
+    agree(Scrfd(own)(pixels), peer.detect(pixels))
 
 
 @pytest.mark.parametrize("size", [(3000, 1), (1, 3000), (2, 9000)])
 def test_a_line_of_pixels_is_a_picture(
-    pair: tuple[Any, SCRFD], size: tuple[int, int]
+    pair: tuple[Network, SCRFD], size: tuple[int, int]
 ) -> None:
     """Where insightface has no pixel left, nothing fails and nothing is wild."""
-    found = Scrfd(network(pair[0], "scrfd"))(picture(*size))
+    found = Scrfd(pair[0])(picture(*size))
     assert np.abs(found.boxes).max(initial=0) <= 5 * max(size)
