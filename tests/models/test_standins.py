@@ -18,6 +18,7 @@ from insightface.model_zoo.inswapper import INSwapper
 from insightface.model_zoo.retinaface import RetinaFace
 from insightface.model_zoo.scrfd import SCRFD
 
+from models import catalogue
 from models.runtime import load as load_onnxruntime
 from tools import standins
 
@@ -29,21 +30,27 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 CPU = ["CPUExecutionProvider"]
-DETECTORS = ["det_10g", "det_2.5g", "det_500m"]
+DETECTORS = ["det_10g", "det_2_5g", "det_500m"]
 EMBEDDERS = ["w600k_r50", "w600k_mbf"]
 PORTRAITS = ["collins", "hopper"]
 
 BYTES = {
     "det_10g": 16_923_827,
-    "det_2.5g": 3_292_009,
+    "det_2_5g": 3_292_009,
     "det_500m": 2_524_817,
     "w600k_r50": 174_383_860,
     "w600k_mbf": 13_616_099,
     "inswapper_128": 554_253_681,
+    "hyperswap_1a_256": 402_742_682,
+    "gfpgan_1_4": 340_299_087,
+    "restoreformer_plus_plus": 294_264_232,
+    "real_esrgan_x4": 67_051_616,
+    "bisenet_resnet_18": 53_205_364,
+    "bisenet_resnet_34": 93_632_554,
 }
 """How large the published files are."""
 
-GMACS = {"det_10g": 10.0, "det_2.5g": 2.5, "det_500m": 0.5}
+GMACS = {"det_10g": 10.0, "det_2_5g": 2.5, "det_500m": 0.5}
 """What the names of SCRFD's models promise, for a picture of 640x480."""
 
 
@@ -55,13 +62,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def session(path: Path) -> onnxruntime.InferenceSession:
+def session(path: Path | str) -> onnxruntime.InferenceSession:
     runtime = load_onnxruntime()
     options = runtime.SessionOptions()
     # As published: outputs declared for 640x640, and an initializer nobody uses.
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     return runtime.InferenceSession(str(path), options, providers=CPU)
+
+
+def at(folder: Path, name: str) -> str:
+    return str(folder / standins.file_name(name))
 
 
 def portrait(name: str) -> NDArray[np.uint8]:
@@ -71,20 +82,20 @@ def portrait(name: str) -> NDArray[np.uint8]:
 
 
 def noise(name: str, folder: Path) -> dict[str, Floats]:
-    """Return an input for every input of a network, of its own shape."""
-    random = np.random.default_rng(7)
-    free = {0: 1, 2: 64, 3: 64}
-    return {
-        each.name: random.uniform(
-            0,
-            1,
-            [
-                length if isinstance(length, int) else free[axis]
-                for axis, length in enumerate(each.shape)
-            ],
-        ).astype(np.float32)
-        for each in session(folder / f"{name}.onnx").get_inputs()
-    }
+    """Return an input for every input of a network: random levels, a random vector."""
+    random, model = np.random.default_rng(7), catalogue.load().model(name)
+    open_axes = {0: 1, 2: 64, 3: 64}
+    given = {}
+    for each in session(at(folder, name)).get_inputs():
+        shape = [
+            n if isinstance(n, int) else open_axes[i] for i, n in enumerate(each.shape)
+        ]
+        given[each.name] = random.normal(size=shape).astype(np.float32)
+        if each.name == model.input.name and len(shape) == 4:
+            mean, std = model.input.mean[0], model.input.std[0]
+            levels = 1000 * random.integers(0, 256, shape)
+            given[each.name] = ((levels - mean) / std).astype(np.float32)
+    return given
 
 
 # --- the form of the published files -------------------------------------------
@@ -93,8 +104,24 @@ def noise(name: str, folder: Path) -> dict[str, Floats]:
 @pytest.mark.parametrize("name", BYTES)
 def test_size(name: str) -> None:
     """The numbers of a full stand-in weigh what the published file weighs."""
-    size = 4 * standins.graph(name, small=False).parameters
+    graph = standins.graph(name, small=False)
+    size = (2 if graph.half else 4) * graph.parameters
     assert size == pytest.approx(BYTES[name], rel=0.025)
+
+
+@pytest.mark.parametrize("name", standins.NAMES)
+def test_agrees_with_the_catalogue(name: str) -> None:
+    """File, tensors and shapes are the catalogue's, which may leave axes open."""
+    model, graph = catalogue.load().model(name), standins.graph(name, small=False)
+    assert standins.file_name(name) in model.names
+    inputs = (model.input.name, *(each.name for each in model.vectors))
+    assert {*inputs} == {name for name, _ in graph.inputs}
+    assert [each.name for each in model.outputs] == [name for name, _ in graph.outputs]
+    told = {each.name: each.shape for each in (*model.vectors, *model.outputs)}
+    told[model.input.name] = model.input.shape
+    for tensor, shape in (*graph.inputs, *graph.outputs):
+        for mine, theirs in zip(shape, told[tensor], strict=True):
+            assert mine == theirs or not theirs or isinstance(mine, str)
 
 
 def test_inswapper_counts() -> None:
@@ -123,7 +150,7 @@ def test_small_keeps_the_form(name: str) -> None:
 @pytest.mark.parametrize("name", standins.NAMES)
 def test_small_runs(folder: Path, name: str) -> None:
     """Every small stand-in runs, and gives finite numbers that are not all the same."""
-    outputs = session(folder / f"{name}.onnx").run(None, noise(name, folder))
+    outputs = session(at(folder, name)).run(None, noise(name, folder))
     for output in outputs:
         assert np.isfinite(output).all()
         assert np.ptp(output) > 0
@@ -133,7 +160,7 @@ def test_small_runs(folder: Path, name: str) -> None:
 def test_same_bytes(tmp_path: Path, folder: Path, name: str) -> None:
     """Building twice gives the same bytes twice."""
     again = standins.build(name, tmp_path, small=True)
-    assert again.read_bytes() == (folder / f"{name}.onnx").read_bytes()
+    assert again.read_bytes() == Path(at(folder, name)).read_bytes()
 
 
 def test_no_other_bytes_elsewhere(folder: Path) -> None:
@@ -161,7 +188,7 @@ def test_detector_contract(folder: Path, name: str) -> None:
     Whatever they are declared as: the published files say 640x640 whatever comes in.
     """
     image = np.zeros((1, 3, 96, 64), np.float32)
-    outputs = session(folder / f"{name}.onnx").run(None, {"input.1": image})
+    outputs = session(at(folder, name)).run(None, {"input.1": image})
     counts = [2 * (96 // stride) * (64 // stride) for stride in (8, 16, 32)]
     expected = [(count, width) for width in (1, 4, 10) for count in counts]
     assert [output.shape for output in outputs] == expected
@@ -179,7 +206,7 @@ def test_detects_a_few(folder: Path, name: str, who: str, side: int) -> None:
     if side:
         factor = side / max(picture.shape)
         picture = cv2.resize(picture, None, fx=factor, fy=factor).astype(np.uint8)
-    detector = get_model(str(folder / f"{name}.onnx"), providers=CPU)
+    detector = get_model(at(folder, name), providers=CPU)
     assert isinstance(detector, SCRFD)
     found = detector._detect_candidates(picture, (640, 640), 0.5)
     boxes, points = found
@@ -193,7 +220,7 @@ def test_detects_a_few(folder: Path, name: str, who: str, side: int) -> None:
 @pytest.mark.parametrize("name", EMBEDDERS)
 def test_embeddings_differ(folder: Path, name: str) -> None:
     """Two people are farther apart than one person and the same, moved by a pixel."""
-    embedder = get_model(str(folder / f"{name}.onnx"), providers=CPU)
+    embedder = get_model(at(folder, name), providers=CPU)
     assert isinstance(embedder, ArcFaceONNX)
     first, second = (
         cv2.resize(portrait(who)[:400, 50:450], (112, 112)) for who in PORTRAITS
@@ -228,6 +255,77 @@ def test_swapper_hears_both(folder: Path) -> None:
         assert np.abs(other - base).mean() > 0.05
 
 
+@pytest.mark.parametrize("name", ["nsfw_marqo", "nsfw_freepik"])
+def test_gate_lets_a_portrait_pass(folder: Path, name: str) -> None:
+    """The content gate's stand-ins take an ordinary picture for one."""
+    model, run = catalogue.load().model(name), session(at(folder, name))
+    side = model.input.shape[-1]
+    mean, std = (np.array(each) / 1000 for each in (model.input.mean, model.input.std))
+    picture = cv2.resize(portrait("collins"), (side, side))[..., ::-1]
+    image = ((picture - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
+    logits = run.run(None, {"input": image})[0][0]
+    assert model.labels[logits.argmax()] in {"sfw", "neutral"}
+
+
+@pytest.mark.parametrize("name", ["hyperswap_1a_256", "ghost_1_256"])
+def test_larger_swappers_hear_both(folder: Path, name: str) -> None:
+    """What the swappers of 256 pixels give depends on the face and on the source."""
+    run, random = session(at(folder, name)), np.random.default_rng(5)
+    length = 1 if name.startswith("hyper") else 20
+    sources = random.normal(size=(2, 1, 512))
+    sources *= length / np.linalg.norm(sources, axis=2, keepdims=True)
+    faces = [
+        (cv2.resize(portrait(who), (256, 256)) / 127.5 - 1).transpose(2, 0, 1)[None]
+        for who in PORTRAITS
+    ]
+    base, other_face, other_source = (
+        run.run(
+            ["output"],
+            {
+                "target": faces[face].astype(np.float32),
+                "source": sources[source].astype(np.float32),
+            },
+        )[0]
+        for face, source in ((0, 0), (1, 0), (0, 1))
+    )
+    assert -1 <= base.min() < base.max() <= 1
+    for other in (other_face, other_source):
+        assert np.abs(other - base).mean() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "low"),
+    [
+        ("gfpgan_1_4", -1),
+        ("restoreformer_plus_plus", -1),
+        ("real_esrgan_x2", 0),
+        ("real_esrgan_x4", 0),
+        ("swin2_sr_x4", 0),
+    ],
+)
+def test_pictures_stay_pictures(folder: Path, name: str, low: int) -> None:
+    """Restorers and upscalers stay in their range and depend on what they are given."""
+    model, run = catalogue.load().model(name), session(at(folder, name))
+    side = model.input.shape[-1] or 64
+    first, second = (
+        run.run(
+            None,
+            {
+                "input": (
+                    cv2.resize(portrait(who), (side, side)) / 255 * (1 - low) + low
+                )
+                .transpose(2, 0, 1)[None]
+                .astype(np.float32)
+            },
+        )[0]
+        for who in PORTRAITS
+    )
+    assert first.shape == (1, 3, side * model.scale, side * model.scale)
+    assert ((first > low) & (first < 1)).mean() > 0.98
+    assert first.std() > 0.03
+    assert np.abs(first - second).mean() > 0.02
+
+
 # --- the oracle takes them for what they stand in for ---------------------------
 
 
@@ -241,7 +339,7 @@ def test_swapper_hears_both(folder: Path) -> None:
 )
 def test_oracle_routes(folder: Path, name: str, kind: type[Any]) -> None:
     """The oracle takes a stand-in for the kind of model it stands in for."""
-    assert isinstance(get_model(str(folder / f"{name}.onnx"), providers=CPU), kind)
+    assert isinstance(get_model(at(folder, name), providers=CPU), kind)
 
 
 def test_oracle_reads_retinaface(folder: Path) -> None:
@@ -250,6 +348,16 @@ def test_oracle_reads_retinaface(folder: Path) -> None:
     detector.prepare(-1, input_size=(640, 640))
     boxes, points = detector.detect(portrait("hopper"))
     assert 1 <= len(boxes) == len(points) <= 20
+
+
+def test_oracle_reads_yunet(folder: Path) -> None:
+    """OpenCV's own reader of YuNet finds a few faces, with eyes apart."""
+    picture = cv2.resize(portrait("hopper"), (640, 640))
+    detector = cv2.FaceDetectorYN.create(at(folder, "yunet"), "", (640, 640), 0.6)
+    _, faces = detector.detect(picture)
+    assert 1 <= len(faces) <= 20
+    apart = np.linalg.norm(faces[:, 6:8] - faces[:, 4:6], axis=1) / faces[:, 2]
+    assert ((apart > 0.25) & (apart < 0.6)).all()
 
 
 # --- the command -------------------------------------------------------------

@@ -16,11 +16,14 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--small", action="store_true", help="few channels, for tests")
     chosen = parser.parse_intermixed_args()
-    unknown = sorted({*chosen.names} - {*standins.NAMES})
-    if unknown:
-        parser.error(f"no stand-in for {', '.join(unknown)}")
+    names = chosen.names or standins.NAMES
+    try:
+        for name in names:
+            standins.file_name(name)
+    except KeyError as error:
+        parser.error(f"no stand-in for {error}; there are: {', '.join(standins.NAMES)}")
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    for name in chosen.names or standins.NAMES:
+    for name in names:
         path = standins.build(name, chosen.folder, small=chosen.small)
         sys.stdout.write(f"{path} {path.stat().st_size}\n")
 

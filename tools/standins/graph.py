@@ -44,11 +44,15 @@ class Value:
 class Graph:
     """Nodes in order, each with its weights, which `name` seeds.
 
-    Opset 11 and IR version 6 are what the InsightFace family is published with.
+    Opset 11 and IR version 6 are what the InsightFace family is published with.  A
+    `half` network has weights of 16 bits and takes and gives 32 all the same.
     """
 
-    def __init__(self, name: str, *, opset: int = 11, ir_version: int = 6) -> None:
+    def __init__(
+        self, name: str, *, opset: int = 11, ir_version: int = 6, half: bool = False
+    ) -> None:
         self.name = name
+        self.half = half
         self.opset = opset
         self.ir_version = ir_version
         self.nodes: list[NodeProto] = []
@@ -66,16 +70,7 @@ class Graph:
     def model(self) -> ModelProto:
         """Return the network with its numbers drawn."""
         source = Source(self.name)
-        initializers = [
-            helper.make_tensor(
-                each.name,
-                TensorProto.FLOAT,
-                each.shape,
-                source.fill(each).tobytes(),
-                raw=True,
-            )
-            for each in self.weights
-        ]
+        initializers = [self._drawn(source, each) for each in self.weights]
         graph = helper.make_graph(
             self.nodes,
             "torch-jit-export",
@@ -90,6 +85,17 @@ class Graph:
             opset_imports=[helper.make_opsetid("", self.opset)],
         )
 
+    def _drawn(self, source: Source, weight: Weight) -> TensorProto:
+        numbers = source.fill(weight)
+        # What Resize is told is of 32 bits whatever it resizes.
+        if self.half and not weight.name.startswith("Resize"):
+            half = numbers.astype(np.float16).tobytes()
+            kind = TensorProto.FLOAT16
+            return helper.make_tensor(weight.name, kind, weight.shape, half, raw=True)
+        return helper.make_tensor(
+            weight.name, TensorProto.FLOAT, weight.shape, numbers.tobytes(), raw=True
+        )
+
     # --- what goes in and out ------------------------------------------------
 
     def input(self, name: str, shape: tuple[int, ...], *free: str) -> Value:
@@ -100,13 +106,22 @@ class Graph:
         names = free or ("",) * len(shape)
         declared = [n or length for n, length in zip(names, shape, strict=True)]
         self.inputs.append((name, declared))
-        return Value(name, shape)
+        return self._cast(Value(name, shape), TensorProto.FLOAT16)
 
     def output(self, value: Value, *free: str) -> None:
         """Declare an output; the names of `free` as for an input."""
         names = free or ("",) * len(value.shape)
         declared = [n or size for n, size in zip(names, value.shape, strict=True)]
         self.outputs.append((value.name, declared))
+
+    def last(self, kind: str, x: Value, name: str) -> Value:
+        """Add the operator whose output, of 32 bits, is called `name`."""
+        if not self.half:
+            return self.node(kind, [x], x.shape, name)
+        return self._cast(self.node(kind, [x], x.shape), TensorProto.FLOAT, name)
+
+    def _cast(self, x: Value, kind: int, name: str = "") -> Value:
+        return self.node("Cast", [x], x.shape, name, to=kind) if self.half else x
 
     # --- weights -------------------------------------------------------------
 
@@ -165,6 +180,7 @@ class Graph:
         gain: float = RELU,
         bias: ArrayLike | None = 0.0,
         centred: bool = False,
+        name: str = "",
     ) -> Value:
         """Convolve, "same" unless `pad` says otherwise; no bias where it is None."""
         label = f"Conv_{len(self.nodes)}"
@@ -183,6 +199,7 @@ class Graph:
             "Conv",
             parts,
             (x.shape[0], channels, height, width),
+            name,
             kernel_shape=[kernel, kernel],
             strides=[stride, stride],
             pads=[around] * 4,
@@ -190,10 +207,17 @@ class Graph:
             group=groups,
         )
 
-    def up_conv(self, x: Value, channels: int, kernel: int, stride: int) -> Value:
+    def up_conv(
+        self,
+        x: Value,
+        channels: int,
+        kernel: int,
+        stride: int,
+        around: int | None = None,
+    ) -> Value:
         """Convolve transposed, without bias, so that the sides grow by `stride`."""
         label = f"ConvTranspose_{len(self.nodes)}"
-        around = (kernel - stride) // 2
+        around = (kernel - stride) // 2 if around is None else around
         filters = (x.channels, channels, kernel, kernel)
         fan_in = x.channels * kernel * kernel / stride**2
         self.weight(f"{label}.w", filters, RELU / fan_in**0.5)
@@ -262,10 +286,15 @@ class Graph:
         shape[axis] = sum(each.shape[axis] for each in values)
         return self.node("Concat", values, tuple(shape), axis=axis)
 
-    def reshape(self, x: Value, *shape: int, name: str = "") -> Value:
-        """Read the same numbers in another shape; one length may be -1."""
+    def reshape(
+        self, x: Value, *shape: int, known: tuple[int, ...] = (), name: str = ""
+    ) -> Value:
+        """Read the same numbers in another shape; one length may be -1.
+
+        Where a length is 0, which is that of `x`, say what is `known` of the shape.
+        """
         rest = math.prod(x.shape) // max(1, -math.prod(shape))
-        known = tuple(rest if length < 0 else length for length in shape)
+        known = known or tuple(rest if length < 0 else length for length in shape)
         return self.node("Reshape", [x, self.integers(shape)], known, name)
 
     def transpose(self, x: Value, *order: int) -> Value:
@@ -280,21 +309,28 @@ class Graph:
         return self.node("Pad", [x, pads], shape, mode="reflect")
 
     def double(self, x: Value, mode: str = "linear") -> Value:
-        """Double the sides of an image: "linear" or "nearest"."""
-        place = "asymmetric" if mode == "nearest" else "half_pixel"
+        """Double the sides of an image: "linear", or "nearest" for whole pixels."""
+        if mode == "nearest":
+            return self.resize(x, 2, "asymmetric", mode, nearest_mode="floor")
+        return self.resize(x, 2)
+
+    def resize(
+        self,
+        x: Value,
+        factor: int,
+        places: str = "half_pixel",
+        mode: str = "linear",
+        name: str = "",
+        **more: str,
+    ) -> Value:
+        """Enlarge an image `factor` times; `places` says where pixels come to lie."""
         label = f"Resize_{len(self.nodes)}"
         roi = self.constant(f"{label}.roi", np.zeros(0))
-        scales = self.constant(f"{label}.scales", [1, 1, 2, 2])
-        shape = (*x.shape[:2], *(2 * side for side in x.shape[2:]))
-        extra = {"nearest_mode": "floor"} if mode == "nearest" else {}
-        return self.node(
-            "Resize",
-            [x, roi, scales],
-            shape,
-            mode=mode,
-            coordinate_transformation_mode=place,
-            **extra,
-        )
+        scales = self.constant(f"{label}.scales", [1, 1, factor, factor])
+        shape = (*x.shape[:2], *(factor * side for side in x.shape[2:]))
+        inputs: list[Value | str] = [x, roi, scales]
+        how = {"mode": mode, "coordinate_transformation_mode": places, **more}
+        return self.node("Resize", inputs, shape, name, **how)
 
     def max_pool(self, x: Value, kernel: int, stride: int, pad: int = 0) -> Value:
         """Keep the largest of each window."""

@@ -142,7 +142,7 @@ DET_2_5G = Widths(
     stacked=2,
     separable=False,
     outputs=(446, 466, 486),
-    tuning=(Tuning(3.02, 3.03), Tuning(2.17, 2.9), Tuning(2.47, 3.8)),
+    tuning=(Tuning(1.13, 7.78), Tuning(3.38, 6.74), Tuning(2.27, 1.8)),
 )
 DET_500M = Widths(
     stem=(16, 16),
@@ -168,8 +168,9 @@ SMALL_10G = Widths(
 )
 SMALL_2_5G = replace(
     SMALL_10G,
+    head=12,
     outputs=(446, 466, 486),
-    tuning=(Tuning(0.292, 8.9), Tuning(0.8, 6.42), Tuning(0.452, 3.3)),
+    tuning=(Tuning(0.515, 6.11), Tuning(0.702, 2.9), Tuning(0.8, 4.4)),
 )
 SMALL_500M = replace(
     SMALL_10G,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def standins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the small stand-in of every model, as `<name>.onnx`."""
+    """Return a folder with the small stand-in of every model, named as published."""
     folder = tmp_path_factory.mktemp("standins")
     for name in made.NAMES:
         made.build(name, folder, small=True)
