@@ -83,7 +83,7 @@ def admit_pack(pack: Pack, settings: Settings, keys: KeyProvider) -> dict[str, s
 
 
 def without_gate(pack: Pack, settings: Settings, keys: KeyProvider) -> str:
-    """Return the id of the operator's acceptance of swaps with no content gate, or ""."""
+    """Return the id of the operator's acceptance of swaps without a gate, or none."""
     found = Acceptances.load(settings.acceptances, keys).find(
         "no-content-gate", pack.pack_digest
     )
