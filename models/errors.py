@@ -5,6 +5,7 @@
     ├── UnknownModel        the catalogue has no model of that name
     ├── FetchFailed         the published package could not be had
     ├── DigestMismatch      what was fetched is not what the catalogue names
+    ├── WeightsRefused      what the operator brought is not what a pack is made of
     ├── UnsupportedNetwork  a network asks for something we do not translate
     ├── PackRefused         a folder is not the pack its manifest describes
     ├── KeyRefused          a key that signs or vouches for packs is not fit for it
@@ -40,6 +41,10 @@ class FetchFailed(ModelError):
 
 class DigestMismatch(ModelError):
     """What was fetched is not, byte for byte, what the catalogue names."""
+
+
+class WeightsRefused(ModelError):
+    """What the operator brought is not, or not all of, what a pack is made of."""
 
 
 class UnsupportedNetwork(ModelError):

@@ -128,7 +128,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     contract.  `grids` are the anchors of a `blazeface`, in the order of its outputs;
     `template` is how a face lies in the input, `scale` how far an upscaler enlarges,
     `labels` what a classifier tells apart.  `weights` and `emap` name the files of
-    an inswapper's map and of weights that are mapped into memory.
+    weights that are mapped into memory and of an inswapper's map.  `tolerance_micro`
+    is how far an output may lie from the golden one, in millionths of the largest
+    golden value of that output; 0 stands for GOLDEN_TOLERANCE.
     """
 
     name: Id
@@ -147,6 +149,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     precision: Literal["fp32", "fp16"] = "fp32"
     weights: FileName | None = None
     emap: FileName | None = None
+    tolerance_micro: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

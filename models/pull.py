@@ -6,12 +6,8 @@ mirror or `PIP_NO_INDEX` with `PIP_FIND_LINKS` works here as it does everywhere.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import hmac
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,10 +15,9 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models import catalogue
-from models.errors import DigestMismatch, FetchFailed, PackRefused
+from models import catalogue, shelf
+from models.errors import DigestMismatch, FetchFailed
 from models.prepare import prepare
-from models.verify import verify_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,34 +45,18 @@ def pull(name: str, root: Path, *, report: Callable[[str], None]) -> Path:
     """
     pack = catalogue.load().pack(name)
     folder = root / pack.id / pack.version
-    if _stands(pack, folder, report):
+
+    def stands() -> bool:
+        return shelf.stands(folder, pack.id, pack.version, report)
+
+    if stands():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    originals = _originals(pack, report)
-    building = Path(tempfile.mkdtemp(prefix=f".{pack.version}-", dir=folder.parent))
-    try:
-        prepare(pack, originals, building, report=report)
-        _settle(building)
-        while not _published(building, folder):
-            if _stands(pack, folder, report):
-                return folder  # another pull was first: theirs stands
-            _set_aside(folder)
-    finally:
-        _remove(building)
+    with shelf.building(root, pack.id, pack.version) as built:
+        prepare(pack, _originals(pack, report), built, report=report)
+        if not shelf.place(built, folder, stands):
+            return folder  # another pull was first: theirs stands
     report(f"{pack.id} {pack.version} is ready")
     return folder
-
-
-def _stands(pack: Pack, folder: Path, report: Callable[[str], None]) -> bool:
-    """Say whether the pack is there and whole; report why one that is there is not."""
-    try:
-        verify_as(folder, pack.id, pack.version)
-    except PackRefused as error:
-        if folder.exists():
-            report(f"making {pack.id} {pack.version} anew: {error}")
-        return False
-    report(f"{pack.id} {pack.version} is there")
-    return True
 
 
 # --- the published files -----------------------------------------------------
@@ -169,49 +148,3 @@ def _proved(archive: zipfile.ZipFile, expected: Member | Notice) -> bytes:
     if not hmac.compare_digest(digest, expected.sha256):
         raise DigestMismatch(f"{expected.member}: its SHA-256 is {digest}")
     return raw
-
-
-# --- the folder --------------------------------------------------------------
-
-
-def _settle(folder: Path) -> None:
-    """Write everything through to the disk, and let nobody write to it again."""
-    for path in folder.iterdir():
-        path.chmod(0o444)
-        _fsync(path)
-    folder.chmod(0o555)
-    _fsync(folder)
-
-
-def _published(building: Path, folder: Path) -> bool:
-    """Give the finished folder its name, unless the name is taken."""
-    try:
-        building.rename(folder)
-    except OSError as error:
-        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
-            raise
-        return False
-    _fsync(folder.parent)
-    return True
-
-
-def _set_aside(broken: Path) -> None:
-    """Take a broken pack away, in one step for whoever is reading."""
-    away = Path(tempfile.mkdtemp(prefix=".broken-", dir=broken.parent))
-    with contextlib.suppress(FileNotFoundError):  # another pull was quicker
-        broken.rename(away)
-    _remove(away)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        folder.chmod(0o755)
-        shutil.rmtree(folder)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from functions.cli.models_commands import release
+from functions.cli.models_making import making
 
 app = typer.Typer(
     name="guise",
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 packs = typer.Typer(no_args_is_help=True, help="Packs of models.")
 app.add_typer(packs, name="models")
+packs.add_typer(making)
 packs.add_typer(release)
 
 Home = Annotated[

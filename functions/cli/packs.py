@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from functions.cli.terminal import busy, err, out, print_json, say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from models.importing import Wish
     from models.manifest import Pack
 
 
@@ -28,6 +30,34 @@ def have(name: str, root: Path, *, quiet: bool) -> Path:
 
     with busy(f"pack {name}", quiet=quiet):
         return pull(name, root, report=report)
+
+
+def wished(
+    pack: str | None, version: str | None, accepted: Iterable[str], *, halved: bool
+) -> Wish:
+    """Return what is asked for; each of `accepted` is NAME=SHA256.
+
+    Raises:
+        WeightsRefused: one is not.
+    """
+    from models.importing import Wish, digests
+
+    return Wish(pack=pack, version=version, private=digests(accepted), halved=halved)
+
+
+def bring_pack(
+    folders: Sequence[Path], root: Path, wish: Wish, *, anew: bool, json: bool
+) -> None:
+    """Make a pack of weights the operator has; print where it is and what it is."""
+    from models.importing import bring
+
+    def report(line: str) -> None:
+        if not json:
+            err().print(line, markup=False, style="dim")
+
+    with busy("making the pack", quiet=json):
+        folder = bring(folders, root, wish, anew=anew, report=report)
+    verify_pack(folder, json=json)
 
 
 def list_packs(root: Path, *, json: bool) -> None:

@@ -16,7 +16,7 @@ from models import catalogue, runtime
 from models.convert import convert, translate
 from models.errors import UnsupportedNetwork
 from models.network import Network, Operator, read
-from models.prepare import normalised
+from models.golden import normalised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

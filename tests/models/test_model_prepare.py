@@ -17,7 +17,8 @@ from onnx import numpy_helper
 
 from models import runtime
 from models.manifest import GOLDEN_TOLERANCE, Model
-from models.prepare import GRID, prepare
+from models.golden import GRID
+from models.prepare import prepare
 from models.verify import verify
 
 if TYPE_CHECKING:
