@@ -10,7 +10,7 @@ import pytest
 
 from functions.keys import MemoryKeys
 from functions.settings import Settings, SettingsError
-from functions.swap.vetting import admit_pack, trust
+from functions.swap.vetting import admit_pack, trust, without_gate
 from models import licence
 from models.errors import KeyRefused, PackRefused
 from models.licence import Grant
@@ -134,6 +134,21 @@ def test_a_licence_that_does_not_hold(folder: Path, change: dict[str, Any]) -> N
     pack = research_pack(folder, msgspec.structs.replace(GRANT, **change))
     with pytest.raises(PackRefused, match="may not be used commercially: net"):
         admit_pack(pack, settings(folder), MemoryKeys())
+
+
+def test_swaps_without_a_gate(office: Office, folder: Path) -> None:
+    """They are accepted for a pack by its digest, and by nothing else."""
+    pack = write_pack(folder)
+    office.accept(msgspec.structs.replace(STATEMENT, digest=pack.pack_digest))
+    chosen = settings(folder, acceptances=office.folder)
+    assert without_gate(pack, chosen, office.keys) == ""
+    made, _ = office.accept(
+        msgspec.structs.replace(
+            STATEMENT, kind="no-content-gate", digest=pack.pack_digest
+        )
+    )
+    assert without_gate(pack, chosen, office.keys) == made.id
+    assert without_gate(pack, settings(folder), office.keys) == ""
 
 
 def test_development_warns(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
