@@ -105,6 +105,7 @@ class Entry:
     meter: Meter = field(default_factory=Meter)
     device: Mapping[str, str] | None = None
     model_digest: str = ""
+    vetted: Mapping[str, str] = field(default_factory=dict)
     load_ms: int = 0
     cpu_ns: int = 0
     input_bytes: int = 0
@@ -117,12 +118,14 @@ class Entry:
         """Return what is being loaded; how long that took this job is never billed."""
         began = time.monotonic_ns()
         loaded = loading.get()
-        self.load_ms = (time.monotonic_ns() - began) // 1_000_000
+        self.load_ms += (time.monotonic_ns() - began) // 1_000_000
         return loaded
 
-    def note(self, device: Mapping[str, str], model_digest: str) -> None:
-        """Note on what, and with which models, the work is done."""
-        self.device, self.model_digest = device, model_digest
+    def note(
+        self, device: Mapping[str, str], model_digest: str, vetted: Mapping[str, str]
+    ) -> None:
+        """Note on what, with which models, under what licence the work is done."""
+        self.device, self.model_digest, self.vetted = device, model_digest, vetted
 
     def ended(self) -> Record:
         """Return how the job ended; only after `account` has."""
@@ -248,6 +251,7 @@ def account(
         swap_ms=entry.meter.lease_ms,
         provenance=entry.provenance if outcome == ledger.COMPLETED else None,
         gate=entry.gate.verdict() if entry.gate else None,
+        vetted=dict(entry.vetted) or None,
     )
     entry.ending = end(ending, books, accepted=accepted, usage=entry.usage(job))
 
@@ -336,6 +340,8 @@ def _data(ending: Record, accepted: Accepted | None) -> dict[str, Any]:
         data["commitments"] = {"result": result}
     if ending.gate is not None:
         data["gate"] = ending.gate
+    if ending.vetted is not None:
+        data["vetted"] = ending.vetted
     if ending.provenance is not None:
         data["provenance"] = ending.provenance
     return data

@@ -64,6 +64,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `provenance` says what the output carries: `c2pa`, the `manifest`, and `aigc`.
     `gate` is the verdict of the content gate on a swap; see `gate.Gate.verdict`.
+    `vetted` says of the models how they were `verified`, and by what `licence` they
+    serve; see `vetting`.
     `counts` has how many faces were `found` in the target, `done` (they are in
     `faces`) and, by `keep`, `kept`; records older than that have none.
     `events` are the ending events verbatim, in structured form.
@@ -83,6 +85,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     swap_ms: int | None = None
     provenance: dict[str, Any] | None = None
     gate: dict[str, Any] | None = None
+    vetted: dict[str, str] | None = None
     events: list[dict[str, Any]] = []
 
     def view(self) -> dict[str, Any]:

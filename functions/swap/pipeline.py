@@ -62,13 +62,19 @@ VISIBLE_LABELS: Final[Mapping[str, str]] = {
 class Loaded:
     """An engine with its models, what is said of them in records, and what signs.
 
-    `device` has kind, name and uuid.
+    `device` has kind, name and uuid.  `proof` ends when every byte of the models and
+    every golden output has been compared; no answer leaves before.  `vetted` says
+    under which licence they serve, and `gate_accepted` is the id of the operator's
+    acceptance of swaps without a content gate, if there is one.
     """
 
     engine: Engine
     device: Mapping[str, str]
     model_digest: str
     credentials: Credentials
+    proof: Warm[None]
+    vetted: Mapping[str, str]
+    gate_accepted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +83,7 @@ class Services:
 
     `memory` is leased by every job that holds pictures, so that no crowd of jobs
     waits for the device with all of theirs decoded.  `gate_required` says that
-    nothing is swapped without a content gate, unless `gate_accepted` has the id of
-    the operator's acceptance of that.
+    nothing is swapped without a content gate, unless the operator has accepted that.
     """
 
     books: Books
@@ -87,7 +92,6 @@ class Services:
     loading: Warm[Loaded]
     pack: Mapping[str, str]
     gate_required: bool = True
-    gate_accepted: str = ""
 
 
 def process(tenant: Tenant, job_id: str, services: Services) -> Record:
@@ -127,13 +131,14 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
         loaded = entry.waited_for(services.loading)
         engine, limits = loaded.engine, services.books.limits
         permit(job, images, engine.offers, limits)
-        entry.gate = open_gate(job, accepted, engine, services)
+        entry.gate = open_gate(job, accepted, loaded, services)
         with services.device.lease(job.tenant) as entry.meter:
-            entry.note(loaded.device, loaded.model_digest)
+            entry.note(loaded.device, loaded.model_digest, loaded.vetted)
             let_in(job, images, engine, entry.gate)
             scene = look(job, images, engine, limits)
             done = carry_out(job, scene, engine)
             let_out(done, engine, entry.gate)
+        entry.waited_for(loaded.proof)
         entry.faces = [described(face) for face in done.faces]
         entry.counts = done.counts
         data, form = encode(job, scene, done, entry)
@@ -193,7 +198,7 @@ def decode(inputs: Mapping[Key, bytes], limits: Limits) -> dict[Key, Image]:
 
 
 def open_gate(
-    job: SwapJob, accepted: Accepted, engine: Engine, services: Services
+    job: SwapJob, accepted: Accepted, loaded: Loaded, services: Services
 ) -> Gate | None:
     """Return the content gate of a swap; nothing else passes through one.
 
@@ -202,10 +207,10 @@ def open_gate(
     if job.operation != "swap":
         return None
     return gate.opened(
-        engine.offers,
+        loaded.engine.offers,
         gate_policy(accepted.admission),
         required=services.gate_required,
-        accepted=services.gate_accepted,
+        accepted=loaded.gate_accepted,
     )
 
 

@@ -28,7 +28,7 @@ from functions.problems import (
 from functions.settings import Settings
 from functions.sink import HttpAuditor, HttpSink
 from functions.storage import Stores
-from functions.swap import intake, ledger
+from functions.swap import intake, ledger, vetting
 from functions.swap.job import SwapJob
 from functions.swap.journal import Books, end_unreached
 from functions.swap.lease import Device
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from functions.keys import KeyProvider
     from functions.sink import Auditor, Sink
     from functions.swap.ledger import Record
+    from models.manifest import Pack
 
 log = logging.getLogger(__name__)
 
@@ -254,40 +255,68 @@ class Worker:
 
 
 def pack_named(folder: Path) -> dict[str, str]:
-    """Return id, version and digest of the pack, from its manifest alone."""
+    """Return what records say of the pack, from its manifest alone."""
     from models.verify import verify
 
-    pack = verify(folder, full=False)
-    return {"id": pack.id, "version": pack.version, "digest": pack.pack_digest}
+    return _named(verify(folder, full=False))
+
+
+def _named(pack: Pack) -> dict[str, str]:
+    named = {"id": pack.id, "version": pack.version, "tier": pack.tier}
+    return named | {"digest": pack.pack_digest}
 
 
 def _load_or_end(settings: Settings, keys: KeyProvider) -> Loaded:
     """Return what jobs need; models or certificates that are unfit end the process."""
-    try:
+    with _ending("the worker does not load"):
         return load(settings, keys)
+
+
+@contextmanager
+def _ending(said: str) -> Iterator[None]:
+    """End the process where the body fails, and let gunicorn start no other."""
+    try:
+        yield
     except BaseException:
-        log.critical("the worker does not load", exc_info=True)
+        log.critical(said, exc_info=True)
         os._exit(_BOOT_FAILED)
 
 
 def load(settings: Settings, keys: KeyProvider) -> Loaded:
-    """Load what signs, and the pack: every byte (or `GUISE_VERIFY=manifest`) checked.
+    """Load what signs, and the pack, once it may serve here.
 
     The two load side by side: most of either is reading a native library.
+
+    Raises:
+        models.errors.PackRefused: the pack is not what it says, nobody vouches for
+            it, or its licence does not allow it.
+        functions.swap.engine.Unfit: a network is wrong here, or there is no such
+            device.
+        SettingsError: a setting that production needs is missing.
     """
-    from functions.swap.engine import Engine
+    from models.verify import verify
 
     credentials = Warm(lambda: Credentials.load(settings, keys))
-    engine = Engine.load(
-        settings.need("models"),
-        device=settings.device,
-        full=settings.verify == "full",
-    )
+    folder, full = settings.need("models"), settings.verify == "full"
+    pack = verify(folder, full=False, trust=vetting.trust(settings))
+    vetted = vetting.admit_pack(pack, settings, keys)
+    from functions.swap import engine as engines
+
+    engine = engines.load(folder, pack, device=settings.device, full=full)
     if not engine.offers.classifier:
-        log.warning("the pack %s has no content gate", engine.pack.id)
+        log.warning("the pack %s has no content gate", pack.id)
     return Loaded(
-        engine,
-        engine.device.as_dict(),
-        engine.pack.pack_digest,
-        credentials.get(),
+        engine=engine,
+        device=engine.device.as_dict(),
+        model_digest=pack.pack_digest,
+        credentials=credentials.get(),
+        proof=Warm(lambda: _proved_or_end(engine.proof)),
+        vetted={"verified": settings.verify, **vetted},
+        gate_accepted=vetting.without_gate(pack, settings, keys),
     )
+
+
+def _proved_or_end(proof: Warm[None]) -> None:
+    """Wait for the proof; a pack that fails it must not answer anything more."""
+    with _ending("the models are not what they should be"):
+        proof.get()

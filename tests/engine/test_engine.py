@@ -128,6 +128,7 @@ def test_a_cover_is_looked_through_until_nothing_is_found(
     stubborn = Engine(
         engine.pack,
         engine.device,
+        engine.proof,
         Suspicious(detector.wide, detector.near, detector.mesh, detector.pool),
     )
     stubborn.cover(image, face, "mosaic")

@@ -29,6 +29,7 @@ from functions.swap.offers import Offers
 from functions.swap.pipeline import Loaded
 from functions.swap.provenance import Credentials, chain
 from functions.tenant import Tenant
+from functions.warm import Warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -208,7 +209,14 @@ class House:
         }
         self.worker = worker.create_app(
             settings,
-            load=lambda: Loaded(self.engine, cpu, "d1" * 32, self.credentials()),
+            load=lambda: Loaded(
+                self.engine,
+                cpu,
+                "d1" * 32,
+                self.credentials(),
+                Warm(lambda: None),
+                {"verified": "full", "licence": "commercial"},
+            ),
             **shared,
         ).test_client()
         self.door = door.create_app(

@@ -3,13 +3,19 @@
 Read `engine` first; it is all the pipeline knows.  `detect` finds faces, `facemesh`
 measures one, `atlas` lays it out flat, `skin` tells what lies in front of it,
 `identity` keeps what a swap needs of a source, `swap` draws it on a target and
-`paste` blends it in; `anonymize` covers.  `runtime` opens and proves the networks.
+`paste` blends it in; `anonymize` covers.  That is the mesh engine.  `neural` is the
+other one, with a reader for each contract of the InsightFace family: `scrfd`,
+`retinaface` and `yunet` detect, `align` and `arcface` tell who it is, `inswapper`,
+`hyperswap` and `ghost` swap, `pasteback` pastes, `restore` and `upscale` finish,
+`classifier` and `parser` judge and part.  `loading` chooses by the manifest, `runtime`
+opens and proves the networks, `placement` says where they run.
 """
 
 from functions.swap.engine.engine import Engine
 from functions.swap.engine.face import Face
 from functions.swap.engine.identity import Identity
+from functions.swap.engine.loading import load
 from functions.swap.engine.placement import Device, Unfit
 from functions.swap.engine.swap import Swapped
 
-__all__ = ["Device", "Engine", "Face", "Identity", "Swapped", "Unfit"]
+__all__ = ["Device", "Engine", "Face", "Identity", "Swapped", "Unfit", "load"]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from functions.swap.engine.swap import Swapped
     from functions.swap.job import Options
     from functions.swap.media import Image
+    from functions.warm import Warm
     from models.manifest import Pack
 
 _THREADS_MAX = 4
@@ -42,6 +43,7 @@ class Engine:
 
     pack: Pack
     device: Device
+    proof: Warm[None]
     _detector: Detector
 
     @classmethod
@@ -66,7 +68,7 @@ class Engine:
         opened = runtime.load(folder, placement, full=full)
         atlas()  # drawn now, so that the first swap does not wait for it
         detector = _assemble(opened.networks, ThreadPoolExecutor(threads, "look"))
-        return cls(opened.pack, placement.device(), detector)
+        return cls(opened.pack, placement.device(), opened.proof, detector)
 
     def detect(self, image: Image, *, small: bool = True) -> list[Face]:
         """Return the faces in a picture, largest first.
