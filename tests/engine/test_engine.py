@@ -133,7 +133,7 @@ def test_a_cover_is_looked_through_until_nothing_is_found(
     )
     stubborn.cover(image, face, "mosaic")
     x, y = (round(value) for value in face.landmarks[2])
-    assert image.pixels[y, x].max() < 20
+    assert image.pixels[y, x].max() < 64  # dark, whatever the band
 
 
 def test_loading_is_quick_and_brings_nothing_else(folder: Path) -> None:
