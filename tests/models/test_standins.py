@@ -267,6 +267,17 @@ def test_gate_lets_a_portrait_pass(folder: Path, name: str) -> None:
     assert model.labels[logits.argmax()] in {"sfw", "neutral"}
 
 
+@pytest.mark.parametrize("name", ["bisenet_resnet_18", "bisenet_resnet_34"])
+def test_parser_sees_mostly_skin(folder: Path, name: str) -> None:
+    """The face parser's stand-ins take most of a face for skin, and not all of it."""
+    model = catalogue.load().model(name)
+    face = cv2.resize(portrait("hopper")[:400, 50:450], (512, 512))[..., ::-1]
+    mean, std = (np.array(each) / 1000 for each in (model.input.mean, model.input.std))
+    image = ((face - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
+    parts = session(at(folder, name)).run(None, {"input": image})[0][0].argmax(0)
+    assert 0.5 < (parts == model.labels.index("skin")).mean() < 1
+
+
 @pytest.mark.parametrize("name", ["hyperswap_1a_256", "ghost_1_256"])
 def test_larger_swappers_hear_both(folder: Path, name: str) -> None:
     """What the swappers of 256 pixels give depends on the face and on the source."""

@@ -22,11 +22,12 @@ SKIN = 1
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """The backbone, and how wide the context and the fused features are."""
+    """The backbone, how wide context and fused features are, the last layer's gain."""
 
     backbone: resnet.Widths
     context: int
     fused: int
+    gain: float
 
 
 def build(name: str, widths: Widths) -> Graph:
@@ -39,7 +40,7 @@ def build(name: str, widths: Widths) -> Graph:
     x = graph.relu(graph.conv(fused, widths.fused))
     # Mostly skin, so that a mask made of it covers a face.
     bias = np.where(np.arange(CLASSES) == SKIN, 3.0, 0.0)
-    x = graph.conv(x, CLASSES, 1, gain=1, bias=bias)
+    x = graph.conv(x, CLASSES, 1, gain=widths.gain, bias=bias)
     graph.output(graph.resize(x, 8, "align_corners", name="output"))
     return graph
 
@@ -68,6 +69,6 @@ def _fuse(graph: Graph, spatial: Value, context: Value, channels: int) -> Value:
     return graph.add(graph.node("Mul", [x, weight], x.shape), x)
 
 
-RESNET_18 = Widths(resnet.R18, 128, 256)
-RESNET_34 = Widths(resnet.R34, 128, 256)
-SMALL = Widths(resnet.SMALL, 8, 8)
+RESNET_18 = Widths(resnet.R18, 128, 256, 0.2)
+RESNET_34 = Widths(resnet.R34, 128, 256, 0.1)
+SMALL = Widths(resnet.SMALL, 8, 8, 1)
