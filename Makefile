@@ -63,7 +63,8 @@ sheet: .venv/.setup-dev ## draw the contact sheet of all samples in all directio
 lock: .venv/.setup-dev ## resolve the two lock files anew
 	@$(BIN)/python -m pip install --quiet uv
 	@$(LOCK) --output-file requirements/demo.lock
-	@$(LOCK) --extra dev --extra signing --output-file requirements/dev.lock
+	@$(LOCK) --extra dev --extra signing --extra gcs --extra s3 \
+		--output-file requirements/dev.lock
 
 .PHONY: clean
 clean: ## remove what was built and what ran here

@@ -1,34 +1,76 @@
-"""The stores that the contract holds for.  A new one joins `KINDS`."""
+"""The stores that the contract holds for.  A new one joins `MAKERS`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import secrets
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from functions.storage.file import FileStore
 from functions.storage.memory import MemoryStore
+from functions.storage.s3 import S3Store
+from tests.storage.s3_process import ENVIRON, Server, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from functions.storage import Store
 
-KINDS = ("file", "memory")
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    """Return a server of S3's protocol, started when first asked for."""
+    before = dict(os.environ)
+    os.environ.update(ENVIRON)
+    with serving() as server:
+        yield server
+    os.environ.clear()
+    os.environ.update(before)
 
 
-@pytest.fixture(scope="session", params=KINDS)
-def new_store(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[], Store]:
+def file(request: pytest.FixtureRequest) -> Callable[[], Store]:
+    """Return a maker of stores in a folder each."""
+    folders: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+    return lambda: FileStore(folders.mktemp("store") / "acme")
+
+
+def memory(_: pytest.FixtureRequest) -> Callable[[], Store]:
+    """Return a maker of stores in a dictionary each."""
+    return MemoryStore
+
+
+def s3(request: pytest.FixtureRequest) -> Callable[[], Store]:
+    """Return a maker of stores in a bucket each."""
+    server: Server = request.getfixturevalue("s3_server")
+
+    def make() -> Store:
+        bucket = server.bucket(f"acme-{secrets.token_hex(8)}")
+        return S3Store(bucket, endpoint=server.endpoint)
+
+    return make
+
+
+def s3_old(request: pytest.FixtureRequest) -> Callable[[], Store]:
+    """Return a maker of stores in one bucket whose deletions mind no condition."""
+    server: Server = request.getfixturevalue("s3_server")
+    bucket = server.bucket(f"old-{secrets.token_hex(8)}")
+
+    def make() -> Store:
+        prefix = f"tenants of/{secrets.token_hex(8)}/"
+        return S3Store(bucket, prefix=prefix, endpoint=server.endpoint)
+
+    return make
+
+
+MAKERS: Final = {"file": file, "memory": memory, "s3": s3, "s3-old": s3_old}
+
+
+@pytest.fixture(scope="session", params=MAKERS)
+def new_store(request: pytest.FixtureRequest) -> Callable[[], Store]:
     """Return a maker of empty stores of one kind."""
-
-    def file() -> Store:
-        return FileStore(tmp_path_factory.mktemp("store") / "acme")
-
-    makers: dict[str, Callable[[], Store]] = {"file": file, "memory": MemoryStore}
-    return makers[request.param]
+    return MAKERS[request.param](request)
 
 
 @pytest.fixture
