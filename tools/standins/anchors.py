@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from tools.standins.graph import Graph, Value
 
 STRIDES = (8, 16, 32)
-REACH = (4.0, 7.0)
-"""How far the box of each anchor reaches to every side, in strides."""
+REACH = {8: (4.0, 7.0), 16: (2.5, 4.5), 32: (1.5, 2.5)}
+"""How far the box of each anchor reaches to every side, in strides, for each stride.
+
+Faces of 64 to 160 pixels: what is found in a picture of 640, or in one of 128, which is
+how large faces are looked for, then lies about within it.
+"""
 
 TEMPLATE = np.array(
     [
@@ -53,12 +57,12 @@ class Tuning:
 
 
 def heads(
-    graph: Graph, x: Value, tuning: Tuning, names: tuple[str, str, str]
+    graph: Graph, x: Value, tuning: Tuning, stride: int, names: tuple[str, str, str]
 ) -> tuple[Value, Value, Value]:
     """Add the heads of one stride: scores [n,1], boxes [n,4], points [n,10]."""
     unit = 1 / tuning.level
-    reach = np.repeat(REACH, 4)
-    places = np.concatenate([points(each).ravel() for each in REACH])
+    reach = np.repeat(REACH[stride], 4)
+    places = np.concatenate([points(each).ravel() for each in REACH[stride]])
     score = graph.conv(x, 2, gain=1.5 * unit, bias=-1.5 * tuning.rare)
     box = graph.conv(x, 8, gain=0.15 * unit, bias=reach)
     point = graph.conv(x, 20, gain=0.05 * unit, bias=places)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tools.standins.anchors import Tuning, heads
+from tools.standins.anchors import STRIDES, Tuning, heads
 from tools.standins.graph import RELU, Graph
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def build(name: str, widths: Widths) -> Graph:
     x = graph.input("input.1", NOMINAL, "", "", "?", "?")
     levels = _neck(graph, _backbone(graph, x, widths), widths.neck)
     rows = [
-        heads(graph, _tower(graph, level, widths), tuning, _numbers(first))
-        for level, tuning, first in zip(
-            levels, widths.tuning, widths.outputs, strict=True
+        heads(graph, _tower(graph, level, widths), tuning, stride, _numbers(first))
+        for level, tuning, stride, first in zip(
+            levels, widths.tuning, STRIDES, widths.outputs, strict=True
         )
     ]
     for kind in zip(*rows, strict=True):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 LEVEL = 1 / 48
 """Pixels come as they are, 0 to 255: what the stem must divide by."""
 
-SIDE = 10.0
-"""How large a box is, in strides."""
+SIDES = {8: 10.0, 16: 7.0, 32: 5.0}
+"""How large a box is, in strides, for each stride."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,13 @@ def _heads(graph: Graph, x: Value, tuning: Tuning, stride: int) -> list[Value]:
     strides from the cell, a side in logarithms of strides, points as the centre.
     """
     unit = 1 / tuning.level
-    box = [0.5, 0.5, np.log(SIDE), np.log(SIDE)]
+    side = SIDES[stride]
+    box = [0.5, 0.5, np.log(side), np.log(side)]
     rows: tuple[tuple[str, int, float, ArrayLike], ...] = (
         ("cls", 1, 1.5 * unit, -1.5 * tuning.rare),
         ("obj", 1, 0.1 * unit, 4.0),
         ("bbox", 4, 0.02 * unit, box),
-        ("kps", 10, 0.05 * unit, (points(SIDE / 2) + 0.5).ravel()),
+        ("kps", 10, 0.05 * unit, (points(side / 2) + 0.5).ravel()),
     )
     return [
         _head(graph, x, f"{kind}_{stride}", width, gain, bias)
