@@ -1,11 +1,21 @@
-"""From a URL to a store, and from a bucket to the tenant it belongs to."""
+"""From a URL to a store, and from what an event names to a tenant's own key.
+
+```
+file:///srv/{tenant}                                  a folder each
+s3://guise-{tenant}?endpoint=http://minio:9000        a bucket each
+s3://shared/eu/{tenant}?region=eu-central-1           a prefix each, of one bucket
+memory:                                               for tests and a laptop
+```
+Credentials are never in the URL; each service's own tools say where they are.
+"""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from functions.problems import UnknownTenant
 from functions.settings import SettingsError
@@ -13,31 +23,85 @@ from functions.storage.memory import MemoryStore
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Self
 
     from functions.settings import Settings
     from functions.storage.base import Store
 
 PLACE: Final = "{tenant}"
+_SCHEMES_OF_BUCKETS: Final = frozenset({"gs", "s3"})
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A store's URL taken apart: `bucket` is the host, `options` are the query."""
+
+    scheme: str
+    bucket: str
+    path: str
+    options: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Return the parts of a URL, or raise `SettingsError`."""
+        try:
+            parts = urlsplit(url)
+            path = unquote(parts.path, errors="strict")
+            options = dict(parse_qsl(parts.query, strict_parsing=True))
+        except ValueError as error:
+            raise SettingsError(f"GUISE_STORE: {url!r} is no URL") from error
+        if "@" in parts.netloc:
+            raise SettingsError("GUISE_STORE: credentials have no place in a URL")
+        if "\0" in path:
+            raise SettingsError(f"GUISE_STORE: {url!r} is no URL")
+        return cls(parts.scheme, parts.netloc, path, options)
+
+    @property
+    def container(self) -> str:
+        """What an event calls the bucket: for a file store, the last folder."""
+        return self.bucket or self.path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def prefix(self) -> str:
+        """What every object's name in the bucket begins with, a slash at its end."""
+        inner = self.path.strip("/")
+        return f"{inner}/" if self.bucket and inner else ""
 
 
 def open_store(url: str) -> Store:
     """Return the store at `url`, or raise `SettingsError`."""
-    scheme, bucket, path = _parts(url)
-    if scheme == "file" and path.startswith("/") and not bucket:
+    where = Location.parse(url)
+    if where.scheme == "file" and where.path.startswith("/") and not where.bucket:
         from functions.storage.file import FileStore
 
-        return FileStore(Path(path))
-    if scheme == "memory":
+        return FileStore(Path(where.path))
+    if where.scheme == "memory":
         return MemoryStore()
+    if where.scheme == "s3" and where.bucket:
+        return _s3(where)
     raise SettingsError(f"GUISE_STORE: no store is known for {url!r}")
+
+
+def _s3(where: Location) -> Store:
+    if strangers := sorted(where.options.keys() - {"endpoint", "region"}):
+        raise SettingsError(f"GUISE_STORE: s3 has no {', '.join(strangers)}")
+    endpoint = where.options.get("endpoint", "")
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise SettingsError(f"GUISE_STORE: {endpoint!r} is no http(s) URL")
+    try:
+        from functions.storage.s3 import S3Store
+    except ModuleNotFoundError as error:
+        raise SettingsError("GUISE_STORE: install guise[s3] for s3://") from error
+    region = where.options.get("region", "")
+    return S3Store(where.bucket, prefix=where.prefix, endpoint=endpoint, region=region)
 
 
 class Stores:
     """Each tenant's own store, opened once.
 
-    `url` with `{tenant}` in it serves every tenant that has a store there; one
-    without serves the pinned tenant alone.
+    `url` with `{tenant}` in its bucket or path serves every tenant that has a
+    store there; one without serves the pinned tenant alone.
     """
 
     def __init__(
@@ -47,7 +111,7 @@ class Stores:
         pinned: Tenant | None = None,
         opener: Callable[[str], Store] = open_store,
     ) -> None:
-        if PLACE not in url and pinned is None:
+        if PLACE not in url.partition("?")[0] and pinned is None:
             raise SettingsError(
                 f"GUISE_STORE: {url!r} is one tenant's: set GUISE_TENANT, "
                 f"or write {PLACE} where the tenant goes",
@@ -72,35 +136,29 @@ class Stores:
                 self._open[tenant] = self._opener(self._url.replace(PLACE, tenant.id))
             return self._open[tenant]
 
-    def owner(self, bucket: str) -> Tenant:
-        """Return whose `bucket` an event speaks of, or raise `UnknownTenant`.
+    def locate(self, bucket: str, name: str) -> tuple[Tenant, str]:
+        """Return whose object an event speaks of, and its name in their store.
 
-        The bucket is the last part of a file store's path, the host of the
-        others' URL.
+        Raises `UnknownTenant` for any that lies in no tenant's store here.
         """
-        if self._pinned is not None:
-            tenant = self._pinned
-        else:
-            before, _, after = _bucket(self._url).partition(PLACE)
-            inner = bucket.removeprefix(before)
-            tenant = Tenant(inner[: len(inner) - len(after)])
-        if _bucket(self._url.replace(PLACE, tenant.id)) != bucket:
-            raise UnknownTenant(internal=f"no tenant owns bucket {bucket!r}")
-        return tenant
+        tenant = self._pinned or _named(Location.parse(self._url), bucket, name)
+        here = Location.parse(self._url.replace(PLACE, tenant.id))
+        if here.container != bucket or not name.startswith(here.prefix):
+            raise UnknownTenant(internal=f"nobody here owns {name!r} in {bucket!r}")
+        return tenant, name[len(here.prefix) :]
 
 
-def _bucket(url: str) -> str:
-    _, bucket, path = _parts(url)
-    return bucket or path.rstrip("/").rpartition("/")[2]
+def _named(template: Location, bucket: str, name: str) -> Tenant:
+    """Return the tenant that would stand where the template has its place.
 
-
-def _parts(url: str) -> tuple[str, str, str]:
-    """Return scheme, bucket and path, or raise `SettingsError`."""
-    try:
-        parts = urlsplit(url)
-        path = unquote(parts.path, errors="strict")
-    except ValueError as error:
-        raise SettingsError(f"GUISE_STORE: {url!r} is no URL") from error
-    if "\0" in path:
-        raise SettingsError(f"GUISE_STORE: {url!r} is no URL")
-    return parts.scheme, parts.netloc, path
+    Whether the rest fits is for the caller to see.
+    """
+    pairs = [(template.container, bucket)]
+    if template.bucket:
+        pairs += zip(template.prefix.split("/"), name.split("/"), strict=False)
+    for pattern, text in pairs:
+        before, place, after = pattern.partition(PLACE)
+        if place:
+            inner = text.removeprefix(before)
+            return Tenant(inner[: len(inner) - len(after)])
+    raise UnknownTenant(internal=f"{name!r} in {bucket!r} names nobody")

@@ -95,7 +95,7 @@ def accept(
     inputs = {key: _pin(key, store, limits) for key in named}
     stored = []
     # Before the first image: were we to die here, the sweeper would find them.
-    store.put(job.tenant.outbox(job.id), b"")
+    ledger.mark(job.tenant, job.id, store)
     try:
         for key, data in received.items():
             inputs[key] = _receive(key, data, store)

@@ -303,7 +303,7 @@ def end_unreached(
     outcome = ledger.REFUSED if isinstance(problem, Refused) else ledger.FAILED
     if isinstance(problem, Cancelled):
         outcome = ledger.CANCELLED
-    books.store.put(books.tenant.outbox(job), b"")
+    ledger.mark(books.tenant, job, books.store)
     ending = Record(
         job=job,
         operation=operation,

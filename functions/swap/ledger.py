@@ -322,6 +322,15 @@ def tidy(ending: Record, *, tenant: Tenant, store: Store) -> None:
         store.delete(tenant.request(ending.job))
 
 
+def mark(tenant: Tenant, job: str, store: Store) -> None:
+    """Set the mark that a job is not fully ended and told, anew if it is there.
+
+    Each holds a word of its own: whoever delivers deletes exactly the mark they
+    saw, and on S3 the same bytes written again would pass for the same mark.
+    """
+    store.put(tenant.outbox(job), uuid.uuid4().hex.encode())
+
+
 def deliver(
     ending: Record,
     *,
@@ -331,8 +340,8 @@ def deliver(
     limits: Limits,
 ) -> bool:
     """Send the ending's events; return whether all went and the mark is gone."""
-    mark = tenant.outbox(ending.job)
-    generation = _generation(mark, store)
+    key = tenant.outbox(ending.job)
+    generation = _generation(key, store)
     deadline = time.monotonic() + limits.delivery_ms_max / 1000
     for each in ending.events:
         left = deadline - time.monotonic()
@@ -345,7 +354,7 @@ def deliver(
     try:
         # Exactly the mark there was: an erasure may have set a new one meanwhile.
         if generation:
-            store.delete_if_match(mark, generation)
+            store.delete_if_match(key, generation)
     except Changed:
         return False
     return True

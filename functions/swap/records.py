@@ -126,7 +126,7 @@ def _write_tombstone(ending: Record, generation: int, books: Books) -> Record:
         ),
         books,
     )
-    books.store.put(books.tenant.outbox(ending.job), b"")
+    ledger.mark(books.tenant, ending.job, books.store)
     try:
         ledger.replace(tombstone, generation, tenant=books.tenant, store=books.store)
     except Changed as error:

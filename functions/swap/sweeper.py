@@ -54,7 +54,7 @@ def _finish(job: str, age_seconds: float, books: Books) -> bool:
         return False
     # The mark made new: the job is asked for once a claim's time, however long the
     # queue before the worker is.
-    books.store.put(books.tenant.outbox(job), b"")
+    ledger.mark(books.tenant, job, books.store)
     # A new id each time: a broker that dropped the first must not drop this one.
     event = requested(job, books, str(time.time_ns()))
     books.sink.deliver(event, timeout=books.limits.delivery_ms_max / 1000)

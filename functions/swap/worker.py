@@ -171,12 +171,12 @@ class Worker:
         bucket, name = event.data.get("bucket"), event.data.get("name")
         if not isinstance(bucket, str) or not isinstance(name, str):
             raise InvalidRequest("the event names no bucket and no object")
-        if not name.startswith(REQUESTS):
-            return
         try:
-            tenant = self._stores.owner(bucket)
+            tenant, name = self._stores.locate(bucket, name)
         except UnknownTenant:
             log.warning("an upload to a bucket of nobody here: %r", bucket)
+            return
+        if not name.startswith(REQUESTS):
             return
         generation = str(event.data.get("generation", ""))
         try:

@@ -108,7 +108,7 @@ def test_the_store_url_is_every_tenants(tmp_path: Path) -> None:
     stores = Stores(home.store_url)
     stores.of(ACME).put(ACME.request("job"), b"{}")
     assert (home.tenants / "acme" / "requests" / "job.json").exists()
-    assert stores.owner("acme") == ACME
+    assert stores.locate("acme", "a/b") == (ACME, "a/b")
 
 
 def test_one_stack_a_home(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ TEMPLATES = (
     "file:///srv/guise-{tenant}-eu/",
     "gs://guise-{tenant}-eu/some/prefix",
     "s3://{tenant}?endpoint=http://minio:9000",
+    "s3://shared/eu/{tenant}",
 )
-BUCKETS = ("acme", "guise-acme-eu", "guise-acme-eu", "acme")
 
 
 def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_tenant_nobody_knows_leaves_no_trace(tmp_path: Path) -> None:
     """Whoever forges events makes no folders with them."""
     stores = Stores(f"file://{tmp_path}/{{tenant}}")
     with pytest.raises(NotFound):
-        stores.of(stores.owner("nobody")).get(Key("requests/j.json"))
+        stores.of(stores.locate("nobody", "")[0]).get(Key("requests/j.json"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -108,19 +108,19 @@ def test_a_pinned_function_serves_one_tenant() -> None:
     """Every other is unknown, and so is every other bucket."""
     stores = Stores("memory:acme-data", pinned=ACME)
     assert stores.of(ACME) is stores.of(ACME)
-    assert stores.owner("acme-data") == ACME
+    assert stores.locate("acme-data", "a") == (ACME, "a")
     with pytest.raises(UnknownTenant):
         stores.of(GLOBEX)
     with pytest.raises(UnknownTenant):
-        stores.owner("globex-data")
+        stores.locate("globex-data", "a")
 
 
 def test_a_pinned_function_may_have_a_template() -> None:
     """The same setting serves pooled and pinned."""
     stores = Stores("gs://guise-{tenant}", pinned=ACME)
-    assert stores.owner("guise-acme") == ACME
+    assert stores.locate("guise-acme", "a") == (ACME, "a")
     with pytest.raises(UnknownTenant):
-        stores.owner("guise-globex")
+        stores.locate("guise-globex", "a")
 
 
 def test_one_store_for_every_tenant_is_refused() -> None:
@@ -146,17 +146,51 @@ def test_no_settings_are_no_store() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "bucket"),
-    list(zip(TEMPLATES, BUCKETS, strict=True)),
+    "url",
+    [
+        "s3://key:secret@acme",
+        "s3://acme?endpoint=minio:9000",
+        "s3://acme?endpoint=file:///etc",
+        "s3://acme?access_key=x",
+        "s3:///acme",
+        "s3:acme",
+        "s3://acme?endpoint",
+    ],
 )
-def test_a_bucket_belongs_to_the_tenant_in_its_name(url: str, bucket: str) -> None:
-    """The last folder of a file store, the host of the others."""
-    assert Stores(url).owner(bucket) == ACME
+def test_a_bucket_with_other_options_is_a_fault_of_the_settings(url: str) -> None:
+    """An endpoint and a region; credentials come from elsewhere, and are not told."""
+    with pytest.raises(SettingsError, match="GUISE_STORE") as caught:
+        open_store(url)
+    assert "secret" not in str(caught.value)
 
 
-def test_a_folder_with_a_space_is_a_bucket_as_it_is_called() -> None:
-    """The URL escapes it, an event does not."""
-    assert Stores("file:///srv/my%20{tenant}").owner("my acme") == ACME
+def test_a_place_among_the_options_parts_nobody() -> None:
+    """All tenants would share one bucket, each at an address of their own."""
+    with pytest.raises(SettingsError, match="GUISE_TENANT"):
+        Stores("s3://shared?endpoint=http://{tenant}:9000")
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket", "before"),
+    [
+        ("file:///srv/{tenant}", "acme", ""),
+        ("file:///srv/guise-{tenant}-eu/", "guise-acme-eu", ""),
+        ("file:///srv/my%20{tenant}", "my acme", ""),
+        ("gs://guise-{tenant}-eu/some/prefix", "guise-acme-eu", "some/prefix/"),
+        ("s3://{tenant}?endpoint=http://minio:9000", "acme", ""),
+        ("s3://shared/{tenant}", "shared", "acme/"),
+        ("s3://shared/eu/t-{tenant}-x/data/", "shared", "eu/t-acme-x/data/"),
+        ("s3://g-{tenant}/of/{tenant}", "g-acme", "of/acme/"),
+        ("s3://shared/with%20space/{tenant}", "shared", "with space/acme/"),
+    ],
+)
+def test_an_object_belongs_to_the_tenant_it_lies_with(
+    url: str, bucket: str, before: str
+) -> None:
+    """By the bucket's name, or by what its own begins with, which is cut off."""
+    for name in ("requests/j.json", "a", ""):
+        assert Stores(url).locate(bucket, before + name) == (ACME, name)
+        assert Stores(url, pinned=ACME).locate(bucket, before + name) == (ACME, name)
 
 
 @given(
@@ -166,14 +200,27 @@ def test_a_folder_with_a_space_is_a_bucket_as_it_is_called() -> None:
         st.text("aceguis-m/.{}tn%", max_size=24),
         st.text(max_size=8).map(lambda text: f"guise-{text}-eu"),
     ),
+    name=st.one_of(
+        st.text("aceguis-m/.{}tn%", max_size=24),
+        st.text(max_size=8).map(lambda text: f"some/prefix/{text}"),
+        st.text(max_size=8).map(lambda text: f"{text}/requests/j.json"),
+    ),
 )
-def test_no_hostile_bucket_name_is_anybodys_but_its_own(url: str, bucket: str) -> None:
-    """Whoever owns a bucket has exactly that bucket when asked the other way round."""
+def test_no_hostile_name_is_anybodys_but_its_own(
+    url: str, bucket: str, name: str
+) -> None:
+    """Whose it is, their store has it under exactly that name."""
     try:
-        tenant = Stores(url).owner(bucket)
+        tenant, inner = Stores(url).locate(bucket, name)
     except UnknownTenant:
         return
-    assert bucket in (tenant.id, f"guise-{tenant.id}-eu")
+    before = {
+        "acme": "",
+        f"guise-{tenant.id}-eu": "some/prefix/" if url.startswith("gs:") else "",
+        tenant.id: "",
+        "shared": f"eu/{tenant.id}/",
+    }
+    assert name == before[bucket] + inner
 
 
 @pytest.mark.parametrize(
@@ -201,11 +248,49 @@ def test_no_hostile_bucket_name_is_anybodys_but_its_own(url: str, bucket: str) -
 def test_a_bucket_of_another_shape_is_nobodys(bucket: str) -> None:
     """Near is not enough."""
     with pytest.raises(UnknownTenant):
-        Stores("gs://guise-{tenant}-eu").owner(bucket)
+        Stores("gs://guise-{tenant}-eu").locate(bucket, "requests/j.json")
 
 
-def test_a_bucket_all_tenants_share_tells_nothing() -> None:
-    """A template may lie in a prefix; then an event's bucket names nobody."""
-    for bucket in ("shared", "acme", "", "sharedacme"):
+@pytest.mark.parametrize(
+    ("bucket", "name"),
+    [
+        ("shared", "requests/j.json"),
+        ("shared", "eu/acme"),
+        ("shared", "eu//requests/j.json"),
+        ("shared", "eu/ACME/requests/j.json"),
+        ("shared", "eu/{tenant}/requests/j.json"),
+        ("shared", "eu/../globex/requests/j.json"),
+        ("shared", "/eu/acme/requests/j.json"),
+        ("shared", "us/acme/requests/j.json"),
+        ("shared", "acme/requests/j.json"),
+        ("shared", ""),
+        ("acme", "eu/acme/requests/j.json"),
+        ("sharedacme", "eu/acme/requests/j.json"),
+        ("", "eu/acme/requests/j.json"),
+    ],
+)
+def test_an_object_beside_the_prefixes_is_nobodys(bucket: str, name: str) -> None:
+    """In a bucket that all tenants share, the name tells, and near is not enough."""
+    with pytest.raises(UnknownTenant):
+        Stores("s3://shared/eu/{tenant}").locate(bucket, name)
+
+
+def test_a_neighbours_object_is_not_a_pinned_functions() -> None:
+    """Though it lies in the same bucket, and its name begins alike."""
+    stores = Stores("s3://shared/acme", pinned=ACME)
+    for name in ("globex/requests/j.json", "acme-2/requests/j.json", "acme"):
         with pytest.raises(UnknownTenant):
-            Stores("gs://shared/{tenant}").owner(bucket)
+            stores.locate("shared", name)
+
+
+def test_two_places_must_name_the_same_tenant() -> None:
+    """A bucket of one with a prefix of another is nobody's."""
+    stores = Stores("s3://g-{tenant}/of/{tenant}")
+    with pytest.raises(UnknownTenant):
+        stores.locate("g-acme", "of/globex/requests/j.json")
+
+
+def test_a_store_whose_last_folder_all_share_tells_nothing() -> None:
+    """A folder's events name no more than it."""
+    with pytest.raises(UnknownTenant):
+        Stores("file:///srv/{tenant}/data").locate("data", "requests/j.json")
