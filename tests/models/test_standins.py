@@ -212,7 +212,8 @@ def test_detects_a_few(folder: Path, name: str, who: str, side: int) -> None:
     boxes, points = found
     assert 1 <= len(boxes) <= 20
     sizes = boxes[:, 2:4] - boxes[:, :2]
-    assert (sizes > 16 * max(picture.shape) / 640).all()
+    assert (sizes > 24 * max(picture.shape) / 640).all()
+    assert (sizes < 128 * max(picture.shape) / 640).all()
     eyes = np.linalg.norm(points[:, 1] - points[:, 0], axis=1) / sizes[:, 0]
     assert ((eyes > 0.25) & (eyes < 0.6)).all()
 

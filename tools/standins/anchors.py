@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from tools.standins.graph import Graph, Value
 
 STRIDES = (8, 16, 32)
-REACH = {8: (4.0, 7.0), 16: (2.5, 4.5), 32: (1.5, 2.5)}
+REACH = {8: (3.0, 5.0), 16: (1.5, 2.5), 32: (1.0, 1.25)}
 """How far the box of each anchor reaches to every side, in strides, for each stride.
 
-Faces of 64 to 160 pixels: what is found in a picture of 640, or in one of 128, which is
-how large faces are looked for, then lies about within it.
+Faces of 48 to 80 pixels: small in a picture of 640, and most of one of 128, which is
+how large faces are looked for, but not more than all of it.
 """
 
 TEMPLATE = np.array(
@@ -64,8 +64,9 @@ def heads(
     reach = np.repeat(REACH[stride], 4)
     places = np.concatenate([points(each).ravel() for each in REACH[stride]])
     score = graph.conv(x, 2, gain=1.5 * unit, bias=-1.5 * tuning.rare)
-    box = graph.conv(x, 8, gain=0.15 * unit, bias=reach)
-    point = graph.conv(x, 20, gain=0.05 * unit, bias=places)
+    share = unit * reach[0]
+    box = graph.conv(x, 8, gain=0.04 * share, bias=reach)
+    point = graph.conv(x, 20, gain=0.015 * share, bias=places)
     flat = _listed(graph, score, 1)
     sigmoid = graph.node("Sigmoid", [flat], flat.shape, names[0])
     return (

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LEVEL = 1 / 48
 """Pixels come as they are, 0 to 255: what the stem must divide by."""
 
-SIDES = {8: 10.0, 16: 7.0, 32: 5.0}
+SIDES = {8: 8.0, 16: 4.5, 32: 2.5}
 """How large a box is, in strides, for each stride."""
 
 
@@ -117,8 +117,6 @@ def _head(
 
 
 YUNET_S = Widths(
-    16, 32, 64, (Tuning(1.15, 2.26), Tuning(2.47, 6.13), Tuning(0.886, 2.52))
+    16, 32, 64, (Tuning(1.15, 2.5), Tuning(2.47, 6.13), Tuning(0.886, 2.9))
 )
-SMALL = Widths(
-    8, 8, 8, (Tuning(0.229, 12.22), Tuning(0.171, 9.7), Tuning(0.0431, 2.35))
-)
+SMALL = Widths(8, 8, 8, (Tuning(0.229, 12.22), Tuning(0.171, 9.7), Tuning(0.0431, 2.8)))
