@@ -8,15 +8,16 @@ what it does is the whole of this page.
 from __future__ import annotations
 
 import itertools
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.errors import UnsupportedNetwork
-from models.optimise import editing
+from models.optimise import editing, settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from io import BufferedWriter
-    from pathlib import Path
+    from io import BufferedWriter as Outside
 
     import numpy as np
     from numpy.typing import NDArray
@@ -32,8 +33,6 @@ the full-size stand-in of inswapper_128."""
 
 _WIDE = {"Resize": (1, 2, 3), "Upsample": (1,)}
 """Inputs that stay as they are: regions, scales and sizes are no activations."""
-_PAGE, _LINE = 4096, 64
-"""Where a tensor begins in the file of weights: a long one at a page, to be mapped."""
 
 
 def halve(folder: Path, name: str) -> str:
@@ -43,15 +42,16 @@ def halve(folder: Path, name: str) -> str:
         UnsupportedNetwork: a weight is too large for float16.
     """
     weights = f"{name}.bin"
-    halved = folder / f"{weights}.half"
-    with editing(folder / f"{name}.onnx") as model:
-        kept = _kept(model.graph)
-        with halved.open("wb") as file:
-            for tensor in model.graph.initializer:
-                if tensor.name not in kept:
-                    _halve(tensor, folder, weights, file)
-        _retype(model)
-    halved.replace(folder / weights)
+    with tempfile.TemporaryDirectory(dir=folder) as fresh:
+        halved = Path(fresh, weights)
+        with editing(folder / f"{name}.onnx") as model:
+            kept = _kept(model.graph)
+            with halved.open("wb") as file:
+                for tensor in model.graph.initializer:
+                    if tensor.name not in kept:
+                        _halve(tensor, folder, file)
+            _retype(model)
+        halved.replace(folder / weights)
     return weights
 
 
@@ -65,10 +65,8 @@ def _kept(graph: GraphProto) -> set[str]:
     }
 
 
-def _halve(
-    tensor: TensorProto, folder: Path, weights: str, file: BufferedWriter
-) -> None:
-    """Write the tensor as float16 into `file`, one at a time, and point it there.
+def _halve(tensor: TensorProto, folder: Path, file: Outside) -> None:
+    """Write the tensor as float16 into `file`, and point it there.
 
     Whole numbers that were in the old file move as they are.
     """
@@ -80,16 +78,7 @@ def _halve(
         tensor.data_type = TensorProto.FLOAT16
     elif not tensor.data_location:
         return
-    aligned = _LINE if values.nbytes < _PAGE else _PAGE
-    file.seek(-(-file.tell() // aligned) * aligned)
-    begin = file.tell()
-    file.write(values.tobytes())
-    for field in ("raw_data", "float_data", "external_data"):
-        tensor.ClearField(field)
-    tensor.data_location = TensorProto.EXTERNAL
-    place = {"location": weights, "offset": begin, "length": values.nbytes}
-    for key, value in place.items():
-        tensor.external_data.add(key=key, value=str(value))
+    settle(tensor, values, file)
 
 
 def _values(tensor: TensorProto, folder: Path) -> NDArray[np.generic]:

@@ -181,7 +181,7 @@ def session(path: Path, level: str, *, threads: int = 0) -> InferenceSession:
         onnxruntime.GraphOptimizationLevel, level
     )
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # a weight that is not used is none of our business
+    options.log_severity_level = 4  # what fails is raised; the rest is not for here
     try:
         return onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]

@@ -126,7 +126,7 @@ def _one(
     """Prepare one network: what the manifest says of it, and its golden arrays."""
     with optimise.alone(brought.path) as source:
         model, examples = _published(brought, source)
-        weights = optimise.portable(source, folder, model.name)
+        weights, half = optimise.portable(source, folder, model.name)
         if model.contract == "inswapper":
             name = f"{model.name}-{optimise.EMAP}"
             optimise.save(folder / name, optimise.emap(source))
@@ -137,14 +137,13 @@ def _one(
     with optimise.editing(path) as network:
         optimise.declare(network.graph, model)
     model = optimise.batched(path, model)
-    if halve and model.precision == "fp32":
-        weights = fp16.halve(folder, model.name)
-        model = msgspec.structs.replace(model, precision="fp16")
-    single = model.precision == "fp32"
+    if halve and not half:
+        weights, half = fp16.halve(folder, model.name), True
     model = msgspec.structs.replace(
         model,
         weights=weights,
-        tolerance_micro=golden.TOLERANCE_MICRO if single else fp16.TOLERANCE_MICRO,
+        precision="fp16" if half else "fp32",
+        tolerance_micro=fp16.TOLERANCE_MICRO if half else golden.TOLERANCE_MICRO,
     )
     _prove(path, model, examples)
     return model, examples

@@ -468,6 +468,54 @@ def test_too_large_for_half(
     assert verify(whole).model("inswapper_128").precision == "fp32"
 
 
+def brought(name: str, folder: Path) -> prepare.Brought:
+    """Bring the small stand-in of a model."""
+    path = standins.build(name, folder, small=True)
+    return prepare.Brought(
+        catalogue.load().model(name),
+        path,
+        digest(path),
+        path.stat().st_size,
+        prepare.stamp(path),
+        private=True,
+    )
+
+
+def test_halved_as_published(tmp_path: Path) -> None:
+    """What is published halved stays so: nothing widens it again for a CPU's sake."""
+    made = tmp_path / "made"
+    made.mkdir()
+    pack = prepare.assemble(
+        catalogue.load().pack("insightface"),
+        [brought("hyperswap_1a_256", tmp_path)],
+        made,
+        report=silent,
+    )
+    (model,) = pack.models
+    assert (model.precision, model.tolerance_micro) == ("fp16", HALVED_MICRO)
+    published = onnx.load(tmp_path / "hyperswap_1a_256.onnx").graph
+    ours = onnx.load(made / model.file).graph
+    assert [node.op_type for node in ours.node] == [
+        node.op_type for node in published.node
+    ]
+
+
+def test_no_batch(tmp_path: Path) -> None:
+    """A network that takes one picture at a time is left as it is, and says so."""
+    made = tmp_path / "made"
+    made.mkdir()
+    pack = prepare.assemble(
+        catalogue.load().pack("insightface-quality"),
+        [brought("gfpgan_1_4", tmp_path)],
+        made,
+        report=silent,
+    )
+    (model,) = pack.models
+    assert model.input.shape == (1, 3, 512, 512)
+    session = golden.session(made / model.file, "ORT_ENABLE_EXTENDED")
+    assert session.get_inputs()[0].shape == [1, 3, 512, 512]
+
+
 # --- weights to be mapped ----------------------------------------------------
 
 
