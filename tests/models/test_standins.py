@@ -170,7 +170,7 @@ def test_no_other_bytes_elsewhere(folder: Path) -> None:
     assert hashlib.sha256(weights).hexdigest() == W600K_R50_WEIGHTS
 
 
-W600K_R50_WEIGHTS = "04b37aae286364291183bf032d6ae4490d7a0b990a5616a152d0a019b186cf19"
+W600K_R50_WEIGHTS = "b3d0cef45fddebf10727515f162a07019df88e8cd0d205500608092337304ce2"
 
 
 def test_emap_is_last(folder: Path) -> None:

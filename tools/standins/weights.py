@@ -50,9 +50,9 @@ class Source:
         self._seed = seed
         digest = hashlib.sha256(seed.encode()).digest()
         words = np.random.PCG64(int.from_bytes(digest[:16])).random_raw(BLOCK)
-        # 24 bits make every float32 in [0, 1) exactly; then mean 0, deviation 1.
+        # 24 bits, in [-0.5, 0.5), are exact; so is a sum of many of them in float64.
         unit = (words >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
-        self._block = (unit - np.float32(0.5)) * np.float32(math.sqrt(12))
+        self._block = unit - np.float32(0.5)
 
     def fill(self, weight: Weight) -> Floats:
         """Return the float32 numbers of `weight`, always the same ones."""
@@ -61,8 +61,9 @@ class Source:
         drawn = self._draw(weight.name, weight.size)
         if weight.run:
             runs = drawn.reshape(-1, weight.run)
-            runs -= runs.mean(axis=1, keepdims=True)
-        drawn *= np.float32(weight.deviation)
+            mean = runs.mean(axis=1, dtype=np.float64, keepdims=True)
+            runs -= mean.astype(np.float32)
+        drawn *= np.float32(weight.deviation * math.sqrt(12))
         return drawn.reshape(weight.shape)
 
     def _draw(self, name: str, size: int) -> Floats:
