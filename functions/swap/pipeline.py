@@ -132,13 +132,12 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
         engine, limits = loaded.engine, services.books.limits
         permit(job, images, engine.offers, limits)
         entry.gate = open_gate(job, accepted, loaded, services)
-        with services.device.lease(job.tenant) as entry.meter:
+        with _proved(loaded, entry), services.device.lease(job.tenant) as entry.meter:
             entry.note(loaded.device, loaded.model_digest, loaded.vetted)
             let_in(job, images, engine, entry.gate)
             scene = look(job, images, engine, limits)
             done = carry_out(job, scene, engine)
             let_out(done, engine, entry.gate)
-        entry.waited_for(loaded.proof)
         entry.faces = [described(face) for face in done.faces]
         entry.counts = done.counts
         data, form = encode(job, scene, done, entry)
@@ -148,6 +147,15 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
             data, entry.provenance = signed.data, signed.described()
         entry.output = keep(job, held, data, form, services.books.store)
     return entry.ended()
+
+
+@contextmanager
+def _proved(loaded: Loaded, entry: Entry) -> Iterator[None]:
+    """Wait, after the body, until the models are proved; a refusal is an answer too."""
+    try:
+        yield
+    finally:
+        entry.waited_for(loaded.proof)
 
 
 @contextmanager

@@ -186,6 +186,7 @@ class House:
     keys: MemoryKeys = field(default_factory=MemoryKeys)
     sink: Sink = field(default_factory=Sink)
     engine: PaperEngine = field(default_factory=PaperEngine)
+    proof: Callable[[], None] = lambda: None
     worker_down: bool = False
     calls: int = 0
     root: str = ""
@@ -214,7 +215,7 @@ class House:
                 cpu,
                 "d1" * 32,
                 self.credentials(),
-                Warm(lambda: None),
+                Warm(self.proof),
                 {"verified": "full", "licence": "commercial"},
             ),
             **shared,

@@ -369,3 +369,18 @@ def test_a_classifier_that_fails_lets_nothing_out(house: House) -> None:
         house.send(house.sink.taken[0])
     record = ended(house, answer)
     assert (record.outcome, record.output) == ("failed", None)
+
+
+@pytest.mark.parametrize("unfit", [0, 255])
+def test_attack_models_that_are_not_proved_neither_swap_nor_refuse(unfit: int) -> None:
+    """What a network says of a picture is an answer, and waits for the proof too."""
+
+    def broken() -> None:
+        raise ValueError("a digest is wrong")
+
+    house = filled(House(proof=broken, limits=Limits(attempts_max=1)))
+    house.put("a.png", picture(1, unfit=unfit))
+    record = ended(house, house.post(SWAP))
+    assert (record.outcome, record.output) == ("failed", None)
+    assert record.problem is not None
+    assert record.problem["type"].endswith(":failed")
