@@ -2,7 +2,7 @@
 
 The models are the InsightFace family's and their kin; which contract each honours,
 its manifest says.  A pack has one detector, one embedder and one swapper, and may
-have a restorer, upscalers, a face parser and a content classifier.
+have a restorer, upscalers, a face parser and content classifiers.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class NeuralEngine:
             _restorer=parts.one(_Restoring, "gfpgan", "restoreformer"),
             _upscalers=parts.upscalers(),
             _parser=parts.one(Parser, "bisenet"),
-            _classifier=parts.one(Classifier, "classifier"),
+            _classifier=parts.classifier(),
             _paster=Paster(swapper.side),
         )
 
@@ -288,6 +288,11 @@ class _Parts:
             raise Unfit(f"{network.model.name}: the manifest names no emap")
         emap = np.load(self.folder / network.model.emap, allow_pickle=False)
         return Inswapper(network, f32(emap))
+
+    def classifier(self) -> Classifier | None:
+        """Return all classifiers as one: which there are is for who made the pack."""
+        found = self.of("classifier")
+        return Classifier(*found) if found else None
 
     def upscalers(self) -> dict[int, Upscaler]:
         return {n.model.scale: Upscaler(n) for n in self.of("realesrgan", "swin2sr")}
