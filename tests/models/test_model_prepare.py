@@ -16,8 +16,8 @@ import pytest
 from onnx import numpy_helper
 
 from models import runtime
-from models.manifest import GOLDEN_TOLERANCE, Model
 from models.golden import GRID
+from models.manifest import GOLDEN_TOLERANCE, Model
 from models.prepare import prepare
 from models.verify import verify
 
@@ -170,6 +170,7 @@ def test_anchors(prepared: Path, name: str) -> None:
 
 def test_origin(lite: catalogue.Pack, prepared: Path) -> None:
     """The manifest says which published file each network was made from."""
+    assert lite.source is not None
     made = verify(prepared)
     package = f"{lite.source.package} {lite.source.version}"
     assert [(m.upstream.source, m.upstream.sha256) for m in made.models] == [
