@@ -95,6 +95,7 @@ _NO_CREDENTIALS: Final = (
     boto.RefreshWithMFAUnsupportedError,
 )
 _BROKEN: Final = (
+    boto.ConnectionError,
     boto.HTTPClientError,
     boto.IncompleteReadError,
     boto.ResponseStreamingError,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
@@ -22,12 +21,11 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[Server]:
     """Return a server of S3's protocol, started when first asked for."""
-    before = dict(os.environ)
-    os.environ.update(ENVIRON)
-    with serving() as server:
-        yield server
-    os.environ.clear()
-    os.environ.update(before)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, text in ENVIRON.items():
+            patch.setenv(name, text)
+        with serving() as server:
+            yield server
 
 
 def file(request: pytest.FixtureRequest) -> Callable[[], Store]:

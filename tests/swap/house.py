@@ -183,6 +183,7 @@ class House:
     limits: Limits = field(default_factory=Limits)
     tenant: Tenant | None = None
     profile: Profile = "production"
+    url: str = "memory://{tenant}"
     keys: MemoryKeys = field(default_factory=MemoryKeys)
     sink: Sink = field(default_factory=Sink)
     engine: PaperEngine = field(default_factory=PaperEngine)
@@ -197,7 +198,7 @@ class House:
             limits=self.limits, tenant=self.tenant, profile=self.profile
         )
         self.stores = Stores(
-            "memory://{tenant}",
+            self.url,
             pinned=self.tenant,
             opener=lambda _: MemoryStore(),
         )

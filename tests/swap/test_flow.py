@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from functions import events
 from functions.events import SWAP_COMPLETED, SWAP_REFUSED, SWAP_STARTED, USAGE_RECORDED
 from functions.keys import events_key
 from functions.swap.dispatch import requested
-from tests.swap.house import ACME, SWAP, House, picture
+from tests.swap.house import ACME, SWAP, House, finalized, picture
 
 
 def test_a_swap_is_recorded_done_committed_and_billed(house: House) -> None:
@@ -64,6 +66,20 @@ def test_an_upload_event_does_the_same(house: House) -> None:
     record = house.get("/v1/swaps/j1").json
     assert record is not None
     assert record["outcome"] == "completed"
+    assert house.sink.types() == [SWAP_COMPLETED, USAGE_RECORDED]
+
+
+def test_an_upload_to_a_shared_bucket_is_its_prefixs_tenants() -> None:
+    """The event names the object as it lies in the bucket, its tenant before it."""
+    house = House(url="memory://shared/eu/{tenant}")
+    house.put("a.png", picture(1))
+    house.put("b.png", picture(2))
+    house.store.put(ACME.request("j1"), msgspec.json.encode(SWAP))
+    for name in ("us/acme/requests/j1.json", "eu/acme/other", "requests/j1.json"):
+        assert house.send(finalized(name, bucket="shared")).status_code == 204
+    assert house.sink.types() == []
+    event = finalized("eu/acme/requests/j1.json", bucket="shared")
+    assert house.send(event).status_code == 204
     assert house.sink.types() == [SWAP_COMPLETED, USAGE_RECORDED]
 
 

@@ -514,3 +514,12 @@ def test_an_unreachable_worker_costs_no_accepted_job(house: House) -> None:
     answer = house.post(SWAP)
     assert answer.status_code == 202
     assert len(marks(house)) == 1
+
+
+def test_no_two_marks_of_a_job_are_alike(house: House) -> None:
+    """On S3 the same bytes are the same generation, and a new mark would be deleted."""
+    found = set()
+    for _ in range(3):
+        ledger.mark(ACME, "j", house.store)
+        found.add(house.store.get(ACME.outbox("j")).data)
+    assert len(found) == 3
