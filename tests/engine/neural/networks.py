@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from functions.swap.engine import align
 from functions.swap.engine.arrays import Bytes, Floats, Matrix, f32, u8
-from functions.swap.engine.runtime import Network
+from functions.swap.engine.runtime import Network, _match
 from models import catalogue, runtime
+from tools.standins import file_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +65,16 @@ def opened(model: Model, path: Path) -> Network:
         str(path), options, providers=["CPUExecutionProvider"]
     )
     return Network(model, session)
+
+
+def standin(model: Model, folder: Path) -> Network:
+    """Return the network of a catalogue's entry over its stand-in.
+
+    Tensors are held against the entry as when a pack is opened.
+    """
+    network = opened(model, folder / file_name(model.name))
+    _match(model, network.session)
+    return network
 
 
 def noise(seed: int, *shape: int) -> Bytes:

@@ -14,18 +14,13 @@ from functions.swap.engine.arrays import f32, u8
 from functions.swap.engine.classifier import Classifier
 from functions.swap.engine.placement import Unfit
 from functions.swap.engine.runtime import Network
-from models import catalogue
-from tests.engine.neural.networks import Session, noise
+from tests.engine.neural.networks import Session, noise, published, standin
 
 if TYPE_CHECKING:
-    from models.manifest import Model
+    from pathlib import Path
+
 
 NAMES = {"nsfw_marqo": 384, "nsfw_freepik": 448}
-
-
-def published(name: str = "nsfw_marqo") -> Model:
-    """Return the manifest's entry of a published model."""
-    return catalogue.load().model(name).described("0" * 64, 1)
 
 
 def says(*numbers: float) -> Session:
@@ -45,14 +40,18 @@ def test_probabilities_are_the_softmax_of_the_numbers_by_label() -> None:
 
 def test_large_numbers_do_not_overflow() -> None:
     """Only how they differ counts."""
-    told = Classifier(Network(published(), says(10_000, 9_999)))(noise(1, 8, 8, 3))
+    told = Classifier(Network(published("nsfw_marqo"), says(10_000, 9_999)))(
+        noise(1, 8, 8, 3)
+    )
     assert math.isclose(told["nsfw"], 1 / (1 + math.exp(-1)), rel_tol=1e-9)
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_attack_a_network_that_overflows_lets_nothing_pass(broken: float) -> None:
     """What is no number stays none, and the gate refuses it."""
-    told = Classifier(Network(published(), says(broken, 0)))(noise(1, 8, 8, 3))
+    told = Classifier(Network(published("nsfw_marqo"), says(broken, 0)))(
+        noise(1, 8, 8, 3)
+    )
     assert math.isnan(told["nsfw"])
     assert gate.judge("output", told, {"nsfw": 1.0}).over
 
@@ -81,7 +80,7 @@ def test_attack_what_stands_at_the_edge_of_a_long_picture_is_seen(edge: str) -> 
         "bottom": wide.transpose(1, 0, 2)[::-1],
     }[edge]
     session = says(0, 0)
-    Classifier(Network(published(), session))(np.ascontiguousarray(picture))
+    Classifier(Network(published("nsfw_marqo"), session))(np.ascontiguousarray(picture))
     (seen,) = session.runs[0].values()
     assert math.isclose(float((seen > 0).mean()), 1 / 6, rel_tol=0.02)
 
@@ -90,7 +89,7 @@ def test_fine_detail_is_averaged_not_skipped() -> None:
     """Every pixel counts, or a pattern could hide between those that do."""
     checks = u8(np.indices((1536, 1536)).sum(axis=0) % 2 * 255)
     session = says(0, 0)
-    Classifier(Network(published(), session))(np.dstack([checks] * 3))
+    Classifier(Network(published("nsfw_marqo"), session))(np.dstack([checks] * 3))
     (seen,) = session.runs[0].values()
     assert np.abs(seen).max() < 0.01
 
@@ -100,7 +99,7 @@ def test_the_network_sees_rgb_in_the_manifest_s_numbers() -> None:
     red = np.zeros((10, 10, 3), np.uint8)
     red[..., 2] = 255
     session = says(0, 0)
-    Classifier(Network(published(), session))(red)
+    Classifier(Network(published("nsfw_marqo"), session))(red)
     (seen,) = session.runs[0].values()
     assert np.allclose(seen[0].mean(axis=(1, 2)), (1, -1, -1), atol=1e-6)
 
@@ -112,14 +111,14 @@ def test_a_network_whose_labels_do_not_fit_does_not_load(
     labels: tuple[str, ...],
 ) -> None:
     """One label a number, and none twice."""
-    model = structs.replace(published(), labels=labels)
+    model = structs.replace(published("nsfw_marqo"), labels=labels)
     with pytest.raises(Unfit, match="label"):
         Classifier(Network(model, says(0, 0)))
 
 
 def test_a_network_that_gives_other_numbers_than_it_said_is_unfit() -> None:
     """Where the manifest leaves it open, the answer must fit the labels."""
-    model = published()
+    model = published("nsfw_marqo")
     (output,) = model.outputs
     model = structs.replace(model, outputs=(structs.replace(output, shape=(1, 0)),))
     with pytest.raises(Unfit, match="3 numbers"):
@@ -128,13 +127,13 @@ def test_a_network_that_gives_other_numbers_than_it_said_is_unfit() -> None:
 
 def test_a_classifier_has_the_name_and_the_labels_of_its_manifest() -> None:
     """They stand in the verdict."""
-    classifier = Classifier(Network(published(), says(0, 0)))
+    classifier = Classifier(Network(published("nsfw_marqo"), says(0, 0)))
     assert (classifier.name, classifier.labels) == ("nsfw_marqo", ("nsfw", "sfw"))
 
 
 def test_several_classifiers_judge_one_picture_together() -> None:
     """Each label by the network that knows it; a limit on any of them counts."""
-    marqo = Network(published(), says(0, 0))
+    marqo = Network(published("nsfw_marqo"), says(0, 0))
     freepik = Network(published("nsfw_freepik"), says(0, 0, 0, 0))
     classifier = Classifier(marqo, freepik)
     told = classifier(noise(1, 8, 8, 3))
@@ -149,10 +148,22 @@ def test_several_classifiers_judge_one_picture_together() -> None:
 def test_two_classifiers_of_one_label_do_not_load() -> None:
     """Which of them a limit speaks of, nobody could say."""
     with pytest.raises(Unfit, match="a label twice"):
-        Classifier(Network(published(), says(0, 0)), Network(published(), says(0, 0)))
+        Classifier(
+            Network(published("nsfw_marqo"), says(0, 0)),
+            Network(published("nsfw_marqo"), says(0, 0)),
+        )
 
 
 def test_no_classifier_is_no_gate() -> None:
     """It would judge every picture by nothing."""
     with pytest.raises(Unfit, match="no classifier"):
         Classifier()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_published_architecture_judges_a_picture(standins: Path, name: str) -> None:
+    """By the catalogue's entry, names and shapes included; the sum is 1."""
+    told = Classifier(standin(published(name), standins))(noise(1, 90, 160, 3))
+    assert tuple(told) == published(name).labels
+    assert all(0 < probability < 1 for probability in told.values())
+    assert math.isclose(sum(told.values()), 1, rel_tol=1e-9)

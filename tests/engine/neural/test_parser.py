@@ -12,18 +12,13 @@ from functions.swap.engine.arrays import Bytes, Floats, f32
 from functions.swap.engine.parser import Parser, face_mask
 from functions.swap.engine.placement import Unfit
 from functions.swap.engine.runtime import Network
-from models import catalogue
-from tests.engine.neural.networks import Session, noise
+from tests.engine.neural.networks import Session, noise, published, standin
 
 if TYPE_CHECKING:
-    from models.manifest import Model
+    from pathlib import Path
+
 
 NAMES = ("bisenet_resnet_18", "bisenet_resnet_34")
-
-
-def published(name: str = NAMES[0]) -> Model:
-    """Return the manifest's entry of a published model."""
-    return catalogue.load().model(name).described("0" * 64, 1)
 
 
 def brightness(image: Floats) -> Floats:
@@ -55,7 +50,7 @@ def test_each_pixel_gets_the_class_that_scores_highest(name: str) -> None:
 def test_a_crop_of_another_side_is_parsed_at_the_network_s_own(side: int) -> None:
     """Small crops of a swapper are enlarged; each class stays in its place."""
     session = Session(brightness)
-    labels = Parser(Network(published(), session))(striped(side))
+    labels = Parser(Network(published(NAMES[0]), session))(striped(side))
     assert labels.shape == (512, 512)
     middles = np.arange(16, 512, 32)
     assert (labels[256, middles] == np.arange(16)).all()
@@ -66,18 +61,18 @@ def test_the_network_sees_the_mean_and_deviation_of_imagenet() -> None:
     session = Session(brightness)
     crop = np.empty((512, 512, 3), np.uint8)
     crop[:] = (104, 116, 124)  # BGR
-    Parser(Network(published(), session))(crop)
+    Parser(Network(published(NAMES[0]), session))(crop)
     (seen,) = session.runs[0].values()
     assert np.abs(seen).max() < 0.01
     crop[..., 2] = 255
-    Parser(Network(published(), session))(crop)
+    Parser(Network(published(NAMES[0]), session))(crop)
     (seen,) = session.runs[1].values()
     assert np.allclose(seen[0, 0], (1 - 0.485) / 0.229, atol=1e-4)
 
 
 def test_a_face_is_its_skin_brows_eyes_nose_and_mouth() -> None:
     """By the manifest's names; glasses, hair, ears, neck and all else are not."""
-    names = np.array(published().labels)
+    names = np.array(published(NAMES[0]).labels)
     mask = face_mask(np.arange(19, dtype=np.uint8)[np.newaxis])
     assert mask.dtype == np.float32
     assert set(names[mask[0] == 1]) == {
@@ -97,7 +92,7 @@ def test_a_face_is_its_skin_brows_eyes_nose_and_mouth() -> None:
 @pytest.mark.parametrize("labels", [(), ("face", "hand")])
 def test_a_network_of_other_classes_does_not_load(labels: tuple[str, ...]) -> None:
     """Their numbers would mean something else."""
-    model = structs.replace(published(), labels=labels)
+    model = structs.replace(published(NAMES[0]), labels=labels)
     with pytest.raises(Unfit, match="19 labels"):
         Parser(Network(model, Session(brightness)))
 
@@ -106,5 +101,13 @@ def test_parsing_leaves_the_crop_as_it_is() -> None:
     """It is only looked at."""
     crop = noise(3, 128, 128, 3)
     before = crop.copy()
-    Parser(Network(published(), Session(brightness)))(crop)
+    Parser(Network(published(NAMES[0]), Session(brightness)))(crop)
     assert np.array_equal(crop, before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_published_architecture_parses_a_crop(standins: Path, name: str) -> None:
+    """By the catalogue's entry, names and shapes included."""
+    labels = Parser(standin(published(name), standins))(noise(1, 512, 512, 3))
+    assert labels.shape == (512, 512)
+    assert 0 <= labels.min() <= labels.max() < len(published(name).labels)

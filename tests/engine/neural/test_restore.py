@@ -12,18 +12,13 @@ from functions.swap.engine.arrays import Bytes, Floats, f32
 from functions.swap.engine.placement import Unfit
 from functions.swap.engine.restore import Restorer
 from functions.swap.engine.runtime import Network
-from models import catalogue
-from tests.engine.neural.networks import Session, noise
+from tests.engine.neural.networks import Session, noise, published, standin
 
 if TYPE_CHECKING:
-    from models.manifest import Model
+    from pathlib import Path
+
 
 RESTORERS = ("gfpgan_1_4", "restoreformer_plus_plus")
-
-
-def published(name: str) -> Model:
-    """Return the manifest's entry of a published model."""
-    return catalogue.load().model(name).described("0" * 64, 1)
 
 
 def same(image: Floats) -> Floats:
@@ -103,3 +98,13 @@ def test_a_restorer_says_which_crop_it_takes() -> None:
     """So that the engine can cut it."""
     restorer = Restorer(Network(published("gfpgan_1_4"), Session(same)))
     assert (restorer.side, restorer.template) == (512, "ffhq_512")
+
+
+@pytest.mark.parametrize("name", RESTORERS)
+def test_the_published_architecture_restores_a_crop(standins: Path, name: str) -> None:
+    """By the catalogue's entry, names and shapes included; the same each time."""
+    restorer, crop = Restorer(standin(published(name), standins)), noise(1, 512, 512, 3)
+    restored = restorer(crop)
+    assert restored.shape == crop.shape
+    assert restored.std() > 1
+    assert np.array_equal(restorer(crop), restored)

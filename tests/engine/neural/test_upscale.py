@@ -15,11 +15,11 @@ from functions.swap.engine.arrays import Bytes, Floats, f32, u8
 from functions.swap.engine.placement import Unfit
 from functions.swap.engine.runtime import Network
 from functions.swap.engine.upscale import FEATHER, MARGIN, TILE, Upscaler, cut
-from models import catalogue
-from tests.engine.neural.networks import Session, noise
+from tests.engine.neural.networks import Session, noise, published, standin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from models.manifest import Model
 
@@ -36,11 +36,6 @@ SIZES = [
     (2 * STEP, 2 * STEP + FEATHER - 1),
     (3 * STEP + 1, 100),
 ]
-
-
-def published(name: str = "real_esrgan_x2") -> Model:
-    """Return the manifest's entry of a published model."""
-    return catalogue.load().model(name).described("0" * 64, 1)
 
 
 def tiled(side: int, name: str = "real_esrgan_x2") -> Model:
@@ -81,7 +76,7 @@ def test_tiles_of_what_looks_around_add_up_to_one_pass() -> None:
     """What a network sees of a pixel's surroundings is the same in any tile."""
     pixels = u8(cv2.GaussianBlur(noise(1, 500, 610, 3), (0, 0), 3))
     whole = Upscaler(Network(tiled(704), Session(smoothed)))(pixels)
-    parts = Upscaler(Network(published(), Session(smoothed)))(pixels)
+    parts = Upscaler(Network(published("real_esrgan_x2"), Session(smoothed)))(pixels)
     assert np.abs(whole.astype(int) - parts).max() <= 1
 
 
@@ -108,7 +103,7 @@ def test_tiles_that_disagree_fade_into_one_another(name: str) -> None:
 def test_every_run_is_one_tile_of_one_shape(size: tuple[int, int]) -> None:
     """A device sees one shape, and no run more than it needs."""
     session = Session(repeated(2))
-    Upscaler(Network(published(), session))(noise(1, *size, 3))
+    Upscaler(Network(published("real_esrgan_x2"), session))(noise(1, *size, 3))
     shapes = {image.shape for run in session.runs for image in run.values()}
     assert shapes == {(1, 3, TILE, TILE)}
     assert len(session.runs) == -(-size[0] // STEP) * -(-size[1] // STEP)
@@ -119,7 +114,7 @@ def test_the_network_sees_rgb_from_zero_to_one() -> None:
     session = Session(repeated(2))
     red = np.zeros((20, 20, 3), np.uint8)
     red[..., 2] = 255
-    Upscaler(Network(published(), session))(red)
+    Upscaler(Network(published("real_esrgan_x2"), session))(red)
     (seen,) = session.runs[0].values()
     assert np.array_equal(seen[0].max(axis=(1, 2)), f32((1, 0, 0)))
     assert np.array_equal(seen[0].min(axis=(1, 2)), f32((1, 0, 0)))
@@ -134,7 +129,7 @@ def test_memory_is_that_of_the_result_and_two_rows_of_tiles() -> None:
         return flat
 
     session = Session(forgotten)
-    upscaler = Upscaler(Network(published(), session))
+    upscaler = Upscaler(Network(published("real_esrgan_x2"), session))
     tracemalloc.start()
     try:
         large = upscaler(pixels)
@@ -157,7 +152,7 @@ def test_a_network_of_one_size_is_given_tiles_of_it() -> None:
 @pytest.mark.parametrize("shape", [(1, 3, 32, 32), (1, 3, 256, 128), (1, 3, 256, 0)])
 def test_a_network_that_takes_no_tile_does_not_load(shape: tuple[int, ...]) -> None:
     """Too small for its margins, or no square."""
-    model = published()
+    model = published("real_esrgan_x2")
     model = structs.replace(model, input=structs.replace(model.input, shape=shape))
     with pytest.raises(Unfit, match="no square tile"):
         Upscaler(Network(model, Session(repeated(2))))
@@ -166,20 +161,27 @@ def test_a_network_that_takes_no_tile_does_not_load(shape: tuple[int, ...]) -> N
 def test_a_network_that_does_not_enlarge_does_not_load() -> None:
     """A factor of 1 is one that nobody wrote down."""
     with pytest.raises(Unfit, match="no factor"):
-        Upscaler(Network(structs.replace(published(), scale=1), Session(repeated(1))))
+        Upscaler(
+            Network(
+                structs.replace(published("real_esrgan_x2"), scale=1),
+                Session(repeated(1)),
+            )
+        )
 
 
 def test_a_network_that_enlarges_otherwise_than_it_said_is_unfit() -> None:
     """Its tiles would not fit."""
     with pytest.raises(Unfit, match="not 2 times"):
-        Upscaler(Network(published(), Session(repeated(4))))(noise(1, 9, 9, 3))
+        Upscaler(Network(published("real_esrgan_x2"), Session(repeated(4))))(
+            noise(1, 9, 9, 3)
+        )
 
 
 def test_what_is_no_number_is_no_black_tile() -> None:
     """A network that overflowed ends the job instead."""
     broken = Session(lambda image: np.full_like(repeated(2)(image), np.nan))
     with pytest.raises(FloatingPointError, match="real_esrgan_x2"):
-        Upscaler(Network(published(), broken))(noise(1, 9, 9, 3))
+        Upscaler(Network(published("real_esrgan_x2"), broken))(noise(1, 9, 9, 3))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (40, 90)])
@@ -188,3 +190,14 @@ def test_beyond_its_edges_a_picture_goes_on_mirrored(size: tuple[int, int]) -> N
     pixels: Bytes = noise(5, *size, 3)
     wide = cv2.copyMakeBorder(pixels, 16, 240, 16, 240, cv2.BORDER_REFLECT_101)
     assert np.array_equal(cut(pixels, -16, -16, TILE), wide[:TILE, :TILE])
+
+
+@pytest.mark.parametrize(("name", "times"), NAMES.items())
+def test_the_published_architecture_enlarges_a_picture(
+    standins: Path, name: str, times: int
+) -> None:
+    """By the catalogue's entry, names and shapes included."""
+    upscaler = Upscaler(standin(published(name), standins))
+    large = upscaler(noise(1, 30, 300, 3))
+    assert large.shape == (30 * times, 300 * times, 3)
+    assert large.std() > 1
