@@ -37,11 +37,19 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A part of a request: unknown keys are refused by name."""
 
 
+Pixels = Annotated[float, Meta(ge=0)]
+
+
 class One(_Strict, frozen=True, omit_defaults=True):
-    """One face: its index as `detect` reports it, or the one like a reference."""
+    """One face, named in one of three ways.
+
+    By its index as `detect` reports it, as the one like a reference, or by its
+    position: x and y in the target's pixels, from its upper left corner.
+    """
 
     index: Annotated[int, Meta(ge=0)] | None = None
     reference: str | None = None
+    position: tuple[Pixels, Pixels] | None = None
 
 
 class Pair(_Strict, frozen=True):
@@ -86,9 +94,10 @@ class Request(_Strict, frozen=True, omit_defaults=True):
     `keep` names the faces that `anonymize` may leave as they are.  It permits, and
     promises nothing: a reference that is like nobody in the target is no fault, for
     a person is not on every photograph of an album, and a face covered too many
-    harms nobody.  The record's counts say how many were kept.  An index, though,
-    speaks of this very picture: one that is out of range was read off another, and
-    the rest of the list may then spare a stranger, so all of it is refused.
+    harms nobody.  The record's counts say how many were kept.  An index or a
+    position, though, speaks of this very picture: one where no face is was read off
+    another, and the rest of the list may then spare a stranger, so all of it is
+    refused.
     """
 
     operation: Operation
@@ -204,10 +213,14 @@ def _references(request: Request) -> list[str]:
     return [one.reference for one in _ones(request) if one.reference is not None]
 
 
+def _named_once(one: One) -> bool:
+    return sum(way is not None for way in (one.index, one.reference, one.position)) == 1
+
+
 def _check(request: Request, sources: tuple[Key, ...]) -> None:
     """Refuse what is well formed and makes no sense."""
-    if any((one.index is None) == (one.reference is None) for one in _ones(request)):
-        raise InvalidRequest("a face is named by either its index or a reference")
+    if not all(_named_once(one) for one in _ones(request)):
+        raise InvalidRequest("a face is named by one of index, reference and position")
     if request.keep and request.operation != "anonymize":
         raise InvalidRequest("faces to keep are for anonymize")
     if request.operation == "swap":

@@ -6,6 +6,7 @@ is, and drawn into in place.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -196,8 +197,13 @@ def _kept(job: SwapJob, scene: Scene, engine: Engine) -> set[int]:
     for one in job.request.keep:
         if one.index is not None:
             kept.add(_at(one.index, scene).index)
-        elif (face := _nearest(job, str(one.reference), scene, engine)) is not None:
+        elif one.position is not None:
+            face = _there(*one.position, scene)
+            if not _holds(face, *one.position):  # the nearest may be a stranger
+                raise NoSuchFace(_nowhere(*one.position))
             kept.add(face.index)
+        elif (like := _nearest(job, str(one.reference), scene, engine)) is not None:
+            kept.add(like.index)
     return kept
 
 
@@ -251,6 +257,8 @@ def _choose(
         raise InvalidRequest("pairs of faces are for a swap")
     if selector.index is not None:
         return [_at(selector.index, scene)]
+    if selector.position is not None:
+        return [_there(*selector.position, scene)]
     face = _nearest(job, str(selector.reference), scene, engine)
     if face is None:
         raise NoSuchFace(f"no face in the target is like {selector.reference}")
@@ -261,6 +269,32 @@ def _at(index: int, scene: Scene) -> Face:
     if index >= len(scene.faces):
         raise NoSuchFace(f"the target shows {len(scene.faces)} faces")
     return scene.faces[index]
+
+
+def _there(x: float, y: float, scene: Scene) -> Face:
+    """Return the face whose box holds the point in the target, or else the nearest.
+
+    Of several that hold it, and of those that do not, it is the one whose centre is
+    nearest, and of equals the larger.  A point beyond the picture was read off
+    another one, and raises `NoSuchFace`.
+    """
+    if x > scene.target.width or y > scene.target.height:
+        raise NoSuchFace(_nowhere(x, y))
+
+    def away(face: Face) -> tuple[bool, float]:
+        x0, y0, x1, y1 = face.box
+        return not _holds(face, x, y), math.hypot((x0 + x1) / 2 - x, (y0 + y1) / 2 - y)
+
+    return min(scene.faces, key=away)
+
+
+def _holds(face: Face, x: float, y: float) -> bool:
+    x0, y0, x1, y1 = face.box
+    return x0 <= x <= x1 and y0 <= y <= y1
+
+
+def _nowhere(x: float, y: float) -> str:
+    return f"the target shows no face at {x:g}, {y:g}"
 
 
 def _nearest(job: SwapJob, reference: str, scene: Scene, engine: Engine) -> Face | None:

@@ -66,3 +66,15 @@ def test_the_described_request_has_the_fields_of_the_parsed_one(house: House) ->
         (Consent, properties["consent"]["properties"]),
     ):
         assert {field.name for field in msgspec.structs.fields(kind)} == set(shown)
+
+
+def test_the_described_face_is_named_as_the_parsed_one(house: House) -> None:
+    """One way for each field, and each by itself."""
+    import msgspec
+
+    from functions.swap.job import One
+
+    ways = described(house)["components"]["schemas"]["One"]["oneOf"]
+    names = [way["required"] for way in ways]
+    assert names == [[field.name] for field in msgspec.structs.fields(One)]
+    assert all([*way["properties"]] == way["required"] for way in ways)

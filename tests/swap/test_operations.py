@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -13,7 +13,10 @@ from functions.problems import InvalidRequest
 from functions.settings import Limits
 from functions.swap.job import SwapJob
 from functions.swap.ledger import Record
-from tests.swap.house import ACME, SWAP, House, picture
+from tests.swap.house import ACME, SWAP, House, PaperEngine, PaperFace, picture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COVER = {"operation": "anonymize", "target": "uploads/b.png"}
 FIRST, SECOND = {"index": 0}, {"index": 1}
@@ -123,6 +126,12 @@ def test_pictures_of_whom_to_keep_may_come_along(house: House) -> None:
         {**SWAP, "keep": [FIRST]},
         {"keep": [{}]},
         {"keep": [{"index": 0, "reference": "uploads/a.png"}]},
+        {"keep": [{"index": 0, "position": [1, 2]}]},
+        {"faces": {"reference": "uploads/a.png", "position": [1, 2]}},
+        {"faces": {"position": [1]}},
+        {"faces": {"position": [1, 2, 3]}},
+        {"faces": {"position": [-1, 2]}},
+        {"faces": {"position": ["1", "2"]}},
         {"keep": [{"index": -1}]},
         {"keep": ["largest"]},
         {"keep": [{"reference": "results/j/1.png"}]},
@@ -177,3 +186,74 @@ def test_a_record_from_before_there_were_counts_is_read() -> None:
         b'"ended":"2025-01-01T00:00:00Z","faces":[{"index":0}]}'
     )
     assert msgspec.json.decode(old, type=Record).counts is None
+
+
+# --- by position -------------------------------------------------------------
+
+
+class Apart(PaperEngine):
+    """Sees three faces in a picture of 64 x 64: one in another, and one aside."""
+
+    def detect(self, image: Any, *, small: bool = True) -> Sequence[PaperFace]:
+        boxes = ((0.0, 0.0, 40.0, 40.0), (20.0, 20.0, 36.0, 36.0), (50, 0, 60, 10))
+        return [PaperFace(index, box) for index, box in enumerate(boxes)]
+
+
+@pytest.fixture
+def apart() -> House:
+    made = House(engine=Apart())
+    for name in ("a.png", "b.png"):
+        made.put(name, picture(3, size=64))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "index"),
+    [
+        (5, 5, 0),  # in the first alone
+        (30.5, 30, 1),  # in both, in the middle of the second
+        (20.5, 20.5, 0),  # in both, in the middle of the first
+        (40, 40, 0),  # on its edge, though the second's centre is nearer
+        (44, 41, 1),  # in none: the second's centre is nearest
+        (64, 0, 2),
+        (64, 64, 1),
+    ],
+)
+def test_a_position_names_a_face(apart: House, x: float, y: float, index: int) -> None:
+    """The face whose box holds it, or else the one whose centre is nearest."""
+    request = COVER | {"faces": {"position": [x, y]}}
+    assert counted(apart, request)[0] == [index]
+    assert counted(apart, {**SWAP, "faces": {"position": [x, y]}})[0] == [index]
+
+
+def test_of_equal_faces_the_first_is_meant(house: House) -> None:
+    """Two with the same box are told apart by nothing but their order."""
+    assert counted(house, COVER | {"faces": {"position": [2, 2]}})[0] == [0]
+
+
+def test_a_position_gets_a_source(apart: House) -> None:
+    """A pair may name its face so."""
+    pair = {"face": {"position": [55, 5]}, "source": "uploads/a.png"}
+    request = {key: value for key, value in SWAP.items() if key != "source"}
+    assert counted(apart, {**request, "faces": [pair]})[0] == [2]
+
+
+def test_a_position_beyond_the_picture_is_refused(apart: House) -> None:
+    """It was read off another picture."""
+    answer = apart.post(COVER | {"faces": {"position": [65, 5]}})
+    assert answer.status_code == 422
+    assert answer.json is not None
+    assert "no face at 65, 5" in answer.json["detail"]
+
+
+def test_a_position_keeps_the_face_that_holds_it(apart: House) -> None:
+    """And every other one is covered."""
+    assert counted(apart, COVER | {"keep": [{"position": [55, 5]}]})[0] == [0, 1]
+
+
+def test_a_position_beside_every_face_keeps_nobody(apart: House) -> None:
+    """To spare the nearest could spare a stranger, so the whole of it is refused."""
+    answer = apart.post(COVER | {"keep": [{"position": [62, 5]}]})
+    assert answer.status_code == 422
+    assert answer.json is not None
+    assert answer.json["type"].endswith(":no-such-face")

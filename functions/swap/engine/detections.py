@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,22 +126,3 @@ def suppress(found: Detections, overlap_max: float) -> Detections:
         overlap = both / (areas[best] + areas[left] - both)
         left = left[overlap <= overlap_max]
     return ranked.pick(np.array(kept, np.intp))
-
-
-def nearest(boxes: Sequence[Sequence[float]], x: float, y: float) -> int:
-    """Return the index of the box at (x, y): how a face is chosen by its position.
-
-    That is the one that holds the point, or else the one whose edge is nearest to
-    it; of several, the one whose centre is nearest; of those, the first.
-
-    Raises:
-        ValueError: there are no boxes.
-
-    """
-
-    def away(index: int) -> tuple[float, float]:
-        x0, y0, x1, y1 = boxes[index]
-        beside = max(x0 - x, 0, x - x1), max(y0 - y, 0, y - y1)
-        return math.hypot(*beside), math.hypot((x0 + x1) / 2 - x, (y0 + y1) / 2 - y)
-
-    return min(range(len(boxes)), key=away)

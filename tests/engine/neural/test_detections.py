@@ -12,7 +12,6 @@ from functions.swap.engine.arrays import Floats, f32
 from functions.swap.engine.detections import (
     Detections,
     cells,
-    nearest,
     rows,
     sane,
     suppress,
@@ -169,35 +168,3 @@ def test_faces_are_the_largest_first() -> None:
     assert list(large.box) == [0, 0, 50, 50]
     assert small.score == f32(0.9)
     assert len(large.landmarks) == 5
-
-
-class TestNearest:
-    """Choosing a face by its position."""
-
-    boxes = ((0, 0, 100, 100), (40, 40, 60, 60), (200, 0, 300, 100))
-
-    @pytest.mark.parametrize(
-        ("x", "y", "index"),
-        [
-            (10, 10, 0),  # in the first alone
-            (250, 50, 2),
-            (150, 50, 0),  # as far from both edges and centres: the first
-            (151, 50, 2),  # beside the last
-            (0, 500, 0),  # below the first
-            (1e9, -1e9, 2),
-        ],
-    )
-    def test_a_point_names_a_face(self, x: float, y: float, index: int) -> None:
-        """The face that holds the point, or else the one beside it."""
-        assert nearest(self.boxes, x, y) == index
-
-    def test_of_nested_faces_the_centre_decides(self) -> None:
-        """In two boxes at once, the one whose middle is nearer is meant."""
-        boxes = ((0, 0, 100, 100), (60, 60, 90, 90))
-        assert nearest(boxes, 74, 74) == 1
-        assert nearest(boxes, 61, 61) == 0
-
-    def test_nobody_is_near(self) -> None:
-        """Without faces there is none to name."""
-        with pytest.raises(ValueError, match="empty"):
-            nearest((), 0, 0)
