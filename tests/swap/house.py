@@ -188,6 +188,8 @@ class House:
     sink: Sink = field(default_factory=Sink)
     engine: PaperEngine = field(default_factory=PaperEngine)
     proof: Callable[[], None] = lambda: None
+    accepted: str = ""
+    """The operator's acceptance of swaps without a gate."""
     worker_down: bool = False
     calls: int = 0
     root: str = ""
@@ -218,6 +220,7 @@ class House:
                 self.credentials(),
                 Warm(self.proof),
                 {"verified": "full", "licence": "commercial"},
+                self.accepted,
             ),
             **shared,
         ).test_client()

@@ -335,6 +335,16 @@ def test_development_swaps_without_a_gate_and_says_so() -> None:
     assert ended(house, answer).gate == house.sink.taken[0].data["gate"] == said
 
 
+def test_production_swaps_without_a_gate_where_its_operator_answers_for_it() -> None:
+    """The acceptance is on record with every swap."""
+    engine = PaperEngine(offers=Offers("lite"))
+    house = filled(House(engine=engine, accepted="a-42"))
+    answer = house.post(SWAP)
+    assert answer.status_code == 201
+    said = {"gate": "absent", "reason": "no model", "accepted": "a-42"}
+    assert ended(house, answer).gate == house.sink.taken[0].data["gate"] == said
+
+
 def filled(house: House) -> House:
     house.put("a.png", picture(1))
     house.put("b.png", picture(2))
