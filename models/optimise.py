@@ -142,6 +142,7 @@ def batched(path: Path, model: Model) -> Model:
     before = path.read_bytes()
     with editing(path) as network:
         _free_reshapes(network.graph)
+        _drop_unused(network.graph)
         declare(network.graph, wider)
     if _gives_the_same(path, wider):
         return wider
@@ -200,6 +201,7 @@ def _as_it_is(source: Path, path: Path, weights: str | None) -> None:
     from onnx import numpy_helper
 
     model = onnx.load(source, load_external_data=False)
+    _tidy(model)
     if weights is not None:
         with (path.parent / weights).open("wb") as file:
             for tensor in model.graph.initializer:
@@ -227,12 +229,30 @@ def _tidy(model: ModelProto) -> None:
     """Drop what says nothing.
 
     ONNX Runtime names every operator set it knows in what it writes; those that no
-    node uses go, so that the file asks for ONNX itself and nothing else.
+    node uses go, so that the file asks for ONNX itself and nothing else.  So do
+    weights that feed nothing: it warns of each at every start.
     """
     used = {node.domain for node in model.graph.node}
     sets = [one for one in model.opset_import if one.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(sets)
+    _drop_unused(model.graph)
+
+
+def _read(graph: GraphProto) -> Iterator[str]:
+    """Yield what the nodes of a graph read, and those of the graphs within."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _read(inner)
+
+
+def _drop_unused(graph: GraphProto) -> None:
+    read = {*_read(graph), *(output.name for output in graph.output)}
+    for at in reversed(range(len(graph.initializer))):
+        if graph.initializer[at].name not in read:
+            del graph.initializer[at]
 
 
 def _tensors(model: Model) -> tuple[Tensor, ...]:

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models import catalogue
+from models.importing import Wish, bring
 from models.prepare import prepare
 from models.pull import extract, fetch
+from tests.models.weights import NAMES, digest
+from tools import standins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,3 +90,34 @@ def only_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give stand-ins under the names of the published files, for looking at only."""
+    folder = tmp_path_factory.mktemp("weights")
+    for name in NAMES:
+        standins.build(name, folder, small=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def accepted(weights: Path) -> Mapping[str, str]:
+    return {name: digest(weights / f"{name}.onnx") for name in NAMES}
+
+
+@pytest.fixture(scope="session")
+def pack(
+    weights: Path,
+    accepted: Mapping[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Make a pack of stand-ins, for looking at only."""
+    root = tmp_path_factory.mktemp("packs")
+    return bring([weights], root, Wish(private=accepted), report=silent)
+
+
+@pytest.fixture
+def mine(weights: Path, tmp_path: Path) -> Path:
+    """Give weights to spoil."""
+    return shutil.copytree(weights, tmp_path / "mine")

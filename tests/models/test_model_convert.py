@@ -15,8 +15,8 @@ from ai_edge_litert.interpreter import Interpreter
 from models import catalogue, runtime
 from models.convert import convert, translate
 from models.errors import UnsupportedNetwork
-from models.network import Network, Operator, read
 from models.golden import normalised
+from models.network import Network, Operator, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
