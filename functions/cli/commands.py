@@ -105,14 +105,33 @@ def swap(
     ] = "",
     faces: Annotated[
         str,
-        typer.Option(help="all, largest, or a face's index as detect gives it."),
+        typer.Option(help="all, largest, an index as detect gives it, or a place X,Y."),
     ] = "largest",
     quality: Annotated[int, typer.Option(min=1, max=100)] = 92,
+    weight: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="How much of the identity is SOURCE's."),
+    ] = None,
+    mask: Annotated[
+        Literal["box", "hull", "occlusion"],
+        typer.Option(help="Where the new face may show."),
+    ] = "box",
+    upscale: Annotated[
+        Literal["2", "4"] | None,
+        typer.Option(help="How many times as large the output is."),
+    ] = None,
     url: Url = "",
     token_file: TokenFile = None,
     models: Models = None,
     home: Home = HOME,
     *,
+    restore: Annotated[
+        bool | None,
+        typer.Option(
+            "--restore/--no-restore",
+            help="Restore the new faces; as the pack's tier has it, unless said.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Put the face of SOURCE (one or more pictures of it) onto TARGET."""
@@ -127,7 +146,13 @@ def swap(
         target,
         out,
         faces=faces,
-        quality=quality,
+        options={
+            "quality": quality,
+            "weight": weight,
+            "mask": mask,
+            "restore": restore,
+            "upscale": upscale and int(upscale),
+        },
         consent={"basis": consent} | ({"record": record} if record else {}),
     )
 

@@ -59,14 +59,15 @@ def swap_faces(
     to: Path,
     *,
     faces: str,
-    quality: int,
+    options: Mapping[str, object],
     consent: Mapping[str, str],
 ) -> None:
-    """Swap, and write the picture to `to`."""
+    """Swap, and write the picture to `to`; an option that is None is left unsaid."""
+    said = {name: value for name, value in options.items() if value is not None}
     request = {
         "operation": "swap",
         "faces": _selector(faces),
-        "options": {"quality": quality, **_format(to)},
+        "options": {**said, **_format(to)},
         "consent": consent,
     }
     _work(place, request, target, sources, to)
@@ -116,7 +117,14 @@ def _readable(path: Path) -> None:
 
 
 def _selector(text: str) -> object:
-    return {"index": int(text)} if text.isdecimal() else text
+    """Return the request's selector: an index, a position X,Y, or the word itself."""
+    if text.isdecimal():
+        return {"index": int(text)}
+    try:
+        x, y = map(float, text.split(","))
+    except ValueError:
+        return text
+    return {"position": [x, y]}
 
 
 def _format(to: Path) -> dict[str, str]:

@@ -245,14 +245,48 @@ def test_a_dead_letter_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     assert "no dead letter 7" in done.stderr
 
 
+def test_a_face_by_its_place(stack: Stack, tmp_path: Path) -> None:
+    """X,Y names the face there, as it is in the target."""
+    done = guise(
+        *("swap", COLLINS, HOPPER, "-o", tmp_path / "out.png", "--faces", "250,230.5"),
+        *("--consent", "public-domain", "--home", stack.home, "--json"),
+    )
+    [face] = last(done)["faces"]
+    x0, y0, x1, y1 = face["box"]
+    assert x0 < 250 < x1
+    assert y0 < 230.5 < y1
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        (("--restore",), "options.restore"),
+        (("--upscale", "4"), "options.upscale"),
+        (("--weight", "0.5"), "options.weight"),
+        (("--mask", "hull"), "options.mask"),
+    ],
+)
+def test_an_option_without_a_model_for_it(
+    stack: Stack, tmp_path: Path, option: tuple[str, ...], named: str
+) -> None:
+    """It reaches the function, which refuses it by name; nothing is written."""
+    out = tmp_path / "out.png"
+    place = ("--consent", "public-domain", "--home", stack.home)
+    done = guise("swap", COLLINS, HOPPER, "-o", out, *place, *option, code=1)
+    assert f"{named}: the pack lite has no model" in done.stderr
+    assert not out.exists()
+
+
 def test_packs_are_listed_pulled_and_verified(tmp_path: Path) -> None:
     """For people and for scripts; what is not the pack is refused by file."""
     root = REPOSITORY / ".guise" / "models"
     assert "lite" in guise("models", "list", "--root", root).stdout
-    [lite] = last(guise("models", "list", "--root", root, "--json"))
-    assert lite["state"] == "verified"
+    listed = last(guise("models", "list", "--root", root, "--json"))
     told = last(guise("models", "pull", "lite", "--root", root, "--json"))
     assert told["licence"] == "Apache-2.0"
+    states = {(pack["id"], pack["version"]): pack["state"] for pack in listed}
+    assert states["lite", told["version"]] == "verified"
+    assert ("insightface", "1.0.0") in states
     assert "verified" in guise("models", "verify", told["folder"]).stdout
     done = guise("models", "verify", tmp_path, code=1)
     assert "pack.json" in done.stderr
