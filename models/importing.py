@@ -190,8 +190,9 @@ def choose(
     wanted = {name for pack in packs for name in (*pack.needs, *pack.takes)}
     known = [model for model in offered.models if model.name in wanted]
     brought = recognise(known, found, _accepted(offered, wish, wanted))
+    taken = {one.sha256 for one in brought.values()}
     for one in found:
-        if not any(one.path == each.path for each in brought.values()):
+        if one.sha256 not in taken:
             report(f"leaving {one.path.name}: no pack asked for needs it")
     whole = [pack for pack in packs if {*pack.needs} <= {*brought}]
     if not whole:

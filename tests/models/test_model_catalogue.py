@@ -162,7 +162,17 @@ def test_what_is_here(prepared: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["catalogue", "errors", "inventory", "manifest", "pull", "verify"]
+    "module",
+    [
+        "catalogue",
+        "errors",
+        "importing",
+        "inventory",
+        "manifest",
+        "pull",
+        "shelf",
+        "verify",
+    ],
 )
 def test_light(module: str) -> None:
     """Importing it imports nothing heavy: what serves and what lists stays cold."""
