@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from functions.problems import InvalidRequest, NoFace, NoSuchFace, TooLarge
 from functions.swap.job import One
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from functions.swap.job import Cover, Options, Selector, SwapJob
     from functions.swap.offers import Offers
     from functions.tenant import Key
+
+_SIDE_MAX: Final = 65_500
+"""Pixels, as JPEG can hold and as `media` takes."""
 
 Image = Any
 Identity = Any
@@ -133,9 +136,11 @@ def permit(
     """
     options, target = job.request.options, images[job.target]
     offers.refuse_others(options)
-    pixels = target.width * target.height * (options.upscale or 1) ** 2
-    if pixels > limits.image_pixels_max:
-        raise TooLarge(f"the output would have {pixels:,} pixels")
+    width, height = (
+        side * (options.upscale or 1) for side in (target.width, target.height)
+    )
+    if width * height > limits.image_pixels_max or max(width, height) > _SIDE_MAX:
+        raise TooLarge(f"the output would have {width:,} x {height:,} pixels")
 
 
 def let_in(

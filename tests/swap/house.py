@@ -44,12 +44,14 @@ ACME = Tenant("acme")
 WITH_GATE = Offers("paper", "judge", ("nsfw", "sfw"))
 
 
-def picture(faces: int = 1, size: int = 8, unfit: int = 0) -> bytes:
+def picture(
+    faces: int = 1, size: int = 8, unfit: int = 0, height: int | None = None
+) -> bytes:
     """Return a real PNG whose first pixel says what `PaperEngine` sees in it."""
     row = b"\0" + bytes((faces, unfit, 0)) * size
     chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(row * size)),
+        (b"IHDR", struct.pack(">IIBBBBB", size, height or size, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(row * (height or size))),
         (b"IEND", b""),
     )
     body = b"".join(

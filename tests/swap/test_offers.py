@@ -232,6 +232,15 @@ def test_attack_a_picture_is_not_enlarged_beyond_what_may_be_decoded() -> None:
     assert house.engine.calls[-1] == "judge"  # of the swap before
 
 
+def test_a_side_is_not_enlarged_beyond_what_a_file_can_hold() -> None:
+    """JPEG counts to 65,500; the job is refused before the work, not after."""
+    house = enlarging(Limits())
+    house.put("b.png", picture(1, 32_751, height=1))
+    answer = house.post(SWAP | {"options": {"upscale": 2}})
+    assert answer.status_code == 413
+    assert house.engine.calls == []
+
+
 def enlarging(limits: Limits, size: int = 8) -> House:
     house = House(limits, engine=PaperEngine(offers=ALL))
     house.put("a.png", picture(1))
