@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from functions.problems import UnknownTenant
+import msgspec
+
+from functions.events import Event
+from functions.problems import InvalidRequest, UnknownTenant
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 MIB: Final = 1024 * 1024
+DAYS_MAX: Final = 3_650
+"""The longest that anything may be kept, by settings or a tenant's policy."""
 log = logging.getLogger(__name__)
 
 Profile = Literal["production", "development"]
@@ -56,6 +61,34 @@ def _tenant(text: str) -> Tenant:
         raise ValueError(f"{text!r} cannot name a tenant") from error
 
 
+def _overrides(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the extensions in a SinkBinding's `{"extensions": {name: text}}`."""
+    try:
+        document = msgspec.json.decode(text, type=_Overrides)
+        # Of what an event names itself, signed or not, none may be overridden.
+        Event(id="-", source="-", type="-", extensions=document.extensions)
+    except (msgspec.DecodeError, InvalidRequest) as error:
+        raise ValueError(f"no CloudEvents overrides: {error}") from error
+    return tuple(sorted(document.extensions.items()))
+
+
+def _certificates(text: str) -> str:
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, TypeError) as error:  # the second for text not in ASCII
+        raise ValueError("no certificates in PEM") from error
+    return text
+
+
+def _days(text: str) -> int:
+    number = _positive(text)
+    if number > DAYS_MAX:
+        raise ValueError(f"{text!r} is over {DAYS_MAX} days")
+    return number
+
+
 def _one_of(kind: object) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in get_args(kind):
@@ -63,6 +96,10 @@ def _one_of(kind: object) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+class _Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    extensions: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +124,9 @@ class Limits:
     receipt_ms_max: int = _setting("GUISE_RECEIPT_MS_MAX", _positive, 20_000)
     job_seconds_max: int = _setting("GUISE_JOB_SECONDS_MAX", _positive, 300)
     claim_seconds: int = _setting("GUISE_CLAIM_SECONDS", _positive, 20)
+    sweep_jobs_max: int = _setting("GUISE_SWEEP_JOBS_MAX", _positive, 1_000)
+    sweep_seconds_max: int = _setting("GUISE_SWEEP_SECONDS_MAX", _positive, 30)
+    retention_days: int = _setting("GUISE_RETENTION_DAYS", _days, 30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +144,11 @@ class Settings:
     worker_url: str = _setting("GUISE_WORKER_URL", _url, "")
     audit_url: str = _setting("GUISE_AUDIT_URL", _url, "")
     sink_url: str = _setting("K_SINK", _url, "")
+    ce_overrides: tuple[tuple[str, str], ...] = _setting(
+        "K_CE_OVERRIDES", _overrides, ()
+    )
+    ca_certs: str = _setting("K_CA_CERTS", _certificates, "")
+    token_file: Path | None = _setting("GUISE_TOKEN_FILE", Path, None)
     database: str = _setting("GUISE_DATABASE", str, "")
     keys: Path | None = _setting("GUISE_KEYS", Path, None)
     provenance: Path | None = _setting("GUISE_PROVENANCE", Path, None)

@@ -2,34 +2,68 @@
 
 `http.client` of the standard library, because a cold door pays for every import
 (21 ms here, where urllib3 takes 101 and httpx 165).
+
+What an answer to an event means:
+
+* 2xx: taken.
+* no answer, 404, 408, 409, 425, 429 and 5xx: sent again, after a pause that doubles
+  at most and is drawn anew each time, until the time is over; then `Unavailable`.
+* 3xx, 401, 403, 407: `Unavailable` at once.  The address, the token or a
+  policy is wrong, which an operator mends; nothing is wrong with the event.
+* every other 4xx: `Undeliverable`.  The same event would be refused for ever.
 """
 
 from __future__ import annotations
 
 import http.client
+import io
+import itertools
+import random
 import ssl
 import threading
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
 from functions import events
-from functions.problems import NoReceipt, Unavailable
+from functions.problems import Failed, NoReceipt, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import socket
+    from collections.abc import Callable, Mapping
+    from typing import Self
 
     from functions.events import Event
+    from functions.settings import Settings
 
 ANSWER_BYTES_MAX: Final = 1024 * 1024
+TOKEN_BYTES_MAX: Final = 16 * 1024
+TRIES_MAX: Final = 20
+PROJECTED_TOKEN: Final = Path("/oidc/token")
+"""Where a SinkBinding puts the token for its sink, once OIDC is on (`oidc-token`)."""
 # What `http.client` raises on an answer, or on a URL, that is none.
 _FAULTS: Final = (OSError, http.client.HTTPException, ValueError)
 _OK: Final = range(200, 300)
+_SENT_AGAIN: Final = frozenset({404, 408, 409, 425, 429})
+_MENDED: Final = frozenset({401, 403, 407})
+_REFUSALS: Final = range(400, 500)
+_SERVER_ERRORS: Final = range(500, 600)
 _PAUSE_SECONDS: Final = 0.1
+_PAUSE_SECONDS_MAX: Final = 2.0
+
+
+class Undeliverable(Failed):
+    """The receiver refuses the event for what it is, and always will."""
+
+
+class Unrecordable(Failed):
+    """Audit refuses to record the event for what it is, and always will."""
 
 
 class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,14 +81,21 @@ class Sink(Protocol):
     """Takes events."""
 
     def deliver(self, event: Event, *, timeout: float) -> None:
-        """Return when the event is taken, or raise `Unavailable`."""
+        """Return when the event is taken.
+
+        Raises `Unavailable` where another time may do, `Undeliverable` where none
+        ever will.
+        """
 
 
 class Auditor(Protocol):
     """Gives receipts."""
 
     def receipt(self, event: Event, *, timeout: float) -> Receipt:
-        """Return the receipt of `event`, or raise `NoReceipt`."""
+        """Return the receipt of `event` within `timeout` seconds.
+
+        Raises `NoReceipt`, or `Unrecordable` where no other time will do either.
+        """
 
     def wake(self) -> None:
         """Let the function begin to wake, and do not wait for it."""
@@ -69,19 +110,62 @@ class Answer:
     body: bytes
 
 
+class _Hurried(io.RawIOBase):
+    """A socket's bytes, up to a moment: whoever sends them one by one gains no time."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", 0)
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401  # as its base
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the whole answer takes too long")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        deadline: float,
+        method: str | None = None,
+    ) -> None:
+        super().__init__(sock, method=method)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Hurried(sock, deadline))
+
+
 def post(
     url: str,
     headers: Mapping[str, str],
     body: bytes,
     *,
     timeout: float,
+    context: ssl.SSLContext | None = None,
 ) -> Answer:
     """POST `body` to `url` and return the answer, or raise `Unavailable`.
 
-    `timeout` is in seconds and bounds each wait on the socket.
+    `timeout` is in seconds, and bounds the call once the host's name is looked up:
+    connecting (to each of its addresses), sending, and reading the whole answer.
+    `context` is what vouches for an https server.  No redirect is followed.
     """
+    deadline = time.monotonic() + timeout
     try:
-        with closing(_connection(url, timeout)) as connection:
+        with closing(_connection(url, timeout, context)) as connection:
+            connection.response_class = partial(_Response, deadline=deadline)  # type: ignore[assignment]  # it is called, and no more
+            connection.connect()
+            connection.sock.settimeout(max(0.001, deadline - time.monotonic()))
             parts = urlsplit(url)
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request("POST", target, body, dict(headers))
@@ -95,12 +179,16 @@ def post(
         raise Unavailable(internal=f"{url}: {error!r}") from error
 
 
-def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
+def _connection(
+    url: str,
+    timeout: float,
+    context: ssl.SSLContext | None = None,
+) -> http.client.HTTPConnection:
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
     if parts.scheme == "https":
-        context = ssl.create_default_context()
-        return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+        trusted = context or ssl.create_default_context()
+        return http.client.HTTPSConnection(host, port, timeout=timeout, context=trusted)
     return http.client.HTTPConnection(host, port, timeout=timeout)
 
 
@@ -110,28 +198,115 @@ def post_event(url: str, event: Event, *, timeout: float) -> Answer:
     return post(url, headers, body, timeout=timeout)
 
 
-class HttpSink:
-    """A `Sink` at a URL: a broker's ingress, say."""
+def full_jitter(tries: int) -> float:
+    """Return how many seconds to wait after `tries` tries (1, 2, …) in vain.
 
-    def __init__(self, url: str) -> None:
+    Drawn from all of 0 to a bound that doubles, so that many who were sent away
+    together do not come back together (M. Brooker, "Exponential backoff and jitter",
+    AWS Architecture Blog, 2015).
+    """
+    bound = min(_PAUSE_SECONDS * 2.0 ** (tries - 1), _PAUSE_SECONDS_MAX)
+    return random.uniform(0, bound)  # noqa: S311  # no secret
+
+
+class HttpSink:
+    """A `Sink` at a URL: a broker's ingress, say.
+
+    `overrides` are extensions that each event is sent with; `ca_certs` (PEM) vouches
+    for the server beside the system's own authorities; `token` is a file whose text
+    goes along as a bearer token, read anew for each request, as it is renewed in
+    place.  A token file that cannot be read is `Unavailable`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        overrides: Mapping[str, str] | None = None,
+        ca_certs: str = "",
+        token: Path | None = None,
+        pauses: Callable[[int], float] = full_jitter,
+    ) -> None:
         self._url = url
+        self._overrides = dict(overrides or {})
+        self._context = (
+            ssl.create_default_context() if url.startswith("https:") else None
+        )
+        if self._context and ca_certs:
+            self._context.load_verify_locations(cadata=ca_certs)
+        self._token = token
+        self._pauses = pauses
+
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, *, projected: Path = PROJECTED_TOKEN
+    ) -> Self:
+        """Return the sink that `K_SINK` and what goes with it describe.
+
+        Without a token file of its own, the one that a SinkBinding projects is used
+        where there is one.
+        """
+        token = settings.token_file
+        if token is None and projected.exists():
+            token = projected
+        return cls(
+            settings.need("sink_url"),
+            overrides=dict(settings.ce_overrides),
+            ca_certs=settings.ca_certs,
+            token=token,
+        )
 
     def deliver(self, event: Event, *, timeout: float) -> None:
-        """Return when the sink has taken the event; try again until `timeout`."""
+        """Return when the sink has taken the event; see the module for when not."""
         deadline = time.monotonic() + timeout
-        left = timeout
-        while True:
-            try:
-                answer = post_event(self._url, event, timeout=left)
-                if answer.status in _OK:
-                    return
-                fault = Unavailable(internal=f"{self._url}: {answer.status}")
-            except Unavailable as error:
-                fault = error
-            left = deadline - time.monotonic() - _PAUSE_SECONDS
-            if left <= 0:
+        extensions = {**event.extensions, **self._overrides}
+        headers, body = events.encode(replace(event, extensions=extensions))
+        for tries in itertools.count(1):
+            fault = self._try(headers, body, deadline - time.monotonic())
+            if fault is None:
+                return
+            pause = self._pauses(tries)
+            if tries == TRIES_MAX or time.monotonic() + pause >= deadline:
                 raise fault
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(pause)
+
+    def _try(
+        self, headers: Mapping[str, str], body: bytes, timeout: float
+    ) -> Unavailable | None:
+        """Return None when the event is taken, or why it is to be sent again."""
+        try:
+            answer = post(
+                self._url,
+                {**headers, **self._authorization()},
+                body,
+                timeout=timeout,
+                context=self._context,
+            )
+        except Unavailable as error:
+            return error
+        if answer.status in _OK:
+            return None
+        said = f"{self._url}: {answer.status}"
+        if answer.status in _SENT_AGAIN or answer.status in _SERVER_ERRORS:
+            return Unavailable(internal=said)
+        if is_for_good(answer.status):
+            raise Undeliverable(internal=f"{said} {answer.body[:200]!r}")
+        raise Unavailable(internal=said)
+
+    def _authorization(self) -> dict[str, str]:
+        if self._token is None:
+            return {}
+        try:
+            with self._token.open("rb") as file:
+                token = file.read(TOKEN_BYTES_MAX).decode("ascii").strip()
+        except (OSError, UnicodeError) as error:
+            raise Unavailable(internal=f"{self._token}: {error!r}") from error
+        return {"Authorization": f"Bearer {token}"}
+
+
+def is_for_good(status: int) -> bool:
+    """Return whether an answer refuses the event itself, whatever one tries later."""
+    return status in _REFUSALS and status not in _SENT_AGAIN | _MENDED
 
 
 class HttpAuditor:
@@ -142,12 +317,14 @@ class HttpAuditor:
         self._waking = threading.Lock()
 
     def receipt(self, event: Event, *, timeout: float) -> Receipt:
-        """Return the receipt of `event`, or raise `NoReceipt`."""
+        """Return the receipt of `event`, or raise `NoReceipt` or `Unrecordable`."""
         url = f"{self._url}/v1/tenants/{event.tenant}/events"
         try:
             answer = post_event(url, event, timeout=timeout)
         except Unavailable as error:
             raise NoReceipt(internal=str(error)) from error
+        if is_for_good(answer.status):
+            raise Unrecordable(internal=f"{url}: {answer.status} {answer.body[:500]!r}")
         if answer.status not in _OK:
             raise NoReceipt(internal=f"{url}: {answer.status} {answer.body[:500]!r}")
         try:

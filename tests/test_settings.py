@@ -9,7 +9,9 @@ import pytest
 
 from functions.settings import Limits, Settings, SettingsError, variables
 from functions.tenant import Tenant
+from tests.certificates import self_signed
 
+PEM, _ = self_signed("127.0.0.1")
 # A value other than the default for each variable, and what it becomes.
 SAMPLES = {
     "GUISE_PROFILE": ("development", "development"),
@@ -23,6 +25,9 @@ SAMPLES = {
     "GUISE_WORKER_URL": ("http://worker/", "http://worker"),
     "GUISE_AUDIT_URL": ("https://audit:8443/base", "https://audit:8443/base"),
     "K_SINK": ("http://broker/ns/default?x=1", "http://broker/ns/default?x=1"),
+    "K_CE_OVERRIDES": ('{"extensions":{"region":"eu"}}', (("region", "eu"),)),
+    "K_CA_CERTS": (PEM, PEM),
+    "GUISE_TOKEN_FILE": ("/oidc/token", Path("/oidc/token")),
     "GUISE_DATABASE": ("sqlite:////a.db", "sqlite:////a.db"),
     "GUISE_KEYS": ("/keys", Path("/keys")),
     "GUISE_PROVENANCE": ("/keys/provenance.pem", Path("/keys/provenance.pem")),
@@ -141,6 +146,40 @@ def test_a_url_that_could_not_be_called_is_a_fault(url: str) -> None:
 def test_a_url_of_any_host_is_taken(url: str) -> None:
     """By name or by number."""
     assert Settings.from_env({"GUISE_AUDIT_URL": url}).audit_url == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"extensions":{"a":1}}',
+        '{"extensions":{"A":"x"}}',
+        '{"extensions":{"a":"\\n"}}',
+        '{"attributes":{}}',
+        *(
+            f'{{"extensions":{{"{name}":"x"}}}}'
+            for name in ("sig", "sigkid", "tenant", "id", "time", "subject", "data")
+        ),
+    ],
+)
+def test_no_override_touches_what_an_event_says_itself(text: str) -> None:
+    """Least of all what is signed; it is found at the start."""
+    with pytest.raises(SettingsError, match="K_CE_OVERRIDES"):
+        Settings.from_env({"K_CE_OVERRIDES": text})
+
+
+@pytest.mark.parametrize("text", ["x", "-----BEGIN CERTIFICATE-----\nx\n", "\0", "é"])
+def test_authorities_that_cannot_be_read_are_a_fault(text: str) -> None:
+    """Not a sink that is silently trusted, or never reached."""
+    with pytest.raises(SettingsError, match="K_CA_CERTS"):
+        Settings.from_env({"K_CA_CERTS": text})
+
+
+def test_nothing_is_kept_for_over_ten_years() -> None:
+    """A typing error is no policy."""
+    with pytest.raises(SettingsError, match="GUISE_RETENTION_DAYS"):
+        Settings.from_env({"GUISE_RETENTION_DAYS": "3651"})
 
 
 def test_what_a_role_requires_is_told_at_once() -> None:

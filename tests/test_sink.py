@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from contextlib import contextmanager
@@ -16,10 +17,23 @@ from functions import events, sink
 from functions.events import Event, decode, sign, verify
 from functions.keys import MemoryKeys
 from functions.problems import NoReceipt, Unavailable
-from functions.sink import Answer, HttpAuditor, HttpSink, Receipt, post, problem_of
+from functions.settings import Settings
+from functions.sink import (
+    Answer,
+    HttpAuditor,
+    HttpSink,
+    Receipt,
+    Undeliverable,
+    Unrecordable,
+    full_jitter,
+    post,
+    problem_of,
+)
+from tests.certificates import self_signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 KEYS = MemoryKeys()
 EVENT = sign(
@@ -51,11 +65,19 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, chain: Path | None = None) -> None:
         self.script: list[bytes] = [OK]
+        self.drip_seconds = 0.0
         self.seen: list[tuple[str, dict[str, str], bytes]] = []
         self.released = threading.Event()
         super().__init__(("127.0.0.1", 0), Handler)
+        if chain is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(chain)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a client that hung up."""
 
     @property
     def url(self) -> str:
@@ -82,6 +104,10 @@ class Handler(BaseHTTPRequestHandler):
         said = script[min(len(seen), len(script)) - 1]
         if said == HANG:
             self.server.released.wait(20)
+        elif self.server.drip_seconds:
+            for byte in said:
+                self.wfile.write(bytes([byte]))
+                time.sleep(self.server.drip_seconds)
         else:
             self.wfile.write(said)
         self.close_connection = True
@@ -90,6 +116,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Stay silent."""
+
+
+def at_once(_tries: int) -> float:
+    """Leave no pause between two tries."""
+    return 0
+
+
+def bound(url: str, **values: Any) -> Settings:
+    """Return settings as a SinkBinding makes them."""
+    return Settings(sink_url=url, **values)
 
 
 @pytest.fixture
@@ -128,17 +164,50 @@ class TestDeliver:
 
     def test_it_is_sent_again_until_it_is_taken(self, server: Server) -> None:
         """Within the time there is."""
-        server.script = [answer(503), answer(429), answer(404), b"garbage", OK]
-        HttpSink(server.url).deliver(EVENT, timeout=10)
-        assert len(server.seen) == 5
+        again = [answer(status) for status in (404, 408, 409, 425, 429, 500, 503)]
+        server.script = [*again, b"garbage", OK]
+        HttpSink(server.url, pauses=at_once).deliver(EVENT, timeout=10)
+        assert len(server.seen) == 9
         assert len({body for _, _, body in server.seen}) == 1
 
-    @pytest.mark.parametrize("status", [100, 301, 302, 400, 403, 500, 503, 999])
-    def test_any_other_answer_is_unavailable(self, server: Server, status: int) -> None:
+    @pytest.mark.parametrize("status", [301, 302, 401, 403, 407, 999])
+    def test_what_an_operator_mends_is_unavailable_at_once(
+        self, server: Server, status: int
+    ) -> None:
+        """Asking again now helps nobody; the answer's text stays inside."""
+        server.script = [answer(status, b"secret")]
+        with pytest.raises(Unavailable) as caught:
+            HttpSink(server.url, pauses=at_once).deliver(EVENT, timeout=5)
+        assert len(server.seen) == 1
+        assert caught.value.detail == ""
+
+    @pytest.mark.parametrize("status", [100, 404, 429, 500, 503])
+    def test_what_does_not_pass_in_time_is_unavailable(
+        self, server: Server, status: int
+    ) -> None:
         """In the end, and the answer's text stays inside."""
         server.script = [answer(status, b"secret")]
         with pytest.raises(Unavailable) as caught:
-            HttpSink(server.url).deliver(EVENT, timeout=0.05)
+            HttpSink(server.url, pauses=lambda _: 1).deliver(EVENT, timeout=0.5)
+        assert len(server.seen) == 1
+        assert caught.value.detail == ""
+
+    def test_the_tries_are_counted_too(self, server: Server) -> None:
+        """A sink that says no at once is not hammered for as long as there is time."""
+        server.script = [answer(503)]
+        with pytest.raises(Unavailable):
+            HttpSink(server.url, pauses=at_once).deliver(EVENT, timeout=60)
+        assert len(server.seen) == sink.TRIES_MAX
+
+    @pytest.mark.parametrize("status", [400, 402, 405, 410, 411, 413, 415, 422, 431])
+    def test_a_refusal_of_the_event_itself_is_told_apart(
+        self, server: Server, status: int
+    ) -> None:
+        """It would be refused for ever: it is not sent again, now or later."""
+        server.script = [answer(status, b"secret")]
+        with pytest.raises(Undeliverable) as caught:
+            HttpSink(server.url, pauses=at_once).deliver(EVENT, timeout=5)
+        assert not isinstance(caught.value, Unavailable)
         assert len(server.seen) == 1
         assert caught.value.detail == ""
 
@@ -148,7 +217,8 @@ class TestDeliver:
             moved = f"HTTP/1.1 307 X\r\nLocation: {other.url}\r\n\r\n"
             server.script = [moved.encode()]
             with pytest.raises(Unavailable):
-                HttpSink(server.url).deliver(EVENT, timeout=0)
+                HttpSink(server.url).deliver(EVENT, timeout=5)
+            assert len(server.seen) == 1
             assert other.seen == []
 
     def test_a_server_that_hangs_costs_the_timeout(self, server: Server) -> None:
@@ -164,7 +234,7 @@ class TestDeliver:
         server.script = [*[answer(503)] * 11, HANG]
         began = time.monotonic()
         with pytest.raises(Unavailable):
-            HttpSink(server.url).deliver(EVENT, timeout=1.5)
+            HttpSink(server.url, pauses=lambda _: 0.1).deliver(EVENT, timeout=1.5)
         assert time.monotonic() - began < 2.4  # not 1.1 + 1.5
 
     def test_nobody_there_is_unavailable(self) -> None:
@@ -176,7 +246,7 @@ class TestDeliver:
         """Refused connections are tried again."""
         with nobody_there() as url:
             port = int(url.rpartition(":")[2])
-        sink = HttpSink(url)
+        sink = HttpSink(url, pauses=lambda _: 0.05)
         delivering = threading.Thread(
             target=sink.deliver, args=[EVENT], kwargs={"timeout": 10}
         )
@@ -257,6 +327,111 @@ class TestDeliver:
         with pytest.raises(Unavailable, match="SSL"):
             post(server.url.replace("http:", "https:"), {}, b"", timeout=5)
 
+    def test_a_server_that_drips_its_answer_gains_no_time(self, server: Server) -> None:
+        """The deadline is the whole answer's, not each byte's."""
+        server.drip_seconds = 0.1
+        server.script = [answer(200, b"x" * 100)]
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match=r"too long|timed out"):
+            post(server.url, {}, b"", timeout=0.5)
+        assert time.monotonic() - began < 2
+
+    def test_an_answer_in_chunks_is_read_whole(self, server: Server) -> None:
+        """And one that ends with the connection, too."""
+        head = b"HTTP/1.1 200 OK\r\n"
+        chunks = b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
+        server.script = [head + chunks, head + b"\r\nabc"]
+        for _ in range(2):
+            assert post(server.url, {}, b"", timeout=5).body == b"abc"
+
+
+class TestFromSettings:
+    """What a SinkBinding puts into the environment is honoured."""
+
+    def test_overrides_go_along_and_break_no_signature(self, server: Server) -> None:
+        """They are the operator's; what is signed is the tenant's."""
+        settings = bound(server.url, ce_overrides=(("region", "eu"), ("zone", "b")))
+        HttpSink.from_settings(settings).deliver(EVENT, timeout=5)
+        ((_, headers, body),) = server.seen
+        arrived = decode(headers, body)
+        assert arrived.extensions == {"region": "eu", "zone": "b"}
+        verify(arrived, KEYS.verifiers("events/acme"))
+
+    def test_the_token_is_read_for_each_request(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        """A token is renewed in place, long before the process ends."""
+        token = tmp_path / "token"
+        made = HttpSink.from_settings(bound(server.url, token_file=token))
+        for text in ("first\n", "second"):
+            token.write_text(text)
+            made.deliver(EVENT, timeout=5)
+        sent = [headers["Authorization"] for _, headers, _ in server.seen]
+        assert sent == ["Bearer first", "Bearer second"]
+
+    @pytest.mark.parametrize("content", [None, b"\xff", b"a\r\nX-Evil: 1"])
+    def test_without_a_token_that_can_be_read_nothing_is_sent(
+        self, server: Server, tmp_path: Path, content: bytes | None
+    ) -> None:
+        """An event that should be vouched for does not go out without."""
+        token = tmp_path / "token"
+        if content is not None:
+            token.write_bytes(content)
+        made = HttpSink.from_settings(bound(server.url, token_file=token))
+        with pytest.raises(Unavailable):
+            made.deliver(EVENT, timeout=0.3)
+        assert server.seen == []
+
+    def test_a_projected_token_is_used_where_there_is_one(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        """As soon as OIDC is on, and without a setting."""
+        token = tmp_path / "token"
+        without = HttpSink.from_settings(bound(server.url), projected=token)
+        without.deliver(EVENT, timeout=5)
+        token.write_text("t")
+        HttpSink.from_settings(bound(server.url), projected=token).deliver(
+            EVENT, timeout=5
+        )
+        assert [headers.get("Authorization") for _, headers, _ in server.seen] == [
+            None,
+            "Bearer t",
+        ]
+
+    def test_a_redirect_gets_no_token(self, server: Server, tmp_path: Path) -> None:
+        """It would be the way to collect them."""
+        token = tmp_path / "token"
+        token.write_text("t")
+        with Server() as other:
+            moved = f"HTTP/1.1 307 X\r\nLocation: {other.url}\r\n\r\n"
+            server.script = [moved.encode()]
+            with pytest.raises(Unavailable):
+                HttpSink.from_settings(bound(server.url, token_file=token)).deliver(
+                    EVENT, timeout=5
+                )
+            assert other.seen == []
+
+    def test_the_sinks_own_authority_is_believed(self, tmp_path: Path) -> None:
+        """With it the event arrives, and without it nothing is said to the server."""
+        pem, key = self_signed("127.0.0.1")
+        (tmp_path / "both.pem").write_text(pem + key)
+        with Server(tmp_path / "both.pem") as server:
+            url = server.url.replace("http:", "https:")
+            with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+                HttpSink.from_settings(bound(url)).deliver(EVENT, timeout=0.5)
+            assert server.seen == []
+            HttpSink.from_settings(bound(url, ca_certs=pem)).deliver(EVENT, timeout=5)
+            assert len(server.seen) == 1
+
+
+def test_a_pause_is_drawn_from_nothing_to_a_bound_that_doubles() -> None:
+    """So that those who were sent away together do not come back together."""
+    drawn = {tries: [full_jitter(tries) for _ in range(300)] for tries in (1, 3, 20)}
+    for tries, bound_seconds in ((1, 0.1), (3, 0.4), (20, 2.0)):
+        assert max(drawn[tries]) <= bound_seconds
+        assert max(drawn[tries]) > 0.8 * bound_seconds
+        assert min(drawn[tries]) < 0.2 * bound_seconds
+
 
 class TestReceipt:
     """Audit's answer to `started`: nothing is done without it."""
@@ -310,7 +485,7 @@ class TestReceipt:
             answer(200, b"<html>"),
             answer(200, json.dumps(GOOD).encode()[:-1]),
             answer(302, GOOD),
-            answer(400, GOOD),
+            answer(403, GOOD),
             answer(503, b"down"),
             b"garbage",
         ],
@@ -322,6 +497,25 @@ class TestReceipt:
         with pytest.raises(NoReceipt) as caught:
             HttpAuditor(server.url).receipt(EVENT, timeout=5)
         assert caught.value.detail == ""
+
+    @pytest.mark.parametrize("status", [400, 413, 422])
+    def test_an_event_audit_never_takes_is_told_apart(
+        self, server: Server, status: int
+    ) -> None:
+        """No other time will do either: the job is not tried for ever."""
+        server.script = [answer(status, GOOD)]
+        with pytest.raises(Unrecordable) as caught:
+            HttpAuditor(server.url).receipt(EVENT, timeout=5)
+        assert not isinstance(caught.value, Unavailable)
+
+    def test_a_dripped_receipt_is_none(self, server: Server) -> None:
+        """The caller waits as long as it said, and no longer."""
+        server.drip_seconds = 0.1
+        server.script = [answer(200, GOOD)]
+        began = time.monotonic()
+        with pytest.raises(NoReceipt):
+            HttpAuditor(server.url).receipt(EVENT, timeout=0.5)
+        assert time.monotonic() - began < 2
 
     def test_an_audit_that_hangs_or_is_down_gives_no_receipt(
         self, server: Server

@@ -27,7 +27,7 @@ from functions.problems import (
     Unavailable,
 )
 from functions.settings import Settings
-from functions.sink import HttpAuditor, HttpSink
+from functions.sink import HttpAuditor, HttpSink, Undeliverable
 from functions.storage import Stores
 from functions.swap import intake, records
 from functions.swap.dispatch import HttpWorker, requested
@@ -79,7 +79,7 @@ def create_app(
         keys=keys or FileKeys(settings.need("keys")),
         authenticator=authenticator or TokenAuthenticator.from_settings(settings),
         auditor=auditor or HttpAuditor(settings.need("audit_url")),
-        sink=sink or HttpSink(settings.need("sink_url")),
+        sink=sink or HttpSink.from_settings(settings),
         worker=worker or HttpWorker(settings.need("worker_url"), limits),
     )
     images_bytes = limits.image_bytes_max * (limits.sources_max + 1)
@@ -199,7 +199,7 @@ class Door:
         try:
             timeout = self._limits.delivery_ms_max / 1000
             self._sink.deliver(requested(job.id, books), timeout=timeout)
-        except Unavailable:
+        except (Unavailable, Undeliverable):
             pass  # it is accepted: the sweeper asks for it again
         return _accepted(job.id)
 
@@ -210,7 +210,7 @@ class Door:
             return
         try:
             self._sink.deliver(event, timeout=self._limits.delivery_ms_max / 1000)
-        except Unavailable:
+        except (Unavailable, Undeliverable):
             log.exception("a refusal is not on record")
 
 

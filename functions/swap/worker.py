@@ -26,7 +26,7 @@ from functions.problems import (
     UnknownTenant,
 )
 from functions.settings import Settings
-from functions.sink import HttpAuditor, HttpSink
+from functions.sink import HttpAuditor, HttpSink, Undeliverable
 from functions.storage import Stores
 from functions.swap import intake, ledger, vetting
 from functions.swap.job import SwapJob
@@ -87,7 +87,7 @@ def create_app(
         stores=stores or Stores.from_settings(settings),
         keys=keys,
         auditor=auditor or HttpAuditor(settings.need("audit_url")),
-        sink=sink or HttpSink(settings.need("sink_url")),
+        sink=sink or HttpSink.from_settings(settings),
         loading=Warm(load or (lambda: _load_or_end(settings, keys))),
     )
     app = new_app(__name__, bytes_max=settings.limits.event_bytes_max)
@@ -216,8 +216,12 @@ class Worker:
         books = self._books(tenant)
         where = hashlib.sha256(name.encode()).hexdigest()
         event = self._refusals.event(problem, books, "upload", where, which)
-        if event is not None:
+        if event is None:
+            return
+        try:
             self._sink.deliver(event, timeout=self._limits.delivery_ms_max / 1000)
+        except Undeliverable:
+            log.exception("a refusal is not on record")  # nor would it be next time
 
     def _process(self, tenant: Tenant, job: str) -> Record:
         services = Services(
