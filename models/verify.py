@@ -17,14 +17,21 @@ from models import manifest, signature
 from models.errors import ModelError, PackRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from io import BufferedReader
     from pathlib import Path
 
     from models.manifest import File, Pack
     from models.signature import Role, Trust
 
-__all__ = ["ModelError", "PackRefused", "signatures", "verify", "verify_as"]
+__all__ = [
+    "ModelError",
+    "PackRefused",
+    "compare",
+    "signatures",
+    "verify",
+    "verify_as",
+]
 
 
 def verify(folder: Path, *, full: bool = True, trust: Trust | None = None) -> Pack:
@@ -47,6 +54,16 @@ def verify(folder: Path, *, full: bool = True, trust: Trust | None = None) -> Pa
     for file in pack.files:
         _check(folder, file, full=full)
     return pack
+
+
+def compare(folder: Path, files: Iterable[File]) -> None:
+    """Hold these files of a pack against what its manifest says of them.
+
+    Raises:
+        PackRefused: one has another size or SHA-256; the message names it.
+    """
+    for file in files:
+        _check(folder, file, full=True)
 
 
 def verify_as(

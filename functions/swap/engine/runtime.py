@@ -13,7 +13,7 @@ from functions.swap.engine.placement import RECORDING, Unfit, refuse_strays
 from functions.warm import Warm
 from models.manifest import GOLDEN_TOLERANCE
 from models.runtime import load as load_onnxruntime
-from models.verify import verify
+from models.verify import compare, verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,10 +83,11 @@ class Opened:
 def load(folder: Path, placement: Placement, *, full: bool = True) -> Opened:
     """Open every network of the pack in `folder`, and begin to prove them.
 
-    Names, sizes and signatures are checked before anything is opened.  Digests and
-    golden outputs follow at once where all networks are small.  Where weights are
-    mapped from a file, hashing and trying them takes longer than opening them, so
-    it goes on beside the first job, on a thread of its own: see `Opened.proof`.
+    Names and sizes are checked before anything is opened, and the digest of whatever
+    is read then.  The other digests and the golden outputs follow at once where all
+    networks are small.  Where weights are mapped from a file, hashing and trying
+    them takes longer than opening them, so it goes on beside the first job, on a
+    thread of its own: see `Opened.proof`.
 
     Raises:
         models.errors.PackRefused: the folder is not the pack its manifest tells.
@@ -96,14 +97,15 @@ def load(folder: Path, placement: Placement, *, full: bool = True) -> Opened:
     """
     pack = verify(folder, full=False)
     large = any(model.weights for model in pack.models)
-    if full and not large:
-        verify(folder)
+    read = {name for model in pack.models for name in (model.file, model.emap)}
+    if full:
+        compare(folder, (file for file in pack.files if file.name in read))
     with ThreadPoolExecutor(_OPENED_AT_ONCE_MAX, "open") as pool:
         networks = tuple(pool.map(lambda m: _open(folder, m, placement), pack.models))
 
     def prove() -> None:
-        if full and large:
-            verify(folder)
+        if full:
+            compare(folder, (file for file in pack.files if file.name not in read))
         with np.load(folder / pack.golden, allow_pickle=False) as golden:
             for network in networks:
                 _prove(network, golden)
@@ -184,5 +186,12 @@ def _prove(network: Network, golden: Mapping[str, Floats]) -> None:
     outputs = network(golden[f"{model.name}/{model.input.name}"], *vectors)
     for tensor in model.outputs:
         expected, found = wanted(tensor), outputs[tensor.name]
-        if not np.allclose(found, expected, rtol=0, atol=GOLDEN_TOLERANCE):
+        if not np.allclose(found, expected, rtol=0, atol=_allowed(model, expected)):
             raise Unfit(f"{model.name}: {tensor.name} is not the golden output")
+
+
+def _allowed(model: Model, expected: Floats) -> float:
+    """Return how far an output may lie from the golden one; see `Model`."""
+    if not model.tolerance_micro:
+        return GOLDEN_TOLERANCE
+    return model.tolerance_micro / 1e6 * (float(np.abs(expected).max()) or 1.0)
