@@ -92,9 +92,12 @@ def test_a_gpu_has_a_limit_and_no_search() -> None:
         "gpu_mem_limit": "1073741824",
         "arena_extend_strategy": "kSameAsRequested",
         "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": "0",
         "enable_cuda_graph": "0",
     }
     assert placement.providers() == [(CUDA, options), CPU]
+    options["enable_cuda_graph"] = "1"
+    assert placement.providers(graph=True) == [(CUDA, options), CPU]
 
 
 def test_strays_are_named() -> None:

@@ -8,14 +8,38 @@ other one, with a reader for each contract of the InsightFace family: `scrfd`,
 `retinaface` and `yunet` detect, `align` and `arcface` tell who it is, `inswapper`,
 `hyperswap` and `ghost` swap, `pasteback` pastes, `restore` and `upscale` finish,
 `classifier` and `parser` judge and part.  `loading` chooses by the manifest, `runtime`
-opens and proves the networks, `placement` says where they run.
+opens and proves the networks, `placement` says where they run and `binding` keeps
+their buffers there.
 """
 
-from functions.swap.engine.engine import Engine
-from functions.swap.engine.face import Face
-from functions.swap.engine.identity import Identity
-from functions.swap.engine.loading import load
-from functions.swap.engine.placement import Device, Unfit
-from functions.swap.engine.swap import Swapped
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from functions.swap.engine.engine import Engine
+    from functions.swap.engine.face import Face
+    from functions.swap.engine.identity import Identity
+    from functions.swap.engine.loading import load
+    from functions.swap.engine.placement import Device, Unfit
+    from functions.swap.engine.swap import Swapped
+else:
+    # Found when asked for: a cold start imports one engine, not both.
+    _WHERE = {
+        "Device": "placement",
+        "Engine": "engine",
+        "Face": "face",
+        "Identity": "identity",
+        "Swapped": "swap",
+        "Unfit": "placement",
+        "load": "loading",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _WHERE:
+            raise AttributeError(f"no {name} in {__name__}")
+        return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+
 
 __all__ = ["Device", "Engine", "Face", "Identity", "Swapped", "Unfit", "load"]

@@ -8,7 +8,7 @@ have a restorer, upscalers, a face parser and content classifiers.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import cv2
 import numpy as np
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NO_LANDMARKS: Final = "the landmarks of a face there are no face's"
+_NO_MEAN: Final = "the faces are so unlike that they have no mean"
 _PARSED: Final[Template] = "ffhq_512"  # how a face lies in a parser's crop
 _COARSER: Final = (4, 3, 2, 1)  # cells across a face; a face still found gets fewer
 _AROUND: Final = (2.2, 3.5, 5.0)  # of the face's size: how far one looks again
@@ -97,9 +98,17 @@ class NeuralEngine:
 
     @classmethod
     def load(
-        cls, folder: Path, *, device: str = "auto", threads: int = 0, full: bool = True
+        cls,
+        folder: Path,
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        full: bool = True,
+        **limits: Any,  # noqa: ANN401  # as they come
     ) -> NeuralEngine:
         """Open the pack in `folder`, and begin to prove it; see `runtime.load`.
+
+        `limits` are those of `Placement`.
 
         Raises:
             models.errors.PackRefused: the folder is not the pack it claims to be.
@@ -107,7 +116,7 @@ class NeuralEngine:
                 device.
 
         """
-        placement = Placement.of(device, threads=threads)
+        placement = Placement.of(device, threads=threads, **limits)
         cv2.setNumThreads(placement.threads)
         opened = runtime.load(folder, placement, full=full)
         parts = _Parts(opened, folder)
@@ -139,8 +148,11 @@ class NeuralEngine:
             raise NoFace(_NO_LANDMARKS) from error
 
     def merge(self, identities: Sequence[Embedding]) -> Embedding:
-        """Return several sources as one; see `embedding.mean`."""
-        return embedding.mean(identities)
+        """Return several sources as one, or raise `NoFace` if they have no mean."""
+        try:
+            return embedding.mean(identities)
+        except ValueError as error:
+            raise NoFace(_NO_MEAN) from error
 
     def similarity(self, a: Embedding, b: Embedding) -> float:
         """Return the cosine between two embeddings."""
@@ -156,7 +168,7 @@ class NeuralEngine:
         """Return the face wearing the source's identity; nothing is drawn yet."""
         if options.weight is not None and options.weight < 1:
             own = self.identity(image, face)
-            source = embedding.weighted(source, own, options.weight)
+            source = _weighted(source, own, options.weight)
         swapper = self._swapper
         matrix = _aligned(face.points, swapper.side, swapper.template)
         aligned = crop(image.pixels, matrix, swapper.side)
@@ -255,9 +267,7 @@ class _Parts:
     def one(self, kind: Callable[[Network], T], *contracts: Contract) -> T | None:
         found = self.of(*contracts)
         if len(found) > 1:
-            raise Unfit(
-                f"the pack has {len(found)} networks of {' or '.join(contracts)}"
-            )
+            raise _too_many(" or ".join(contracts), found)
         return kind(found[0]) if found else None
 
     def needed(self, kind: Callable[[Network], T], *contracts: Contract) -> T:
@@ -295,7 +305,26 @@ class _Parts:
         return Classifier(*found) if found else None
 
     def upscalers(self) -> dict[int, Upscaler]:
-        return {n.model.scale: Upscaler(n) for n in self.of("realesrgan", "swin2sr")}
+        """Return an upscaler for each factor that there is one for."""
+        by_factor: dict[int, list[Network]] = {}
+        for network in self.of("realesrgan", "swin2sr"):
+            by_factor.setdefault(network.model.scale, []).append(network)
+        for factor, found in by_factor.items():
+            if len(found) > 1:
+                raise _too_many(f"realesrgan or swin2sr by {factor}", found)
+        return {factor: Upscaler(*found) for factor, found in by_factor.items()}
+
+
+def _weighted(source: Embedding, own: Embedding, weight: float) -> Embedding:
+    try:
+        return embedding.weighted(source, own, weight)
+    except ValueError as error:
+        raise NoFace(_NO_MEAN) from error
+
+
+def _too_many(wanted: str, found: Sequence[Network]) -> Unfit:
+    names = ", ".join(network.model.name for network in found)
+    return Unfit(f"the pack has {len(found)} networks of {wanted}: {names}")
 
 
 def _aligned(points: Floats, side: int, template: Template) -> Matrix:

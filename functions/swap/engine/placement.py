@@ -48,7 +48,8 @@ class Placement:
     """One device, and how much of it the sessions may take.
 
     `gpu` is the number of the GPU, None for the processor.  `threads` are those of
-    one run on the processor.
+    one run on the processor.  `gpu_memory_bytes_max` is what each session's arena may
+    take; `cuda_graph` that networks of static shape are captured, see `binding`.
     """
 
     gpu: int | None
@@ -81,12 +82,17 @@ class Placement:
         """The execution provider that must run every node."""
         return CPU if self.gpu is None else CUDA
 
-    def providers(self) -> list[str | tuple[str, dict[str, str]]]:
-        """Return what a session is asked to run on.
+    def providers(
+        self, *, graph: bool = False
+    ) -> list[str | tuple[str, dict[str, str]]]:
+        """Return what a session is asked to run on; `graph` that it be captured.
 
         Memory grows by what is asked for and no further than the limit, and the
         convolution's algorithm is looked up, not searched for: an exhaustive search
         costs seconds at the first sight of each shape (ONNX Runtime's page on CUDA).
+        Float32 is float32: TF32, which is the default there, keeps 10 bits of each
+        factor, and the golden outputs would tell.  Who wants speed takes a pack at
+        float16.
         """
         if self.gpu is None:
             return [CPU]
@@ -95,7 +101,8 @@ class Placement:
             "gpu_mem_limit": str(self.gpu_memory_bytes_max),
             "arena_extend_strategy": "kSameAsRequested",
             "cudnn_conv_algo_search": "HEURISTIC",
-            "enable_cuda_graph": "1" if self.cuda_graph else "0",
+            "use_tf32": "0",
+            "enable_cuda_graph": "1" if graph else "0",
         }
         return [(CUDA, options), CPU]
 
