@@ -54,6 +54,10 @@ def up(
     idle: Annotated[float, typer.Option(help="Seconds until a service sleeps.")] = 30.0,
     tenant: Annotated[str, typer.Option(help="The tenant that is served.")] = "demo",
     models: Models = None,
+    store: Annotated[
+        str,
+        typer.Option(help="The URL of the tenants' stores; else, folders in --home."),
+    ] = "",
     *,
     json: Json = False,
 ) -> None:
@@ -66,6 +70,7 @@ def up(
         idle_seconds=idle,
         tenant=tenant,
         models=models,
+        store=store,
         json=json,
     )
 

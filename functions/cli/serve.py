@@ -63,13 +63,14 @@ def run(
     idle_seconds: float,
     tenant: str,
     models: Path | None,
+    store: str,
     json: bool,
 ) -> NoReturn:
     """Have the pack, then become the stack; see `functions.cli.up`."""
     who = Tenant(tenant)
     folder = _pack(models, home, quiet=json)
     command = command_up(home, folder, port=port, idle_seconds=idle_seconds)
-    command += ["--tenant", who.id]
+    command += ["--tenant", who.id, "--store", store]
     os.execv(sys.executable, command + (["--json"] if json else []))  # noqa: S606  # us
 
 

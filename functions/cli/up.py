@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from functions.cli.terminal import print_json
-from functions.local.home import HomeTaken
+from functions.local.home import Home, HomeTaken
 from functions.local.manifests import ManifestError
 from functions.local.ports import PortTaken
 from functions.local.stack import Options, Stack, Sweep
+from functions.problems import Problem
+from functions.settings import SettingsError
+from functions.storage import Stores
+from functions.storage.locate import is_template
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -33,19 +37,28 @@ def main() -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
-    tenants = [Tenant(asked.tenant)]
+    try:
+        stack = _stack(asked)
+        if asked.attached:
+            threading.Thread(target=_stop_at_end, args=(stack,), daemon=True).start()
+        stack.run(partial(_announce, asked.home, json=asked.json))
+    except (HomeTaken, PortTaken, ManifestError, SettingsError, Problem) as error:
+        sys.exit(f"error: {error} ({type(error).__name__})")
+
+
+def _stack(asked: argparse.Namespace) -> Stack:
+    tenant = Tenant(asked.tenant)
+    if asked.store.startswith("memory:"):
+        raise SettingsError("--store: the functions are processes, and share no memory")
+    url = asked.store or Home(asked.home.resolve()).store_url
+    stores = Stores(url, pinned=None if is_template(url) else tenant)
     options = Options(
         idle_seconds=asked.idle,
         models=asked.models,
-        sweep=Sweep(work=partial(sweep_all, asked.home, tenants)),
+        sweep=Sweep(work=partial(sweep_all, asked.home, [tenant], stores)),
+        stores=stores if asked.store else None,
     )
-    stack = Stack(asked.home, port=asked.port, tenants=tenants, options=options)
-    if asked.attached:
-        threading.Thread(target=_stop_at_end, args=(stack,), daemon=True).start()
-    try:
-        stack.run(partial(_announce, asked.home, json=asked.json))
-    except (HomeTaken, PortTaken, ManifestError) as error:
-        sys.exit(f"error: {error} ({type(error).__name__})")
+    return Stack(asked.home, port=asked.port, tenants=[tenant], options=options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--idle", type=float, required=True)
     parser.add_argument("--tenant", required=True)
     parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--store", default="")
     parser.add_argument("--attached", action="store_true")
     parser.add_argument("--json", action="store_true")
     return parser
@@ -76,17 +90,18 @@ def _announce(home: Path, running: Running, *, json: bool) -> None:
     sys.stdout.flush()
 
 
-def sweep_all(home: Path, tenants: Sequence[Tenant], running: Running) -> None:
+def sweep_all(
+    home: Path, tenants: Sequence[Tenant], stores: Stores, running: Running
+) -> None:
     """Sweep every tenant that is served, and what crashes left in its store."""
     from functions.keys import FileKeys
     from functions.settings import Limits
     from functions.sink import HttpAuditor, HttpSink
-    from functions.storage.file import FileStore
     from functions.swap.journal import Books
     from functions.swap.sweeper import sweep
 
     for tenant in tenants:
-        store = FileStore((home / "tenants" / tenant.id).resolve())
+        store = stores.of(tenant)
         store.sweep()
         books = Books(
             tenant,

@@ -26,13 +26,18 @@ _CASTAGNOLI: Final = 0x82F63B78
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One finished file.  `data` is None where it is too large to be hashed here."""
+    """One finished file or object.
+
+    `data` is None where it is too large, or too far away, to be hashed here.
+    `updated_ns` is when it was written, 0 where the generation says so.
+    """
 
     bucket: str
     name: str
     generation: int
     size: int
     data: bytes | None
+    updated_ns: int = 0
 
 
 def finalized(upload: Upload) -> Event:
@@ -43,7 +48,7 @@ def finalized(upload: Upload) -> Event:
         source=f"//storage.googleapis.com/projects/_/buckets/{bucket}",
         type=OBJECT_FINALIZED,
         subject=f"objects/{name}",
-        time=_time(upload.generation),
+        time=_time(upload),
         data=storage_object(upload),
         extensions={"bucket": bucket},
     )
@@ -52,7 +57,7 @@ def finalized(upload: Upload) -> Event:
 def storage_object(upload: Upload) -> dict[str, Any]:
     """Return the `StorageObjectData` of an upload."""
     bucket, name, generation = upload.bucket, upload.name, upload.generation
-    time = _time(generation)
+    time = _time(upload)
     path = f"b/{bucket}/o/{quote(name, safe='')}?generation={generation}&alt=media"
     return {
         "kind": "storage#object",
@@ -122,5 +127,6 @@ def _varint(number: int) -> bytes:
     return bytes([*out, number])
 
 
-def _time(generation: int) -> str:
-    return rfc3339(datetime.fromtimestamp(generation / _NS, UTC))
+def _time(upload: Upload) -> str:
+    moment = (upload.updated_ns or upload.generation) / _NS
+    return rfc3339(datetime.fromtimestamp(moment, UTC))

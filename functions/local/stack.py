@@ -24,17 +24,20 @@ from functions.local.broker import Broker
 from functions.local.home import Home, Running
 from functions.local.ingress import Ingress
 from functions.local.manifests import ManifestError, Manifests, Reference
+from functions.local.polling import POLL_SECONDS, BucketUploads
 from functions.local.ports import LOOPBACK, listen, url_of
 from functions.local.queue import Queue
 from functions.local.status import StackStatus, rss_bytes
 from functions.local.timers import Timer
 from functions.local.uploads import LOOK_SECONDS, Uploads
+from functions.tenant import REQUESTS
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from functions.storage import Stores
     from functions.tenant import Tenant
 
 log = logging.getLogger(__name__)
@@ -59,7 +62,8 @@ class Options:
     """What may be decided beyond the home, the port and the tenants.
 
     `models` is the prepared pack, by default the newest lite pack in the home;
-    `manifests` the folder they lie in.
+    `manifests` the folder they lie in; `stores` the tenants', by default folders
+    in the home.
     """
 
     idle_seconds: float = 5.0
@@ -67,6 +71,7 @@ class Options:
     sweep: Sweep | None = None
     limits: Limits = Limits()  # noqa: RUF009  # frozen
     manifests: Path | None = None
+    stores: Stores | None = None
 
 
 class Stack:
@@ -93,14 +98,19 @@ class Stack:
         """Serve until SIGINT, SIGTERM or `stop`, and leave no process behind.
 
         `on_ready` is called once, on this thread, when every door listens.  Raises
-        `HomeTaken`, `PortTaken` and `ManifestError`.  Call it from the main thread:
+        `HomeTaken`, `PortTaken`, `ManifestError`, and what is wrong with the stores:
+        `SettingsError` or a `Problem`.  Call it from the main thread:
         when the thread ends that started a service, the kernel kills the service.
         """
         with ExitStack() as ending:
             ending.callback(os.close, self._home.lock())
             # Held first: the token and the stores are those of the stack that runs.
             self._home.prepare(self._tenants)
-            found = _read(self._options.manifests or knative.folder(), self._tenants)
+            self._look_into_stores()
+            found = _read(
+                self._options.manifests or knative.folder(),
+                {each: self._prefix(each) for each in self._tenants},
+            )
             listeners = _listen(self._port, ending)
             urls = {name: url_of(listener) for name, listener in listeners.items()}
             running = Running(os.getpid(), urls)
@@ -108,7 +118,8 @@ class Stack:
             # Closed before the broker: a delivery to a closed socket ends at once.
             activator = self._activator(found, urls, listeners)
             ending.enter_context(closing(activator))
-            self._start_threads(running, broker, activator, listeners, ending)
+            uploads = self._uploads(broker)
+            self._start_threads(running, broker, activator, listeners, uploads, ending)
             self._home.announce(running)
             self._stoppers = [broker.pause, activator.stop]
             with _signals(self.stop, activator.waker):
@@ -127,7 +138,12 @@ class Stack:
         listeners: Mapping[str, socket.socket],
     ) -> Activator:
         models = self._options.models or self._home.pack()
-        place = wiring.Place(home=self._home, urls=urls, models=models)
+        place = wiring.Place(
+            home=self._home,
+            urls=urls,
+            models=models,
+            stores=self._options.stores,
+        )
         sinks = frozenset(binding.subject.name for binding in found.bindings)
         specs = [
             wiring.spec(each, place, listener=listeners[each.name], sinks=sinks)
@@ -161,6 +177,7 @@ class Stack:
         broker: Broker,
         activator: Activator,
         listeners: Mapping[str, socket.socket],
+        uploads: Timer,
         ending: ExitStack,
     ) -> None:
         def status() -> StackStatus:
@@ -177,29 +194,46 @@ class Stack:
         ending.callback(ingress.close)
         ingress.start()
         broker.start()
-        for timer in self._timers(running, broker):
+        for timer in (uploads, *self._sweeps(running)):
             timer.start()
             ending.callback(timer.stop)
 
-    def _timers(self, running: Running, broker: Broker) -> list[Timer]:
+    def _look_into_stores(self) -> None:
+        """Raise what is wrong with the stores that were named, before it matters."""
+        if self._options.stores is not None:
+            for tenant in self._tenants:
+                self._options.stores.of(tenant).list(REQUESTS, limit=1)
+
+    def _prefix(self, tenant: Tenant) -> str:
+        stores = self._options.stores
+        return stores.place(tenant)[1] if stores is not None else ""
+
+    def _uploads(self, broker: Broker) -> Timer:
+        stores = self._options.stores
+        if stores is not None:
+            look = BucketUploads(stores, self._tenants, broker).look
+            return Timer("uploads", POLL_SECONDS, look)
         buckets = tuple(tenant.id for tenant in self._tenants)
-        uploads = Uploads(self._home.tenants, buckets, broker)
-        timers = [Timer("uploads", LOOK_SECONDS, uploads.look)]
+        look = Uploads(self._home.tenants, buckets, broker).look
+        return Timer("uploads", LOOK_SECONDS, look)
+
+    def _sweeps(self, running: Running) -> list[Timer]:
         sweep = self._options.sweep
-        if sweep is not None:
-            timers.append(Timer("sweep", sweep.seconds, lambda: sweep.work(running)))
-        return timers
+        if sweep is None:
+            return []
+        return [Timer("sweep", sweep.seconds, lambda: sweep.work(running))]
 
 
-def _read(folder: Path, tenants: Sequence[Tenant]) -> Manifests:
+def _read(folder: Path, prefixes: Mapping[Tenant, str]) -> Manifests:
     """Return the system's manifests and every tenant's, as one machine runs them.
 
     A Service of every tenant is one process here; Triggers and brokers are each
-    tenant's own.  Raises `ManifestError` on anything that has no place here.
+    tenant's own.  `prefixes` holds what the names of a tenant's objects begin with.
+    Raises `ManifestError` on anything that has no place here.
     """
     parts = [manifests.read(folder / manifests.SYSTEM)]
-    for tenant in tenants:
-        values = {"tenant": tenant.id}
+    for tenant, prefix in prefixes.items():
+        values = {"tenant": tenant.id, "prefix": prefix}
         parts.append(manifests.read(folder / manifests.TENANT, values))
     services = {each.name: each for part in parts for each in part.services}
     triggers = tuple(each for part in parts for each in part.triggers)

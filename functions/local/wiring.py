@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from functions.local.home import Home
     from functions.local.manifests import Service
+    from functions.storage import Stores
 
 DROPPED: Final = frozenset({"GUISE_TENANT"})
-"""One door and one worker serve every tenant of this machine."""
+"""One door and one worker serve every tenant of this machine, unless pinned."""
 _OURS: Final = ("GUISE_", "K_", "ACTIVATOR_")
 # The first two would move gunicorn's socket, the third make each start compile.
 _NOT_INHERITED: Final = frozenset(
@@ -32,12 +33,13 @@ class Place:
     """What a manifest cannot know: this machine.
 
     `urls` holds the address of each service and of the broker by name, `models`
-    the prepared pack.
+    the prepared pack.  `stores` are the tenants', if not folders in the home.
     """
 
     home: Home
     urls: Mapping[str, str]
     models: Path | None
+    stores: Stores | None = None
 
 
 def spec(
@@ -73,6 +75,8 @@ def environ_of(service: Service, place: Place) -> dict[str, str]:
     environ = {}
     for name, value in service.environ.items():
         if name in DROPPED:
+            if place.stores is not None and place.stores.pinned is not None:
+                environ[name] = place.stores.pinned.id
             continue
         here = local.get(name, value)
         if here is None:
@@ -92,9 +96,10 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _local(name: str, place: Place) -> dict[str, str]:
+    store_url = place.stores.url if place.stores else place.home.store_url
     return {
         "GUISE_PROFILE": "development",
-        "GUISE_STORE": place.home.store_url,
+        "GUISE_STORE": store_url,
         "GUISE_MODELS": str(place.models or ""),
         "GUISE_KEYS": str(place.home.keys),
         "GUISE_PROVENANCE": str(place.home.chain),

@@ -134,6 +134,9 @@ class Store(Protocol):
     def list(self, prefix: Key, *, cursor: str = "", limit: int = 1000) -> Page:
         """Return up to `limit` (at least 1) objects under `prefix`, after `cursor`."""
 
+    def sweep(self) -> int:
+        """Clear away what writers who died left half done; return how much it was."""
+
 
 def pieces(key: Key, stream: BinaryIO, bytes_max: int | None) -> Iterator[bytes]:
     """Yield what `stream` gives, piece by piece, or raise `TooLarge`."""

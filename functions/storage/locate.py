@@ -4,6 +4,7 @@
 file:///srv/{tenant}                                  a folder each
 s3://guise-{tenant}?endpoint=http://minio:9000        a bucket each
 s3://shared/eu/{tenant}?region=eu-central-1           a prefix each, of one bucket
+gs://guise-{tenant}                                   a bucket of Google's each
 memory:                                               for tests and a laptop
 ```
 Credentials are never in the URL; each service's own tools say where they are.
@@ -69,6 +70,11 @@ class Location:
         return f"{inner}/" if self.bucket and inner else ""
 
 
+def is_template(url: str) -> bool:
+    """Return whether there is a place in a store's URL for the tenant to go."""
+    return PLACE in url.partition("?")[0]
+
+
 def open_store(url: str) -> Store:
     """Return the store at `url`, or raise `SettingsError`."""
     where = Location.parse(url)
@@ -80,15 +86,34 @@ def open_store(url: str) -> Store:
         return MemoryStore()
     if where.scheme == "s3" and where.bucket:
         return _s3(where)
+    if where.scheme == "gs" and where.bucket:
+        return _gcs(where)
     raise SettingsError(f"GUISE_STORE: no store is known for {url!r}")
 
 
-def _s3(where: Location) -> Store:
-    if strangers := sorted(where.options.keys() - {"endpoint", "region"}):
-        raise SettingsError(f"GUISE_STORE: s3 has no {', '.join(strangers)}")
+def _gcs(where: Location) -> Store:
+    endpoint = _endpoint(where, "endpoint")
+    try:
+        from functions.storage.gcs import GcsStore
+    except ModuleNotFoundError as error:
+        raise SettingsError("GUISE_STORE: install guise[gcs] for gs://") from error
+    return GcsStore(where.bucket, prefix=where.prefix, endpoint=endpoint)
+
+
+def _endpoint(where: Location, *known: str) -> str:
+    """Return the endpoint among the options, none of which is unknown."""
+    if strangers := sorted(where.options.keys() - set(known)):
+        raise SettingsError(
+            f"GUISE_STORE: {where.scheme} has no {', '.join(strangers)}"
+        )
     endpoint = where.options.get("endpoint", "")
     if endpoint and not endpoint.startswith(("http://", "https://")):
         raise SettingsError(f"GUISE_STORE: {endpoint!r} is no http(s) URL")
+    return endpoint
+
+
+def _s3(where: Location) -> Store:
+    endpoint = _endpoint(where, "endpoint", "region")
     try:
         from functions.storage.s3 import S3Store
     except ModuleNotFoundError as error:
@@ -111,13 +136,13 @@ class Stores:
         pinned: Tenant | None = None,
         opener: Callable[[str], Store] = open_store,
     ) -> None:
-        if PLACE not in url.partition("?")[0] and pinned is None:
+        if not is_template(url) and pinned is None:
             raise SettingsError(
                 f"GUISE_STORE: {url!r} is one tenant's: set GUISE_TENANT, "
                 f"or write {PLACE} where the tenant goes",
             )
-        self._url = url
-        self._pinned = pinned
+        self.url = url
+        self.pinned = pinned
         self._opener = opener
         self._open: dict[Tenant, Store] = {}
         self._lock = threading.Lock()
@@ -129,23 +154,28 @@ class Stores:
 
     def of(self, tenant: Tenant) -> Store:
         """Return the tenant's store, or raise `UnknownTenant` if pinned elsewhere."""
-        if self._pinned is not None and tenant != self._pinned:
-            raise UnknownTenant(internal=f"pinned to {self._pinned.id}: {tenant.id}")
+        if self.pinned is not None and tenant != self.pinned:
+            raise UnknownTenant(internal=f"pinned to {self.pinned.id}: {tenant.id}")
         with self._lock:  # two stores in memory would be two truths
             if tenant not in self._open:
-                self._open[tenant] = self._opener(self._url.replace(PLACE, tenant.id))
+                self._open[tenant] = self._opener(self.url.replace(PLACE, tenant.id))
             return self._open[tenant]
+
+    def place(self, tenant: Tenant) -> tuple[str, str]:
+        """Return the tenant's bucket, and what their objects' names begin with."""
+        here = Location.parse(self.url.replace(PLACE, tenant.id))
+        return here.container, here.prefix
 
     def locate(self, bucket: str, name: str) -> tuple[Tenant, str]:
         """Return whose object an event speaks of, and its name in their store.
 
         Raises `UnknownTenant` for any that lies in no tenant's store here.
         """
-        tenant = self._pinned or _named(Location.parse(self._url), bucket, name)
-        here = Location.parse(self._url.replace(PLACE, tenant.id))
-        if here.container != bucket or not name.startswith(here.prefix):
+        tenant = self.pinned or _named(Location.parse(self.url), bucket, name)
+        container, prefix = self.place(tenant)
+        if container != bucket or not name.startswith(prefix):
             raise UnknownTenant(internal=f"nobody here owns {name!r} in {bucket!r}")
-        return tenant, name[len(here.prefix) :]
+        return tenant, name[len(prefix) :]
 
 
 def _named(template: Location, bucket: str, name: str) -> Tenant:

@@ -128,13 +128,15 @@ def free_ports(count: int = 5) -> int:
 
 
 @contextmanager
-def up(home: Path, *, idle: float = 1, port: int = 0) -> Iterator[Stack]:
+def up(
+    home: Path, *, idle: float = 1, port: int = 0, store: str = ""
+) -> Iterator[Stack]:
     """Run `guise up` in `home`, with the pack that this checkout has."""
     home.mkdir(exist_ok=True)
     if not (home / "models").exists():
         (home / "models").symlink_to(REPOSITORY / ".guise" / "models")
     command = [str(GUISE), "up", "--json", "--home", str(home)]
-    command += ["--port", str(port), "--idle", str(idle)]
+    command += ["--port", str(port), "--idle", str(idle), "--store", store]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:

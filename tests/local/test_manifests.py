@@ -19,7 +19,7 @@ from tests.local import crds
 if TYPE_CHECKING:
     from pathlib import Path
 
-VALUES = {"tenant": "acme"}
+VALUES = {"tenant": "acme", "prefix": ""}
 SYSTEM = manifests.documents(knative.folder() / manifests.SYSTEM, {})
 TENANT = manifests.documents(knative.folder() / manifests.TENANT, VALUES)
 EVERYTHING = SYSTEM + TENANT

@@ -13,13 +13,16 @@ from functions.local.home import Home
 from functions.local.manifests import ManifestError, Service
 from functions.local.stack import DOORS
 from functions.settings import Settings
+from functions.storage import Stores
+from functions.tenant import Tenant
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+VALUES = {"tenant": "acme", "prefix": ""}
 SERVICES = (
     *manifests.read(knative.folder() / manifests.SYSTEM).services,
-    *manifests.read(knative.folder() / manifests.TENANT, {"tenant": "acme"}).services,
+    *manifests.read(knative.folder() / manifests.TENANT, VALUES).services,
 )
 URLS = {name: f"http://127.0.0.1:{8080 + n}" for n, name in enumerate(DOORS)}
 
@@ -86,3 +89,25 @@ def test_what_a_function_inherits() -> None:
         "ACTIVATOR_PID": "1",
     }
     assert wiring.inherited(shell) == {"PATH": "/bin"}
+
+
+@pytest.mark.parametrize(
+    ("url", "tenant"),
+    [("s3://data?endpoint=http://minio:9000", "acme"), ("s3://{tenant}", None)],
+)
+def test_where_the_tenants_data_lies_may_be_said(
+    tmp_path: Path, url: str, tenant: str | None
+) -> None:
+    """A URL that is one tenant's pins whoever reads it to that tenant."""
+    stores = Stores(url, pinned=Tenant(tenant) if tenant else None)
+    there = replace(place(tmp_path), stores=stores)
+    readers = set()
+    for service in SERVICES:
+        environ = wiring.environ_of(service, there)
+        if "GUISE_STORE" in environ:
+            readers.add(service.name)
+            assert environ["GUISE_STORE"] == url
+            assert environ.get("GUISE_TENANT") == tenant
+        else:
+            assert "GUISE_TENANT" not in environ
+    assert readers == {"door", "worker"}

@@ -1,0 +1,95 @@
+"""The main job where the tenant's store is a bucket, through the real processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from functions.problems import NotFound
+from functions.storage import Store, open_store
+from functions.tenant import Key, Tenant
+from tests.integration.stack import COLLINS, GUISE, HOPPER, REPOSITORY, SWAP, until, up
+from tests.storage.s3_process import ENVIRON, Server, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.xdist_group("bucket")
+
+DEMO = Tenant("demo")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """Return a server of S3's protocol."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, text in ENVIRON.items():
+            patch.setenv(name, text)
+        with serving() as found:
+            yield found
+
+
+def has(store: Store, key: Key) -> bool:
+    try:
+        store.head(key)
+    except NotFound:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("where", ["demo-data", "shared/eu/{tenant}"])
+def test_an_upload_to_a_bucket_becomes_a_picture_there(
+    tmp_path: Path, server: Server, where: str
+) -> None:
+    """Request, claim, commit and output are objects; a bucket each, or a prefix."""
+    server.bucket(where.partition("/")[0])
+    url = f"s3://{where}?endpoint={server.endpoint}"
+    store = open_store(url.replace("{tenant}", DEMO.id))
+    for path in (COLLINS, HOPPER):
+        store.put(DEMO.upload(f"uploads/{path.name}"), path.read_bytes())
+    request = {
+        **SWAP,
+        "source": "uploads/collins.jpg",
+        "target": "uploads/hopper.jpg",
+    }
+    with up(tmp_path / "home", store=url) as stack:
+        store.put(DEMO.request("j1"), json.dumps(request).encode())
+        until(lambda: has(store, DEMO.record("j1")))
+        record = json.loads(store.get(DEMO.record("j1")).data)
+        assert record["outcome"] == "completed", record
+        output = store.get(Key(record["output"]["key"])).data
+        assert len(output) == record["output"]["size"]
+        until(lambda: not has(store, DEMO.outbox("j1")))
+        answer = stack.get("/v1/swaps/j1/result", Accept="image/*", **stack.headers)
+        assert answer.content == output
+        assert stack.post(SWAP).status_code == 201
+        stack.sleep()
+        assert stack.status().dead_letters == 0
+    assert not any((tmp_path / "home" / "tenants").rglob("*.*"))
+
+
+def test_a_bucket_that_is_not_there_is_told_at_once(
+    tmp_path: Path, server: Server
+) -> None:
+    """Not at the first upload."""
+    missing = f"s3://no-such-bucket?endpoint={server.endpoint}"
+    (tmp_path / "models").symlink_to(REPOSITORY / ".guise" / "models")
+    for url, name in ((missing, "StoreMissing"), ("memory:", "SettingsError")):
+        command = [
+            str(GUISE),
+            "up",
+            "--home",
+            str(tmp_path),
+            "--port",
+            "0",
+            "--store",
+            url,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert name in done.stderr
+        assert "Traceback" not in done.stderr
