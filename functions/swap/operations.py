@@ -308,7 +308,10 @@ def _nearest(job: SwapJob, reference: str, scene: Scene, engine: Engine) -> Face
     wanted = _identity(picture, f"reference {reference}", engine)
 
     def likeness(face: Face) -> float:
-        return engine.similarity(wanted, engine.identity(scene.target, face))
+        try:
+            return engine.similarity(wanted, engine.identity(scene.target, face))
+        except NoFace:  # what was found there is like nobody
+            return -1.0
 
     best = max(scene.faces, key=likeness)
     return best if engine.alike(likeness(best)) else None

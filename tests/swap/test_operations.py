@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from functions.events import SWAP_COMPLETED, SWAP_ERASED
-from functions.problems import InvalidRequest
+from functions.problems import InvalidRequest, NoFace
 from functions.settings import Limits
 from functions.swap.job import SwapJob
 from functions.swap.ledger import Record
@@ -70,6 +70,23 @@ def test_a_face_to_choose_that_is_like_nobody_is_refused(house: House) -> None:
     assert answer.status_code == 422
     assert answer.json is not None
     assert answer.json["type"].endswith(":no-such-face")
+
+
+class Unalignable(PaperEngine):
+    """Finds something in the target's second place that is no face."""
+
+    def identity(self, image: Any, face: Any) -> Any:
+        if face.index == 1:
+            raise NoFace
+        return super().identity(image, face)
+
+
+def test_what_has_no_identity_is_like_nobody() -> None:
+    """It keeps no other face from being chosen by its likeness."""
+    house = House(engine=Unalignable())
+    house.put("a.png", picture(1))
+    house.put("b.png", picture(2))
+    assert counted(house, COVER | {"faces": LIKE_FIRST})[0] == [0]
 
 
 def test_an_index_to_keep_that_is_not_there_is_refused(house: House) -> None:
