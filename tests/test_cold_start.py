@@ -16,6 +16,7 @@ DOORS = (
 HEAVY = frozenset(
     {
         "boto3",
+        "botocore",
         "c2pa",
         "cloudevents",
         "cryptography",
@@ -30,6 +31,7 @@ HEAVY = frozenset(
         "rich",
         "sqlalchemy",
         "typer",
+        "urllib3",
         "yaml",
     }
 )
@@ -41,4 +43,16 @@ def test_importing_a_door_imports_nothing_heavy(door: str) -> None:
     code = f"import {door}, sys; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert door in loaded
+    assert HEAVY.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("url", ["file:///srv/{tenant}", "memory:"])
+def test_a_store_of_one_kind_costs_nothing_of_another(url: str) -> None:
+    """Who keeps data in folders does not pay for a bucket's client."""
+    code = (
+        "import sys; from functions.storage import open_store; "
+        f"open_store({url!r}); print(*sys.modules)"
+    )
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert "functions.storage.locate" in loaded
     assert HEAVY.isdisjoint(loaded)

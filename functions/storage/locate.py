@@ -69,6 +69,17 @@ class Location:
         inner = self.path.strip("/")
         return f"{inner}/" if self.bucket and inner else ""
 
+    def chosen(self, *names: str) -> dict[str, str]:
+        """Return the options, of which these are known, or raise `SettingsError`."""
+        if strangers := sorted(self.options.keys() - set(names)):
+            raise SettingsError(
+                f"GUISE_STORE: {self.scheme} has no {', '.join(strangers)}"
+            )
+        endpoint = self.options.get("endpoint", "https://")
+        if not endpoint.startswith(("http://", "https://")):
+            raise SettingsError(f"GUISE_STORE: {endpoint!r} is no http(s) URL")
+        return dict(self.options)
+
 
 def is_template(url: str) -> bool:
     """Return whether there is a place in a store's URL for the tenant to go."""
@@ -113,12 +124,12 @@ def _endpoint(where: Location, *known: str) -> str:
 
 
 def _s3(where: Location) -> Store:
-    endpoint = _endpoint(where, "endpoint", "region")
+    chosen = where.chosen("endpoint", "region")
+    endpoint, region = chosen.get("endpoint", ""), chosen.get("region", "")
     try:
         from functions.storage.s3 import S3Store
     except ModuleNotFoundError as error:
         raise SettingsError("GUISE_STORE: install guise[s3] for s3://") from error
-    region = where.options.get("region", "")
     return S3Store(where.bucket, prefix=where.prefix, endpoint=endpoint, region=region)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -162,6 +164,17 @@ def test_a_bucket_with_other_options_is_a_fault_of_the_settings(url: str) -> Non
     with pytest.raises(SettingsError, match="GUISE_STORE") as caught:
         open_store(url)
     assert "secret" not in str(caught.value)
+
+
+def test_a_bucket_whose_client_is_not_installed_is_a_fault_of_the_settings() -> None:
+    """It says what to install."""
+    code = (
+        "import sys; sys.modules['botocore'] = None; "
+        "from functions.storage import open_store; open_store('s3://acme')"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "SettingsError: GUISE_STORE: install guise[s3]" in done.stderr
 
 
 def test_a_place_among_the_options_parts_nobody() -> None:
