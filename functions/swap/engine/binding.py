@@ -19,7 +19,7 @@ import numpy as np
 from models.runtime import load as load_onnxruntime
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import onnxruntime
 
@@ -78,43 +78,51 @@ class Binding:
         options = load_onnxruntime().RunOptions()
         if self._graphs is not None:
             options.add_run_config_entry("gpu_graph_id", str(next(self._graphs)))
-        tensors = self._model.outputs
-        outputs: Shapes = {each.name: each.shape for each in tensors}
+        buffers = _Buffers(self._session, self._where, inputs, options)
+        outputs = {each.name: each.shape for each in self._model.outputs}
         if static(self._model):
             batch = inputs[self._model.input.name][0]
-            outputs = {name: (batch, *shape[1:]) for name, shape in outputs.items()}
-        return _Buffers(self._session, self._where, inputs, outputs, options)
+            buffers.allocate(
+                {name: (batch, *shape[1:]) for name, shape in outputs.items()}
+            )
+        else:
+            buffers.learn(outputs)
+        return buffers
 
 
 class _Buffers:
-    """The buffers for one shape of input, bound to the session.
-
-    An output whose shape is not known before, a 0 in it, is allocated by the first
-    run; what that gave is the buffer of the next.  No contract has an output whose
-    shape depends on more than the input's.
-    """
+    """The buffers for one shape of input, bound to the session."""
 
     def __init__(
         self,
         session: onnxruntime.InferenceSession,
         where: Where,
         inputs: Shapes,
-        outputs: Shapes,
         options: onnxruntime.RunOptions,
     ) -> None:
         self._session = session
+        self._where = where
         self._options = options
         self._binding = session.io_binding()
-        self._names = list(outputs)
         self._inputs = {name: _buffer(shape, where) for name, shape in inputs.items()}
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
+        self._names: list[str] = []
         self._outputs: list[Any] = []
-        if all(0 not in shape for shape in outputs.values()):
-            self._keep([_buffer(shape, where) for shape in outputs.values()])
-        else:
-            for name in outputs:
-                self._binding.bind_output(name, *where)
+
+    def allocate(self, outputs: Shapes) -> None:
+        """Make buffers for outputs of these shapes."""
+        self._names = list(outputs)
+        self._keep([_buffer(shape, self._where) for shape in outputs.values()])
+
+    def learn(self, names: Iterable[str]) -> None:
+        """Let the first run allocate the outputs; the others keep what it made.
+
+        No contract has an output whose shape depends on more than the input's.
+        """
+        self._names = list(names)
+        for name in self._names:
+            self._binding.bind_output(name, *self._where)
 
     def run(self, given: Mapping[str, Floats]) -> dict[str, Floats]:
         """Return every output by name, in arrays of their own."""
