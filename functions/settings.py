@@ -126,6 +126,9 @@ class Limits:
     claim_seconds: int = _setting("GUISE_CLAIM_SECONDS", _positive, 20)
     sweep_jobs_max: int = _setting("GUISE_SWEEP_JOBS_MAX", _positive, 1_000)
     sweep_seconds_max: int = _setting("GUISE_SWEEP_SECONDS_MAX", _positive, 30)
+    gpu_memory_bytes_max: int = _setting(
+        "GUISE_GPU_MEMORY_BYTES_MAX", _positive, 8 * 1024 * MIB
+    )
     retention_days: int = _setting("GUISE_RETENTION_DAYS", _days, 30)
 
 

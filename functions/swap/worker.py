@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from functions import events
 from functions.keys import FileKeys, events_key
+from functions.metrics import Metrics
 from functions.problems import (
     Forbidden,
     InvalidRequest,
@@ -90,7 +91,9 @@ def create_app(
         sink=sink or HttpSink.from_settings(settings),
         loading=Warm(load or (lambda: _load_or_end(settings, keys))),
     )
-    app = new_app(__name__, bytes_max=settings.limits.event_bytes_max)
+    app = new_app(
+        __name__, bytes_max=settings.limits.event_bytes_max, metrics=worker.metrics
+    )
 
     @app.post("/events")
     def receive() -> Response:
@@ -117,6 +120,7 @@ class Worker:
         sink: Sink,
         loading: Warm[Loaded],
     ) -> None:
+        self.metrics = Metrics()
         self._limits = settings.limits
         self._stores = stores
         self._keys = keys
@@ -255,6 +259,7 @@ class Worker:
             self._auditor,
             self._sink,
             self._limits,
+            self.metrics,
         )
 
 
@@ -306,7 +311,13 @@ def load(settings: Settings, keys: KeyProvider) -> Loaded:
     vetted = vetting.admit_pack(pack, settings, keys)
     from functions.swap import engine as engines
 
-    engine = engines.load(folder, pack, device=settings.device, full=full)
+    engine = engines.load(
+        folder,
+        pack,
+        device=settings.device,
+        full=full,
+        gpu_memory_bytes_max=settings.limits.gpu_memory_bytes_max,
+    )
     if not engine.offers.classifier:
         log.warning("the pack %s has no content gate", pack.id)
     return Loaded(
