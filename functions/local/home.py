@@ -74,6 +74,16 @@ class Home:
         return self.keys / "provenance-roots.pem"
 
     @property
+    def trust(self) -> Path:
+        """Who must have signed a pack, if it is there: two files of public keys."""
+        return self.root / "trust"
+
+    @property
+    def acceptances(self) -> Path:
+        """What the operator answers for, on record."""
+        return self.root / "acceptances"
+
+    @property
     def jwks(self) -> Path:
         """The public key of our own token issuer."""
         return self.keys / "jwks.json"
@@ -121,7 +131,8 @@ class Home:
         tenants = tuple(tenants)
         if not tenants:
             raise ValueError("at least one tenant")
-        for folder in (self.root, self.keys, self.tenants, self.run):
+        mine = self.keys, self.tenants, self.run, self.acceptances
+        for folder in (self.root, *mine):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         keys = FileKeys(self.keys)
         keys.create("audit")

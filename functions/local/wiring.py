@@ -101,6 +101,9 @@ def _local(name: str, place: Place) -> dict[str, str]:
         "GUISE_PROFILE": "development",
         "GUISE_STORE": store_url,
         "GUISE_MODELS": str(place.models or ""),
+        # Without a folder of keys nobody is asked to vouch for a pack here.
+        "GUISE_MODEL_KEYS": str(place.home.trust) if place.home.trust.is_dir() else "",
+        "GUISE_ACCEPTANCES": str(place.home.acceptances),
         "GUISE_KEYS": str(place.home.keys),
         "GUISE_PROVENANCE": str(place.home.chain),
         "GUISE_JWKS": str(place.home.jwks),

@@ -53,6 +53,26 @@ def test_the_worker_is_wired(tmp_path: Path) -> None:
     assert settings.audit_url == URLS["audit"]
 
 
+def test_who_vouches_for_a_pack(tmp_path: Path) -> None:
+    """The home's own keys where there are any, and nobody where there are none."""
+    [worker] = [each for each in SERVICES if each.name == "worker"]
+    home = place(tmp_path)
+    assert "GUISE_MODEL_KEYS" not in wiring.environ_of(worker, home)
+    (tmp_path / "trust").mkdir()
+    settings = Settings.from_env(wiring.environ_of(worker, home))
+    assert settings.model_keys == tmp_path / "trust"
+
+
+def test_what_the_operator_answers_for(tmp_path: Path) -> None:
+    """`guise models accept` writes where the worker reads, from the first start on."""
+    [worker] = [each for each in SERVICES if each.name == "worker"]
+    home = place(tmp_path)
+    settings = Settings.from_env(wiring.environ_of(worker, home))
+    home.home.prepare([Tenant("demo")])
+    assert settings.acceptances == tmp_path / "acceptances"
+    assert settings.acceptances.is_dir()
+
+
 def test_each_database_is_its_functions_own(tmp_path: Path) -> None:
     """Audit and billing share nothing."""
     found = {
