@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from functions.storage.file import FileStore
+from functions.storage.gcs import GcsStore
+from functions.storage.gcs_client import client
 from functions.storage.memory import MemoryStore
 from functions.storage.s3 import S3Store
+from tests.storage import gcs_server
 from tests.storage.s3_process import ENVIRON, Server, serving
 
 if TYPE_CHECKING:
@@ -26,6 +29,14 @@ def s3_server() -> Iterator[Server]:
             patch.setenv(name, text)
         with serving() as server:
             yield server
+
+
+@pytest.fixture(scope="session")
+def gcs_service() -> Iterator[gcs_server.Service]:
+    """Return a server of Google's protocol, started when first asked for."""
+    with gcs_server.serving() as service:
+        yield service
+    client(service.endpoint).close()
 
 
 def file(request: pytest.FixtureRequest) -> Callable[[], Store]:
@@ -62,7 +73,25 @@ def s3_old(request: pytest.FixtureRequest) -> Callable[[], Store]:
     return make
 
 
-MAKERS: Final = {"file": file, "memory": memory, "s3": s3, "s3-old": s3_old}
+def gcs(request: pytest.FixtureRequest) -> Callable[[], Store]:
+    """Return a maker of stores with a prefix each, in one bucket of Google's."""
+    service: gcs_server.Service = request.getfixturevalue("gcs_service")
+    bucket = service.bucket(f"acme-{secrets.token_hex(8)}")
+
+    def make() -> Store:
+        prefix = f"tenants of/{secrets.token_hex(8)}/"
+        return GcsStore(bucket, prefix=prefix, endpoint=service.endpoint)
+
+    return make
+
+
+MAKERS: Final = {
+    "file": file,
+    "gcs": gcs,
+    "memory": memory,
+    "s3": s3,
+    "s3-old": s3_old,
+}
 
 
 @pytest.fixture(scope="session", params=MAKERS)
