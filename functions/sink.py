@@ -290,7 +290,8 @@ class HttpSink:
         if answer.status in _SENT_AGAIN or answer.status in _SERVER_ERRORS:
             return Unavailable(internal=said)
         if is_for_good(answer.status):
-            raise Undeliverable(internal=f"{said} {answer.body[:200]!r}")
+            detail = f"refused with status {answer.status}"
+            raise Undeliverable(detail, internal=f"{said} {answer.body[:200]!r}")
         raise Unavailable(internal=said)
 
     def _authorization(self) -> dict[str, str]:

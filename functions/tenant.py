@@ -23,9 +23,13 @@ UPLOADS: Final = Key("uploads/")
 RESULTS: Final = Key("results/")
 JOBS: Final = Key("jobs/")
 OUTBOX: Final = Key("outbox/")
+UNDELIVERED: Final = Key("undelivered/")
 CONSENTS: Final = Key("consents/")
 BUDGET: Final = Key("policy/budget.json")
 GATE: Final = Key("policy/gate.json")
+RETENTION: Final = Key("policy/retention.json")
+SWEPT: Final = Key("policy/swept")
+"""Written by each look for what is too old: its time is the store's own now."""
 
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _JOB = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
@@ -115,6 +119,10 @@ class Tenant:
     def outbox(self, job: str) -> Key:
         """Return the mark that `job` is not fully ended and told."""
         return Key(f"{OUTBOX}{job_id(job)}")
+
+    def undelivered(self, job: str) -> Key:
+        """Return the note of what cannot be delivered of `job`."""
+        return Key(f"{UNDELIVERED}{job_id(job)}.json")
 
 
 def job_of_request(name: str) -> str:

@@ -209,7 +209,7 @@ class TestDeliver:
             HttpSink(server.url, pauses=at_once).deliver(EVENT, timeout=5)
         assert not isinstance(caught.value, Unavailable)
         assert len(server.seen) == 1
-        assert caught.value.detail == ""
+        assert caught.value.detail == f"refused with status {status}"
 
     def test_a_redirect_is_not_followed(self, server: Server) -> None:
         """An event goes where the settings say, and nowhere else."""

@@ -200,6 +200,7 @@ def test_the_keys_of_a_job_are_those_of_the_design() -> None:
         ACME.record("j-1"),
         ACME.output("j-1", 2, "jpg"),
         ACME.outbox("j-1"),
+        ACME.undelivered("j-1"),
     ] == [
         "requests/j-1.json",
         "uploads/j-1/source",
@@ -208,6 +209,7 @@ def test_the_keys_of_a_job_are_those_of_the_design() -> None:
         "results/j-1/job.json",
         "results/j-1/2.jpg",
         "outbox/j-1",
+        "undelivered/j-1.json",
     ]
 
 
@@ -219,6 +221,7 @@ def test_the_keys_of_a_job_are_those_of_the_design() -> None:
         ACME.claim,
         ACME.record,
         ACME.outbox,
+        ACME.undelivered,
         lambda job: ACME.received(job, "source"),
         lambda job: ACME.output(job, 1, "jpg"),
     ],

@@ -24,7 +24,7 @@ from functions.problems import (
     Refused,
     TooLarge,
 )
-from functions.swap import ledger
+from functions.swap import ledger, outbox
 from functions.swap.job import Request, SwapJob, encode_request
 from functions.swap.ledger import decoded
 
@@ -95,7 +95,7 @@ def accept(
     inputs = {key: _pin(key, store, limits) for key in named}
     stored = []
     # Before the first image: were we to die here, the sweeper would find them.
-    ledger.mark(job.tenant, job.id, store)
+    outbox.mark(job.tenant, job.id, store)
     try:
         for key, data in received.items():
             inputs[key] = _receive(key, data, store)
@@ -111,10 +111,11 @@ def accept(
 
 
 def _earlier(job: SwapJob, store: Store) -> Accepted | None:
-    """Return what was accepted under this id before, or raise `Gone` if erased."""
+    """Return what was accepted under this id before, or raise `Gone` if nothing is."""
     ending = ledger.record(job.tenant, job.id, store)
-    if ending is not None and ending.outcome == ledger.ERASED:
-        raise Gone("the job was erased; a new one takes a new id or key")
+    if ending is not None and (ending.outcome == ledger.ERASED or ending.expired):
+        how = "erased" if ending.outcome == ledger.ERASED else "ended long ago"
+        raise Gone(f"the job was {how}; a new one takes a new id or key")
     try:
         return load(job.tenant, job.id, store)
     except NotFound:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from msgspec import structs
 
 from functions import __version__, events, keys
+from functions.metrics import Metrics
 from functions.problems import (
     Cancelled,
     Failed,
@@ -20,7 +21,8 @@ from functions.problems import (
     Refused,
     Unavailable,
 )
-from functions.swap import ledger
+from functions.sink import Unrecordable
+from functions.swap import ledger, outbox
 from functions.swap.intake import commitment
 from functions.swap.lease import Meter, decimal_seconds
 from functions.swap.ledger import Record
@@ -63,6 +65,7 @@ class Books:
     auditor: Auditor
     sink: Sink
     limits: Limits
+    metrics: Metrics = field(default_factory=Metrics)
 
     def signed(
         self,
@@ -85,14 +88,22 @@ class Books:
         return events.sign(event, self.keys.signer(keys.events_key(tenant)))
 
     def deliver(self, ending: Record) -> bool:
-        """Send the ending's events; what does not go now, the sweeper sends."""
-        return ledger.deliver(
+        """Send the ending's events, and return whether that is settled.
+
+        What does not go now, the sweeper sends; what never will is noted, and
+        counted.
+        """
+        came_of_it = outbox.deliver(
             ending,
             tenant=self.tenant,
             store=self.store,
             sink=self.sink,
             limits=self.limits,
         )
+        self.metrics.count("deliveries", outcome=came_of_it)
+        if came_of_it == outbox.DEAD:
+            log.error("%s of %s cannot be delivered", ending.job, self.tenant.id)
+        return came_of_it != outbox.LATER
 
 
 @dataclass(slots=True)
@@ -220,6 +231,9 @@ def account(
     except NoReceipt:
         _release(held, books, again=True)
         raise
+    except Unrecordable as error:
+        _release(held, books, again=False)  # another attempt tells of itself anew
+        raise Unavailable(internal=str(error)) from error
     entry = Entry(receipt)
     cpu = time.thread_time_ns()
     try:
@@ -303,7 +317,7 @@ def end_unreached(
     outcome = ledger.REFUSED if isinstance(problem, Refused) else ledger.FAILED
     if isinstance(problem, Cancelled):
         outcome = ledger.CANCELLED
-    ledger.mark(books.tenant, job, books.store)
+    outbox.mark(books.tenant, job, books.store)
     ending = Record(
         job=job,
         operation=operation,

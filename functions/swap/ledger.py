@@ -1,8 +1,7 @@
-"""The life of a job in the tenant's store: claim, commit, outbox.
+"""The life of a job in the tenant's store: claim and commit.
 
     jobs/<job>/claim.json     who works on it until when; if absent, renewed if match
     results/<job>/job.json    how it ended, with the ending events inside; if absent
-    outbox/<job>              there from acceptance until the events are delivered
 
 The commit is one conditional write.  Whoever loses it takes the winner's record
 and re-sends the winner's events, so a job has one result whatever happens.
@@ -22,14 +21,13 @@ import msgspec
 from functions import events
 from functions.problems import Changed, Failed, NotFound, Unavailable
 from functions.sink import Receipt
-from functions.tenant import OUTBOX, RESULTS, Key
+from functions.tenant import RESULTS, Key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from functions.events import Event
     from functions.settings import Limits
-    from functions.sink import Sink
     from functions.storage import Store
     from functions.tenant import Tenant
 
@@ -50,6 +48,10 @@ class Exhausted(Failed):
     """The job has used up its attempts."""
 
 
+class Broken(Failed):
+    """What we stored ourselves does not read as what it was."""
+
+
 class Output(msgspec.Struct, frozen=True):
     """The attempt's output that counts; `sha256` is hex, `type` a media type."""
 
@@ -68,6 +70,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     serve; see `vetting`.
     `counts` has how many faces were `found` in the target, `done` (they are in
     `faces`) and, by `keep`, `kept`; records older than that have none.
+    `expired` is when retention took the output and the rest away; what is left then
+    is how it ended.
     `events` are the ending events verbatim, in structured form.
     """
 
@@ -86,6 +90,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     provenance: dict[str, Any] | None = None
     gate: dict[str, Any] | None = None
     vetted: dict[str, str] | None = None
+    expired: str = ""
     events: list[dict[str, Any]] = []
 
     def view(self) -> dict[str, Any]:
@@ -118,8 +123,22 @@ class Claim:
     started: Event
     generation: int
     content: _Claim
+    until: float
     released: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a claim says: `until` is seconds since the epoch, 0 for released or none.
+
+    `held` says that somebody works on the job, `spent` that its attempts are used up.
+    """
+
+    attempt: int = 0
+    until: float = 0
+    held: bool = False
+    spent: bool = False
 
 
 def claim(
@@ -146,7 +165,7 @@ def claim(
         found = current.generation
         generation = _write(lambda: store.put_if_match(key, _json(content), found))
     started = events.from_dict(content.started)
-    return Claim(job, content.attempt, started, generation, content)
+    return Claim(job, content.attempt, started, generation, content, content.until)
 
 
 def _next(
@@ -220,6 +239,28 @@ def renewing(
         thread.join()
 
 
+def confirm(
+    held: Claim,
+    limits: Limits,
+    *,
+    tenant: Tenant,
+    store: Store,
+) -> None:
+    """Return if the job is still ours, or raise `Busy`.
+
+    Whoever was stopped past the end of the claim and goes on learns here, before
+    storing anything, that another has taken over.  While the claim holds by our own
+    clock nothing is asked of the store.
+    """
+    if time.time() < held.until:
+        return
+    try:
+        until = time.time() + limits.claim_seconds
+        _rewrite(held, tenant, store, until=until)
+    except Changed as error:
+        raise Busy(internal=f"{held.job} was taken over") from error
+
+
 def release(held: Claim, *, tenant: Tenant, store: Store, again: bool) -> None:
     """Let the job go for another try at once; see `_Claim.again`."""
     try:
@@ -243,6 +284,7 @@ def _rewrite(
         content = msgspec.structs.replace(held.content, until=until, again=again)
         key = tenant.claim(held.job)
         held.generation = store.put_if_match(key, _json(content), held.generation)
+        held.until = until
 
 
 def record(tenant: Tenant, job: str, store: Store) -> Record | None:
@@ -271,11 +313,11 @@ def known(tenant: Tenant, job: str, store: Store) -> bool:
 
 
 def decoded(data: bytes, kind: type[T]) -> T:
-    """Return what we stored ourselves; bytes that are not it are a fault of ours."""
+    """Return what we stored ourselves, or raise `Broken`: a fault of ours."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
-        raise Failed(internal=f"a stored {kind.__name__}: {error}") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Broken(internal=f"a stored {kind.__name__}: {error}") from error
 
 
 def commit(ending: Record, *, tenant: Tenant, store: Store) -> Record:
@@ -306,7 +348,7 @@ def tidy(ending: Record, *, tenant: Tenant, store: Store) -> None:
     """Delete what the ended job left and does not need; may be repeated.
 
     The outputs of attempts that do not count; what came along with a call that
-    was refused; and of an erased job everything but the record that says so.
+    was refused; and of an erased or expired job everything but the record that says so.
     """
     kept = {tenant.record(ending.job)}
     if ending.output is not None:
@@ -314,80 +356,27 @@ def tidy(ending: Record, *, tenant: Tenant, store: Store) -> None:
     for info in store.list(Key(f"{RESULTS}{ending.job}/")).objects:
         if info.key not in kept:
             store.delete(info.key)
-    if ending.outcome in {REFUSED, ERASED}:
+    gone = ending.outcome == ERASED or bool(ending.expired)
+    if ending.outcome == REFUSED or gone:
         forget_received(tenant, ending.job, store)
-    if ending.outcome == ERASED:
+    if gone:
         store.delete(tenant.claim(ending.job))
         store.delete(tenant.pinned(ending.job))
         store.delete(tenant.request(ending.job))
 
 
-def mark(tenant: Tenant, job: str, store: Store) -> None:
-    """Set the mark that a job is not fully ended and told, anew if it is there.
-
-    Each holds a word of its own: whoever delivers deletes exactly the mark they
-    saw, and on S3 the same bytes written again would pass for the same mark.
-    """
-    store.put(tenant.outbox(job), uuid.uuid4().hex.encode())
-
-
-def deliver(
-    ending: Record,
-    *,
-    tenant: Tenant,
-    store: Store,
-    sink: Sink,
-    limits: Limits,
-) -> bool:
-    """Send the ending's events; return whether all went and the mark is gone."""
-    key = tenant.outbox(ending.job)
-    generation = _generation(key, store)
-    deadline = time.monotonic() + limits.delivery_ms_max / 1000
-    for each in ending.events:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return False
-        try:
-            sink.deliver(events.from_dict(each), timeout=left)
-        except Unavailable:
-            return False  # the mark stays: the sweeper delivers
+def standing(tenant: Tenant, job: str, store: Store, limits: Limits) -> Standing:
+    """Return how the claim on a job stands."""
     try:
-        # Exactly the mark there was: an erasure may have set a new one meanwhile.
-        if generation:
-            store.delete_if_match(key, generation)
-    except Changed:
-        return False
-    return True
-
-
-def told(tenant: Tenant, job: str, store: Store) -> bool:
-    """Return whether the events of an ended job have been delivered."""
-    return not _generation(tenant.outbox(job), store)
-
-
-def _generation(key: Key, store: Store) -> int:
-    try:
-        return store.head(key).generation
+        current = store.get(tenant.claim(job))
     except NotFound:
-        return 0
+        return Standing()
+    claim = decoded(current.data, _Claim)
+    alive = _alive(claim, limits)
+    spent = not alive and not claim.again and claim.attempt >= limits.attempts_max
+    return Standing(claim.attempt, claim.until, held=alive, spent=spent)
 
 
 def held(tenant: Tenant, job: str, store: Store, limits: Limits) -> bool:
     """Return whether somebody works on the job now."""
-    try:
-        current = store.get(tenant.claim(job))
-    except NotFound:
-        return False
-    return _alive(decoded(current.data, _Claim), limits)
-
-
-def pending(store: Store) -> Iterator[tuple[str, float]]:
-    """Yield each job not yet ended and told, and its mark's age in seconds."""
-    cursor = ""
-    while True:
-        page = store.list(OUTBOX, cursor=cursor)
-        for info in page.objects:
-            yield info.key.removeprefix(OUTBOX), abs(time.time() - info.updated)
-        cursor = page.cursor
-        if not cursor:
-            return
+    return standing(tenant, job, store, limits).held

@@ -145,6 +145,7 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
             work = Work(job.id, job.operation, services.pack, entry.receipt)
             signed = loaded.credentials.sign(data, form, inputs[job.target], work)
             data, entry.provenance = signed.data, signed.described()
+        ledger.confirm(held, limits, tenant=job.tenant, store=services.books.store)
         entry.output = keep(job, held, data, form, services.books.store)
     return entry.ended()
 

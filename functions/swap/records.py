@@ -15,7 +15,7 @@ from functions.problems import (
     NotFound,
     Unavailable,
 )
-from functions.swap import intake, ledger
+from functions.swap import intake, ledger, outbox
 from functions.swap.journal import closing, end_unreached
 from functions.tenant import JOBS, job_id
 
@@ -47,6 +47,8 @@ def result(job: str, books: Books) -> Record:
         raise NotFound("the job has not ended yet")
     if ending.outcome == ledger.ERASED:
         raise Gone("the job was erased")
+    if ending.expired:
+        raise Gone(f"the result was kept until {ending.expired}")
     if ending.output is None:
         raise NotFound(f"the job was {ending.outcome}: there is no result")
     return ending
@@ -104,34 +106,40 @@ def erase(job: str, books: Books) -> None:
         raise Conflict("the job has not ended: cancel it first")
     if ending.outcome != ledger.ERASED:
         # The tombstone takes the place of the events: they must have been sent.
-        if not ledger.told(tenant, job, store) and not books.deliver(ending):
+        if not outbox.told(tenant, job, store) and not books.deliver(ending):
             raise Unavailable(internal=f"{job}: its ending is not delivered yet")
-        ending = _write_tombstone(ending, generation, books)
+        ending = entomb(_erased(ending, books), generation, books)
+        if ending.outcome != ledger.ERASED:
+            raise Unavailable(internal=f"{job}: its record changed meanwhile")
     ledger.tidy(ending, tenant=tenant, store=store)
     books.deliver(ending)
 
 
-def _write_tombstone(ending: Record, generation: int, books: Books) -> Record:
-    kind = {"type": ending.problem["type"]} if ending.problem else None
-    tombstone = closing(
-        structs.replace(
-            ending,
-            outcome=ledger.ERASED,
-            ended=events.now(),
-            output=None,
-            problem=kind,
-            faces=[],
-            counts=None,
-            gate=None,
-        ),
+def _erased(ending: Record, books: Books) -> Record:
+    bare = bared(ending)
+    return closing(
+        structs.replace(bare, outcome=ledger.ERASED, ended=events.now(), gate=None),
         books,
     )
-    ledger.mark(books.tenant, ending.job, books.store)
+
+
+def bared(ending: Record) -> Record:
+    """Return a record without what it says of any picture or of its content."""
+    kind = {"type": ending.problem["type"]} if ending.problem else None
+    return structs.replace(ending, output=None, problem=kind, faces=[], counts=None)
+
+
+def entomb(tombstone: Record, generation: int, books: Books) -> Record:
+    """Write a tombstone over exactly that generation; return the record that stands.
+
+    The mark comes first: what is still to be deleted and told, the sweeper sees to.
+    """
+    outbox.mark(books.tenant, tombstone.job, books.store)
     try:
         ledger.replace(tombstone, generation, tenant=books.tenant, store=books.store)
     except Changed as error:
-        winner = ledger.record(books.tenant, ending.job, books.store)
+        winner = ledger.record(books.tenant, tombstone.job, books.store)
         if winner is None:
             raise Unavailable(internal="the record vanished") from error
-        return winner  # erased twice at once: the other one's tombstone stands
+        return winner  # another was faster: that one's tombstone stands
     return tombstone

@@ -1,61 +1,200 @@
 """The sweeper: finishes what somebody who died had begun.
 
 It goes by the marks in `outbox/`, which stand from a job's acceptance until its
-events are delivered, so a tenant with nothing open costs one listing.
+events are delivered, so a tenant with nothing open costs one listing.  The mark that
+is oldest comes first, and a job that could not be settled has its mark set anew: so
+each has its turn, and none, however broken, keeps another from its own.
 """
 
 from __future__ import annotations
 
+import heapq
 import logging
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
 
-from functions.problems import NotFound, Problem
-from functions.swap import intake, ledger
+import msgspec
+
+from functions.problems import Failed, InvalidRequest, NotFound, Unavailable
+from functions.swap import intake, ledger, outbox, retention
 from functions.swap.dispatch import requested
+from functions.swap.journal import end_unreached
 
 if TYPE_CHECKING:
+    from functions.swap.intake import Accepted
     from functions.swap.journal import Books
+    from functions.swap.retention import Retired
 
 log = logging.getLogger(__name__)
 
-_ORPHAN_SECONDS = 3600
+What = Literal["told", "asked", "ended", "broken", "later", "waits"]
+
+_ORPHAN_SECONDS: Final = 3600
+_ASK_SECONDS_MAX: Final = 3600
+_LOOK_SECONDS: Final = 3600
+_MARKS_MAX: Final = 100_000
 
 
-def sweep(books: Books) -> int:
-    """Deliver and restart what is due for one tenant; return how many jobs were."""
-    due = [job for job, age in ledger.pending(books.store) if _sweep(job, age, books)]
-    return len(due)
+class Swept(msgspec.Struct):
+    """How many jobs one sweep told of, asked for, ended, and found broken.
+
+    `later` could not be settled now; `more` says that there was no time for all.
+    """
+
+    told: int = 0
+    asked: int = 0
+    ended: int = 0
+    broken: int = 0
+    later: int = 0
+    more: bool = False
+
+    @property
+    def settled(self) -> int:
+        """How many jobs were brought on."""
+        return self.told + self.asked + self.ended + self.broken
 
 
-def _sweep(job: str, age_seconds: float, books: Books) -> bool:
+@dataclass(slots=True)
+class Sweeper:
+    """Sweeps tenants over and over; looks for what is too old once an hour."""
+
+    looked: dict[str, float] = field(default_factory=dict)
+
+    def run(self, books: Books) -> tuple[Swept, Retired]:
+        """Sweep one tenant.  A fault in the one half leaves the other alone."""
+        swept = sweep(books)
+        tenant, now = books.tenant.id, time.monotonic()
+        retired = retention.Retired()
+        if now - self.looked.get(tenant, -_LOOK_SECONDS) >= _LOOK_SECONDS:
+            try:
+                retired = retention.apply(books)
+                if not retired.more:
+                    self.looked[tenant] = now
+            except Failed:
+                self.looked[tenant] = now
+                log.exception("looking for what is too old of %s", tenant)
+        return swept, retired
+
+
+def sweep(books: Books) -> Swept:
+    """Bring on what is due for one tenant, within the limits of one sweep."""
+    swept, limits = Swept(), books.limits
+    deadline = time.monotonic() + limits.sweep_seconds_max
+    marks = ((updated, job) for job, updated in outbox.pending(books.store))
+    for updated, job in heapq.nsmallest(_MARKS_MAX, marks):
+        if swept.settled + swept.later >= limits.sweep_jobs_max or (
+            time.monotonic() > deadline
+        ):
+            swept.more = True
+            break
+        what = _sweep(job, updated, books)
+        if what != "waits":
+            setattr(swept, what, getattr(swept, what) + 1)
+            books.metrics.count("swept_jobs", what=what)
+    return swept
+
+
+def _sweep(job: str, updated: float, books: Books) -> What:
     try:
-        return _finish(job, age_seconds, books)
-    except Problem:
-        log.exception("sweeping %s of %s", job, books.tenant.id)  # the next may do
-        return False
+        what = _finish(job, updated, books)
+        if what == "later":
+            outbox.mark(books.tenant, job, books.store)
+    except InvalidRequest:
+        log.warning("%r is no job's mark", job)  # nothing of ours
+        return "waits"
+    except Unavailable:
+        log.warning("%s of %s: not now", job, books.tenant.id, exc_info=True)
+        return "later"
+    except Exception:  # whatever it is, it is this job's own
+        log.exception("sweeping %s of %s", job, books.tenant.id)
+        _to_the_back(job, books)
+        return "later"
+    return what
 
 
-def _finish(job: str, age_seconds: float, books: Books) -> bool:
-    ending = ledger.record(books.tenant, job, books.store)
+def _to_the_back(job: str, books: Books) -> None:
+    try:
+        outbox.mark(books.tenant, job, books.store)
+    except Failed:
+        log.exception("the mark of %s of %s", job, books.tenant.id)
+
+
+def _finish(job: str, updated: float, books: Books) -> What:
+    tenant, store = books.tenant, books.store
+    try:
+        ending = ledger.record(tenant, job, store)
+    except ledger.Broken as fault:
+        return _bury(job, fault, books)
     if ending is not None:
-        ledger.tidy(ending, tenant=books.tenant, store=books.store)
-        return books.deliver(ending)
+        ledger.tidy(ending, tenant=tenant, store=store)
+        return "told" if books.deliver(ending) else "later"
+    # A mark from a clock far ahead of ours is no young one.
+    age_seconds = abs(time.time() - updated)
     if age_seconds < books.limits.claim_seconds:
-        return False  # whoever accepted it is about to start it
+        return "waits"  # whoever accepted it is about to start it
     try:
-        intake.load(books.tenant, job, books.store)
+        return _go_on(job, updated, age_seconds, books)
+    except ledger.Broken:
+        log.exception("%s of %s", job, tenant.id)
+        end_unreached(job, "", Failed(), books)
+        return "ended"
+
+
+def _go_on(job: str, updated: float, age_seconds: float, books: Books) -> What:
+    """See to a job that has not ended."""
+    tenant, store, limits = books.tenant, books.store, books.limits
+    try:
+        accepted = intake.load(tenant, job, store)
     except NotFound:
-        if age_seconds > _ORPHAN_SECONDS:  # never came to be accepted
-            ledger.forget_received(books.tenant, job, books.store)
-            books.store.delete(books.tenant.outbox(job))
-        return False
-    if ledger.held(books.tenant, job, books.store, books.limits):
-        return False
-    # The mark made new: the job is asked for once a claim's time, however long the
-    # queue before the worker is.
-    ledger.mark(books.tenant, job, books.store)
+        return _orphan(job, age_seconds, books)
+    standing = ledger.standing(tenant, job, store, limits)
+    if standing.held:
+        return "waits"
+    if standing.spent:
+        return _give_up(accepted, books)
+    since = max(store.head(tenant.pinned(job)).updated, standing.until)
+    if age_seconds < _patience(updated - since, limits.claim_seconds):
+        return "waits"
+    return _ask(job, books)
+
+
+def _patience(waited_seconds: float, claim_seconds: float) -> float:
+    """Return after how long a job is asked for again.
+
+    As long again as it had waited when it was last asked for: the times double, so
+    a queue before the worker is not filled by those who ask what became of it.
+    """
+    return max(claim_seconds, min(waited_seconds, _ASK_SECONDS_MAX))
+
+
+def _ask(job: str, books: Books) -> What:
     # A new id each time: a broker that dropped the first must not drop this one.
     event = requested(job, books, str(time.time_ns()))
     books.sink.deliver(event, timeout=books.limits.delivery_ms_max / 1000)
-    return True
+    outbox.mark(books.tenant, job, books.store)
+    return "asked"
+
+
+def _give_up(accepted: Accepted, books: Books) -> What:
+    """End a job whose holders all died, without waking a worker for it."""
+    end_unreached(accepted.job, accepted.request.operation, Failed(), books)
+    return "ended"
+
+
+def _orphan(job: str, age_seconds: float, books: Books) -> What:
+    """Take away what a call left that never came to be accepted."""
+    if age_seconds <= _ORPHAN_SECONDS:
+        return "waits"
+    ledger.forget_received(books.tenant, job, books.store)
+    books.store.delete(books.tenant.outbox(job))
+    return "ended"
+
+
+def _bury(job: str, fault: ledger.Broken, books: Books) -> What:
+    """Note that a job's record cannot be read; it is nobody's to write over."""
+    log.error("%s of %s: %s", job, books.tenant.id, fault)
+    letter = outbox.Letter("the record cannot be read")
+    outbox.note(books.tenant, job, [letter], books.store)
+    books.store.delete(books.tenant.outbox(job))
+    return "broken"

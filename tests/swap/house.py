@@ -19,7 +19,7 @@ from functions.auth import SWAP_READ, SWAP_WRITE, Caller
 from functions.keys import MemoryKeys, events_key
 from functions.problems import NoReceipt, Unauthenticated, Unavailable
 from functions.settings import Limits, Settings
-from functions.sink import Receipt
+from functions.sink import Receipt, Undeliverable, Unrecordable
 from functions.storage import Stores
 from functions.storage.memory import MemoryStore
 from functions.swap import door, worker
@@ -137,11 +137,14 @@ class Auditor:
 
     keys: MemoryKeys
     down: bool = False
+    unrecordable: bool = False
     seen: list[Event] = field(default_factory=list)
 
     def receipt(self, event: Event, *, timeout: float) -> Receipt:
         if self.down:
             raise NoReceipt
+        if self.unrecordable:
+            raise Unrecordable
         events.verify(event, self.keys.verifiers(events_key(event.tenant)))
         if event not in self.seen:
             self.seen.append(event)
@@ -156,11 +159,15 @@ class Sink:
     """Keeps what it is given, as a broker would."""
 
     down: bool = False
+    refuses: str = ""
+    """A type of events, or a job, that is refused for ever."""
     taken: list[Event] = field(default_factory=list)
 
     def deliver(self, event: Event, *, timeout: float) -> None:
         if self.down:
             raise Unavailable
+        if self.refuses in (event.type, event.data.get("job")):
+            raise Undeliverable("refused with status 400")
         self.taken.append(event)
 
     def types(self) -> list[str]:
@@ -195,6 +202,7 @@ class House:
     worker_down: bool = False
     calls: int = 0
     root: str = ""
+    opener: Callable[[str], Store] = lambda _: MemoryStore()
 
     def __post_init__(self) -> None:
         self.auditor = Auditor(self.keys)
@@ -204,7 +212,7 @@ class House:
         self.stores = Stores(
             self.url,
             pinned=self.tenant,
-            opener=lambda _: MemoryStore(),
+            opener=self.opener,
         )
         cpu = {"kind": "cpu", "name": "paper", "uuid": "paper-0"}
         shared: Mapping[str, Any] = {
