@@ -276,11 +276,18 @@ class S3Store:
         except Problem as error:
             if not _is_retry(error):
                 raise
-            found = self.head(key).generation
-            if found != _generation(whole_etag(each["ETag"] for each in sent)):
+            ours = _generation(whole_etag(each["ETag"] for each in sent))
+            if not ours or ours != self._generation_there(key):
                 raise
-            return found
+            return ours
         return _generation(answer["ETag"])
+
+    def _generation_there(self, key: Key) -> int:
+        """Return the generation of what is there, 0 if there is nothing."""
+        try:
+            return self.head(key).generation
+        except NotFound:
+            return 0
 
     def _deletes_conditionally(self) -> bool:
         """Return whether the service minds a condition on deletion; ask it once.
@@ -299,11 +306,8 @@ class S3Store:
         return self._conditional_delete
 
     def _expect_none(self, key: Key) -> None:
-        try:
-            self.head(key)
-        except NotFound:
-            return
-        raise Changed(internal=f"{key} is there")
+        if self._generation_there(key):
+            raise Changed(internal=f"{key} is there")
 
     def _look_for_bucket(self) -> None:
         """Raise `StoreMissing` if there is no bucket: a HEAD's 404 does not say."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from botocore.httpchecksum import StreamingChecksumBody
 
 from functions.problems import TooLarge
-from functions.storage.base import StoreDamaged, pieces
+from functions.storage.base import PIECE_BYTES, StoreDamaged, pieces
 from functions.storage.s3_client import wrapped
 
 if TYPE_CHECKING:
@@ -90,6 +90,13 @@ class Download(io.RawIOBase):
                 raise StoreDamaged(internal=f"{self._what}: its bytes are not its MD5")
         return count
 
+    def readall(self) -> bytes:
+        """Return all that is left.  The inherited one reads 8 KiB at a time."""
+        found = bytearray()
+        while piece := self.read(PIECE_BYTES):
+            found += piece
+        return bytes(found)
+
     def close(self) -> None:
         """Let go of the connection."""
         self._body.close()
@@ -113,7 +120,13 @@ def checksum(data: bytes) -> str:
 
 
 def whole_etag(etags: Iterable[str]) -> str:
-    """Return the ETag of an object in parts: the MD5 of theirs, and how many."""
-    digests = [bytes.fromhex(etag.strip('"')) for etag in etags]
+    """Return the ETag of an object in parts: the MD5 of theirs, and how many.
+
+    "" where theirs are no digests, as a service may have it that encrypts.
+    """
+    try:
+        digests = [bytes.fromhex(etag.strip('"')) for etag in etags]
+    except ValueError:
+        return ""
     whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
     return f"{whole}-{len(digests)}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,7 +32,7 @@ from functions.storage.base import (
 )
 from functions.storage.s3 import S3Store
 from functions.storage.s3_client import Patience
-from functions.storage.s3_stream import PART_BYTES
+from functions.storage.s3_stream import PART_BYTES, whole_etag
 from functions.tenant import Key, Tenant
 from tests.storage import proxy as wrong
 from tests.storage.sources import Broken, Counted, digest_of
@@ -304,8 +306,36 @@ def test_an_upload_in_parts_whose_answer_was_lost_finds_itself(
     generation = store.head(A).generation
     second = store.put_from(A, source, generation=generation)
     assert second == store.head(A).generation != generation
-    proxy.goes(wrong.answering(404, "NoSuchUpload"), which="uploadId", times=10)
-    assert raised(lambda: store.put_from(A, Counted(PART_BYTES))) is StoreUnreachable
+
+
+def test_an_upload_in_parts_whose_answer_was_lost_finds_no_other(
+    store: S3Store, proxy: Proxy, s3_server: Server, bucket: str
+) -> None:
+    """Neither nothing, nor what somebody else wrote in the meantime."""
+
+    def undone(handler: Handler) -> None:
+        for upload in s3_server.uploads(bucket):
+            s3_server.client.abort_multipart_upload(
+                Bucket=bucket, Key=A, UploadId=upload
+            )
+        handler.close_connection = True
+
+    which = f"POST /{bucket}/{A}?uploadId"
+    for before in (lambda: None, lambda: store.put(A, b"theirs")):
+        before()
+        proxy.goes(undone, times=1, which=which)
+        write = partial(store.put_from, A, Counted(PART_BYTES))
+        assert raised(write) is StoreUnreachable
+    assert store.get(A).data == b"theirs"
+
+
+def test_an_etag_in_parts_is_of_digests() -> None:
+    """As S3 makes it: here of no bytes, and of one byte; or else there is none."""
+    first = "d41d8cd98f00b204e9800998ecf8427e"
+    second = "7fc56270e7a70fa81a5935b72eacbe29"
+    whole = hashlib.md5(bytes.fromhex(first + second)).hexdigest()  # noqa: S324  # S3's
+    assert whole_etag([f'"{first}"', f'"{second}"']) == f"{whole}-2"
+    assert whole_etag(["no digest"]) == ""
 
 
 def test_writes_that_come_at_once_are_done_over(store: S3Store, proxy: Proxy) -> None:
