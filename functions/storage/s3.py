@@ -339,11 +339,12 @@ def _condition(generation: int | None) -> dict[str, str]:
         return {}
     if generation == 0:
         return {"IfNoneMatch": "*"}
-    try:
-        etag = generation.to_bytes(-(-generation.bit_length() // 8), "big").decode()
-    except (OverflowError, UnicodeDecodeError):
-        raise Changed(internal=f"{generation} was never a generation here") from None
-    return {"IfMatch": _quoted(etag)}
+    etag = b"\0"
+    if generation > 0:
+        etag = generation.to_bytes(-(-generation.bit_length() // 8), "big")
+    if not etag.isascii() or not etag.decode().isprintable():
+        raise Changed(internal=f"{generation} was never a generation here")
+    return {"IfMatch": _quoted(etag.decode())}
 
 
 def _quoted(etag: str) -> str:

@@ -40,7 +40,6 @@ REGION: Final = "us-east-1"
 _CLIENTS_MAX: Final = 8
 _CONNECTIONS_MAX: Final = 32
 _SERVER_FAULT: Final = 500
-_UNAVAILABLE: Final = 503
 
 # The error codes of S3, and of MinIO where they begin with an X.  A HEAD has no
 # body to name one, only its status.

@@ -34,9 +34,10 @@ class Long(MemoryStore):
 
     denied = False
     listed = 0
+    first = 2**255
 
     def put(self, key: Key, data: bytes) -> int:
-        self._generation = max(self._generation, 2**255)
+        self._generation = max(self._generation, self.first)
         return super().put(key, data)
 
     def list(self, prefix: Key, *, cursor: str = "", limit: int = 1000) -> Page:
@@ -95,6 +96,18 @@ def test_a_new_object_is_announced_once(tmp_path: Path, stores: Stores) -> None:
     assert stores.locate("shared", "eu/acme/requests/j.json")[0] == ACME
 
 
+def test_a_short_generation_is_noted_as_it_is(tmp_path: Path, stores: Stores) -> None:
+    """Google's fit into the queue, and can be read there."""
+    acme = stores.of(ACME)
+    assert isinstance(acme, Long)
+    acme.first = 41
+    with post(tmp_path, stores) as made:
+        acme.put(ACME.request("j"), WHOLE)
+        made.names()
+        noted = made.queue.generations("shared/eu/acme/")
+    assert noted == {"requests/j.json": 42}
+
+
 def test_only_requests_are_announced(tmp_path: Path, stores: Stores) -> None:
     """Neither inputs, nor results, nor another tenant's."""
     with post(tmp_path, stores) as made:
@@ -148,6 +161,18 @@ def test_a_tenant_forgets_nothing_of_anothers(tmp_path: Path, stores: Stores) ->
         BucketWatch(GLOBEX, stores, made.broker).look()
     with post(tmp_path, stores) as again:
         assert len(again.names()) == 1
+
+
+def test_what_no_broker_takes_is_said_once(
+    tmp_path: Path, stores: Stores, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To look again would not help."""
+    stores.of(GLOBEX).put(GLOBEX.request("j"), WHOLE)
+    with post(tmp_path, stores) as made:
+        other = BucketWatch(GLOBEX, stores, made.broker)
+        for _ in range(3):
+            other.look()
+    assert caplog.text.count("requests/j.json cannot be announced") == 1
 
 
 def test_what_the_queue_cannot_take_is_announced_later(

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import chdir, contextmanager, suppress
+from contextlib import ExitStack, chdir, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,16 @@ def names(folder: Path) -> list[str]:
 
 def left_over(root: Path) -> list[str]:
     return names(root / TEMPORARY)
+
+
+@contextmanager
+def no_gaps(used: int) -> Iterator[None]:
+    """Hold every descriptor below `used`: who came before us may have closed some."""
+    with ExitStack() as held:
+        while (number := os.open(os.devnull, os.O_RDONLY)) < used:
+            held.callback(os.close, number)
+        os.close(number)
+        yield
 
 
 @contextmanager
@@ -539,13 +549,14 @@ class TestDisk:
             store.put(Key(f"jobs/{number}/claim.json"), b"")
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         used = max(int(number) for number in names(DESCRIPTORS))
-        # Enough for the root and the first folder, not for those in it.
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2, hard))
-        try:
-            with pytest.raises(Unavailable):
-                store.list(Key(""))
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with no_gaps(used):
+            # Enough for the root and the first folder, not for those in it.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2, hard))
+            try:
+                with pytest.raises(Unavailable):
+                    store.list(Key(""))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert len(listed(store, "jobs/")) == 40
 
     def test_a_root_that_is_a_file_is_no_store(self, tmp_path: Path) -> None:

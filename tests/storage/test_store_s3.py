@@ -415,6 +415,40 @@ def test_what_is_no_key_is_no_object(store: S3Store, proxy: Proxy, key: str) -> 
     assert proxy.seen == []
 
 
+@pytest.mark.parametrize("code", ["KeyTooLongError", "XMinioParentIsObject"])
+def test_a_name_the_service_cannot_hold_is_the_callers_to_mend(
+    store: S3Store, proxy: Proxy, code: str
+) -> None:
+    """MinIO keeps objects in folders: `a` and `a/b` are not both possible there."""
+    proxy.goes(wrong.answering(400, code))
+    with pytest.raises(InvalidRequest, match="cannot be an object here"):
+        store.put(A, b"x")
+
+
+def test_a_bucket_no_service_would_name_is_a_fault(s3_server: Server) -> None:
+    """It is not sent."""
+    store = S3Store("No Such Bucket", endpoint=s3_server.endpoint)
+    assert raised(lambda: store.get(A)) is StoreFault
+
+
+@pytest.mark.parametrize("generation", [-1, 255, 2**64])
+def test_a_generation_of_elsewhere_matches_nothing(
+    store: S3Store, proxy: Proxy, generation: int
+) -> None:
+    """One that no ETag could be does not leave this machine."""
+    store.put(A, b"one")
+    proxy.seen.clear()
+    for change in (
+        lambda: store.put_if_match(A, b"two", generation),
+        lambda: store.put_from(A, Counted(1), generation=generation),
+        lambda: store.delete_if_match(A, generation),
+    ):
+        with pytest.raises(Changed):
+            change()
+    assert [each for each in proxy.seen if "uploads/" in each] == []
+    assert store.get(A).data == b"one"
+
+
 def test_folders_that_consoles_make_are_no_objects(
     store: S3Store, s3_server: Server, bucket: str
 ) -> None:
