@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from typing import IO, TYPE_CHECKING, Any, Final, cast
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 from flask import Flask, Request, Response, g, request
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from functions.events import Event
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PROBLEM_JSON: Final = "application/problem+json"
 _RETRY_SECONDS: Final = 2
@@ -190,13 +192,18 @@ def json_response(value: object, status: int = 200, **headers: str) -> Response:
 
 def received_event(bytes_max: int = events.EVENT_BYTES_MAX) -> Event:
     """Return the event in the current request, or raise `Refused`."""
+    body = _received(bytes_max)
+    return events.decode(dict(request.headers), body, bytes_max=bytes_max)
+
+
+def _received(bytes_max: int) -> bytes:
+    """Return the body of the current request, or raise `TooLarge`."""
     if (request.content_length or 0) > bytes_max:
         raise TooLarge(f"an event has at most {bytes_max} bytes")
     try:
-        body = request.get_data()
+        return request.get_data()
     except RequestEntityTooLarge as error:  # sent in chunks, no length told
         raise TooLarge(f"an event has at most {bytes_max} bytes") from error
-    return events.decode(dict(request.headers), body, bytes_max=bytes_max)
 
 
 def answer_broker(handle: Callable[[Event], Response | None]) -> Response:
@@ -207,9 +214,17 @@ def answer_broker(handle: Callable[[Event], Response | None]) -> Response:
     again.  Never 404, 408, 409 or 429, which a broker would retry although
     nothing will change.
     """
+    return answer_notice(handle, events.decode)
+
+
+def answer_notice(
+    handle: Callable[[T], Response | None],
+    read: Callable[[Mapping[str, str], bytes], T],
+) -> Response:
+    """Answer as `answer_broker` does, whatever `read` makes of headers and body."""
     try:
-        event = received_event()
-        return handle(event) or Response(status=204)
+        notice = read(dict(request.headers), _received(events.EVENT_BYTES_MAX))
+        return handle(notice) or Response(status=204)
     except Forbidden:
         raise
     except Refused as problem:

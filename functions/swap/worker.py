@@ -29,7 +29,7 @@ from functions.problems import (
 from functions.settings import Settings
 from functions.sink import HttpAuditor, HttpSink, Undeliverable
 from functions.storage import Stores
-from functions.swap import intake, ledger, vetting
+from functions.swap import intake, ledger, uploads, vetting
 from functions.swap.job import SwapJob
 from functions.swap.journal import Books, end_unreached
 from functions.swap.lease import Device
@@ -39,7 +39,7 @@ from functions.swap.provenance import Credentials
 from functions.swap.refusals import Refusals
 from functions.tenant import REQUESTS, Tenant, job_of_request
 from functions.warm import Warm
-from functions.web import answer_broker, json_response, new_app, received_event
+from functions.web import answer_notice, json_response, new_app, received_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from functions.keys import KeyProvider
     from functions.sink import Auditor, Sink
     from functions.swap.ledger import Record
+    from functions.swap.uploads import Upload, Uploads
     from models.manifest import Pack
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def create_app(
 
     @app.post("/events")
     def receive() -> Response:
-        return answer_broker(worker.on_event)
+        return answer_notice(worker.on_notice, uploads.read)
 
     @app.post("/v1/tenants/<tenant>/jobs/<job>")
     def run(tenant: str, job: str) -> Response:
@@ -134,17 +135,15 @@ class Worker:
         self._pack = pack_named(settings.models) if settings.models else {}
         self._gate_required = settings.profile == "production"
 
-    def on_event(self, event: Event) -> None:
+    def on_notice(self, notice: Event | Uploads) -> None:
         """Do what an event asks for; `Busy` is done too, as somebody is at it."""
-        try:
-            if event.type == events.OBJECT_FINALIZED:
-                self._on_upload(event)
-            elif event.type == events.SWAP_REQUESTED:
-                self._on_request(event)
-            else:
-                raise InvalidRequest(f"the worker takes no {event.type}")
-        except ledger.Busy:
-            log.info("%s: somebody works on it", event.subject)
+        if isinstance(notice, tuple):
+            self._on_uploads(notice)
+        elif notice.type != events.SWAP_REQUESTED:
+            raise InvalidRequest(f"the worker takes no {notice.type}")
+        else:
+            with _busy_is_done(notice.subject):
+                self._on_request(notice)
 
     def on_call(self, tenant: Tenant, job: str, event: Event) -> Record:
         """Run the job the door speaks of and return how it ended."""
@@ -170,11 +169,22 @@ class Worker:
     def _verify(self, event: Event) -> None:
         events.verify(event, self._keys.verifiers(events_key(event.tenant)))
 
-    def _on_upload(self, event: Event) -> None:
+    def _on_uploads(self, told: Uploads) -> None:
+        """Do each that one notice tells of; only then raise the first to mend."""
+        failures: list[Exception] = []
+        for upload in told:
+            try:
+                with _busy_is_done(upload.name):
+                    self._on_upload(upload)
+            except Exception as error:  # none may keep the others back
+                log.warning("%s: not done", upload.name, exc_info=len(told) > 1)
+                failures.append(error)
+        if failures:
+            raise min(failures, key=_place)
+
+    def _on_upload(self, upload: Upload) -> None:
         """Accept and run `requests/<job>.json`; any other object is no business."""
-        bucket, name = event.data.get("bucket"), event.data.get("name")
-        if not isinstance(bucket, str) or not isinstance(name, str):
-            raise InvalidRequest("the event names no bucket and no object")
+        bucket, name = upload.bucket, upload.name
         try:
             tenant, name = self._stores.locate(bucket, name)
         except UnknownTenant:
@@ -182,14 +192,13 @@ class Worker:
             return
         if not name.startswith(REQUESTS):
             return
-        generation = str(event.data.get("generation", ""))
         try:
             job = job_of_request(name)
             if _DOORS_OWN.fullmatch(job):
                 raise InvalidRequest("ids of this form are the door's own")
             accepted = self._accept(tenant, job)
         except Refused as problem:
-            self._refuse(tenant, name, generation, problem)
+            self._refuse(tenant, name, upload.which, problem)
             return
         if accepted:
             self._process(tenant, job)
@@ -261,6 +270,21 @@ class Worker:
             self._limits,
             self.metrics,
         )
+
+
+def _place(error: Exception) -> int:
+    """Return how soon an answer should tell of it: what may pass by itself, first."""
+    if isinstance(error, Refused):
+        return 2
+    return 0 if isinstance(error, Unavailable) else 1
+
+
+@contextmanager
+def _busy_is_done(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ledger.Busy:
+        log.info("%s: somebody works on it", what)
 
 
 def pack_named(folder: Path) -> dict[str, str]:
