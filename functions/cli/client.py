@@ -67,6 +67,11 @@ class Client:
             raise Answered(record["problem"])
         return record
 
+    def cancel(self, job: str) -> dict[str, Any]:
+        """Cancel a job, and return how it ended."""
+        ended: dict[str, Any] = self._call("POST", f"/v1/swaps/{job}/cancel").json()
+        return ended
+
     def content(self, path: str) -> bytes:
         """Return the bytes at `path`."""
         return self._call("GET", path).content

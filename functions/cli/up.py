@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from functions.local.home import Running
 
+log = logging.getLogger(__name__)
+
 
 def main() -> None:
     """Serve until Ctrl-C; with `--attached`, or until standard input ends."""
@@ -55,7 +57,7 @@ def _stack(asked: argparse.Namespace) -> Stack:
     options = Options(
         idle_seconds=asked.idle,
         models=asked.models,
-        sweep=Sweep(work=partial(sweep_all, asked.home, [tenant], stores)),
+        sweep=Sweep(work=partial(sweep_all, asked.home, [tenant], stores, {})),
         stores=stores if asked.store else None,
     )
     return Stack(asked.home, port=asked.port, tenants=[tenant], options=options)
@@ -91,27 +93,38 @@ def _announce(home: Path, running: Running, *, json: bool) -> None:
 
 
 def sweep_all(
-    home: Path, tenants: Sequence[Tenant], stores: Stores, running: Running
+    home: Path,
+    tenants: Sequence[Tenant],
+    stores: Stores,
+    looked: dict[str, float],
+    running: Running,
 ) -> None:
-    """Sweep every tenant that is served, and what crashes left in its store."""
+    """Sweep every tenant that is served, and what crashes left in its store.
+
+    A store that is away keeps no other tenant waiting.  `looked` is kept from one
+    sweep to the next; see `Sweeper`.
+    """
     from functions.keys import FileKeys
     from functions.settings import Limits
     from functions.sink import HttpAuditor, HttpSink
     from functions.swap.journal import Books
-    from functions.swap.sweeper import sweep
+    from functions.swap.sweeper import Sweeper
 
     for tenant in tenants:
-        store = stores.of(tenant)
-        store.sweep()
-        books = Books(
-            tenant,
-            store,
-            FileKeys(home / "keys"),
-            HttpAuditor(running.urls["audit"]),
-            HttpSink(running.urls["broker"]),
-            Limits(),
-        )
-        sweep(books)
+        try:
+            store = stores.of(tenant)
+            store.sweep()
+            books = Books(
+                tenant,
+                store,
+                FileKeys(home / "keys"),
+                HttpAuditor(running.urls["audit"]),
+                HttpSink(running.urls["broker"]),
+                Limits(),
+            )
+            Sweeper(looked).run(books)
+        except Problem:
+            log.exception("the sweep of %s", tenant.id)
 
 
 if __name__ == "__main__":

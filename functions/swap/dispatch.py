@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from functions import events
@@ -45,3 +46,13 @@ def requested(job: str, books: Books, *distinct: str) -> Event:
     """Return the signed event that asks for an accepted job to be run."""
     data: dict[str, Any] = {"job": job}
     return books.signed(job, events.SWAP_REQUESTED, data, *distinct)
+
+
+def ask(job: str, books: Books) -> None:
+    """Have an accepted job run, or raise `Unavailable`.
+
+    The event has a new id each time: a broker that dropped the first must not drop
+    this one.
+    """
+    event = requested(job, books, str(time.time_ns()))
+    books.sink.deliver(event, timeout=books.limits.delivery_ms_max / 1000)

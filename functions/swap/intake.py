@@ -12,6 +12,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec import structs
 
 from functions import events
 from functions.problems import (
@@ -46,11 +47,12 @@ class Pinned(msgspec.Struct, frozen=True):
     size: int
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
     """The content of `jobs/<job>/request.json`.
 
     `salt` (hex) is what the commitments in the audit log are made with; erasing
-    this object makes them say nothing about any image.
+    this object makes them say nothing about any image.  `retries` names the failed
+    job that this one runs again.
     """
 
     job: str
@@ -61,6 +63,7 @@ class Accepted(msgspec.Struct, frozen=True):
     request: Request
     inputs: dict[str, Pinned]
     admission: dict[str, Any]
+    retries: str = ""
 
     def commitment(self, key: Key) -> str:
         """Return the salted commitment to one input: HMAC-SHA-256, hex."""
@@ -195,6 +198,29 @@ def _pin(key: Key, store: Store, limits: Limits) -> Pinned:
         while chunk := stream.read(_CHUNK_BYTES):
             digest.update(chunk)
     return Pinned(info.generation, digest.hexdigest(), info.size)
+
+
+def renew(failed: Accepted, job: str, tenant: Tenant, store: Store) -> Accepted:
+    """Accept as `job` what `failed` asked for, of the inputs pinned then.
+
+    Once only: again, it finds what it accepted.  Raises `IdempotencyConflict` where
+    `job` is something else.
+    """
+    fresh = structs.replace(
+        failed,
+        job=job,
+        accepted=events.now(),
+        salt=secrets.token_hex(32),
+        retries=failed.job,
+    )
+    outbox.mark(tenant, job, store)
+    try:
+        store.put_if_absent(tenant.pinned(job), msgspec.json.encode(fresh))
+    except Changed:
+        fresh = load(tenant, job, store)
+        if fresh.retries != failed.job:
+            raise IdempotencyConflict(f"{job} is another request") from None
+    return fresh
 
 
 def load(tenant: Tenant, job: str, store: Store) -> Accepted:

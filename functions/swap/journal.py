@@ -180,7 +180,7 @@ def started(
     pack: Mapping[str, str],
 ) -> Event:
     """Return the signed event that says what is about to be done, and on what."""
-    data = {
+    data: dict[str, Any] = {
         "job": job.id,
         "attempt": attempt,
         "operation": job.operation,
@@ -193,6 +193,8 @@ def started(
         "pack": pack,
         "code": __version__,
     }
+    if accepted.retries:
+        data["retries"] = accepted.retries
     return books.signed(job.id, events.SWAP_STARTED, data, str(attempt))
 
 

@@ -1,9 +1,13 @@
-"""What a tenant may see and undo of its jobs: show, list, cancel, erase."""
+"""What may be seen and done of jobs: show, list, cancel, retry, erase."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import hashlib
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+import msgspec
 from msgspec import structs
 
 from functions import events
@@ -16,6 +20,7 @@ from functions.problems import (
     Unavailable,
 )
 from functions.swap import intake, ledger, outbox
+from functions.swap.dispatch import ask
 from functions.swap.journal import closing, end_unreached
 from functions.tenant import JOBS, job_id
 
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 
 ACCEPTED: Final = "accepted"
 PAGE_JOBS: Final = 100
+_ID_CHARACTERS_MAX: Final = 64
+_AGAIN: Final = re.compile(r"(.+)-r([1-9][0-9]{0,8})")
 
 
 def show(job: str, books: Books) -> dict[str, Any]:
@@ -90,6 +97,75 @@ def cancel(job: str, books: Books) -> Record:
     accepted = intake.load(books.tenant, job, books.store)
     reason = Cancelled("the job was cancelled")
     return end_unreached(job, accepted.request.operation, reason, books)
+
+
+class Retried(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What came of a retry: the `job` that runs, and what was `done`."""
+
+    job: str
+    done: Literal["asked", "told", "accepted"]
+    retries: str = ""
+
+
+def retry(job: str, books: Books) -> Retried:
+    """Bring a job on that is stuck, or run a failed one again as a new job.
+
+    * Not ended: a worker is asked for it.
+    * Ended, and something is not delivered: its events are sent again.
+    * Failed: the same request, with the inputs pinned then, is accepted as another
+      job, whose id is derived; a job has one ending, and keeps it.
+
+    Raises `NotFound`, `Gone`, `Unavailable`, or `Conflict` with what stands in the way.
+    """
+    tenant, store = books.tenant, books.store
+    ending = ledger.record(tenant, job_id(job), store)
+    if ending is None:
+        return _asked_for(job, books)
+    if outbox.undelivered(tenant, job, store) is not None:
+        if not outbox.redeliver(
+            tenant, job, store=store, sink=books.sink, limits=books.limits
+        ):
+            raise Conflict("its events are refused still: see `guise jobs show`")
+        return Retried(job, "told")
+    if not outbox.told(tenant, job, store):
+        if not books.deliver(ending):
+            raise Unavailable("its events cannot be delivered now")
+        return Retried(job, "told")
+    if ending.expired or ending.outcome == ledger.ERASED:
+        raise Gone("nothing of the job is left to run again")
+    if ending.outcome != ledger.FAILED:
+        raise Conflict(f"the job was {ending.outcome}: only a failed one runs again")
+    return _run_again(job, books)
+
+
+def _asked_for(job: str, books: Books) -> Retried:
+    intake.load(books.tenant, job, books.store)
+    if ledger.held(books.tenant, job, books.store, books.limits):
+        raise Conflict("somebody works on the job now")
+    ask(job, books)
+    return Retried(job, "asked")
+
+
+def _run_again(job: str, books: Books) -> Retried:
+    failed = intake.load(books.tenant, job, books.store)
+    new = next_id(job)
+    ending = ledger.record(books.tenant, new, books.store)
+    if ending is not None:
+        raise Conflict(f"it ran again as {new}, which was {ending.outcome}")
+    intake.renew(failed, new, books.tenant, books.store)
+    with suppress(Conflict, Unavailable):  # somebody is at it; or the sweeper asks
+        _asked_for(new, books)
+    return Retried(new, "accepted", retries=job)
+
+
+def next_id(job: str) -> str:
+    """Return the id under which a failed job runs again: `j` is `j-r1`, then `j-r2`."""
+    again = _AGAIN.fullmatch(job)
+    stem, number = (again[1], int(again[2])) if again else (job, 0)
+    following = f"-r{number + 1}"
+    if len(stem) + len(following) > _ID_CHARACTERS_MAX:
+        stem = hashlib.sha256(stem.encode()).hexdigest()[:40]
+    return stem + following
 
 
 def erase(job: str, books: Books) -> None:

@@ -18,7 +18,7 @@ import msgspec
 
 from functions.problems import Failed, InvalidRequest, NotFound, Unavailable
 from functions.swap import intake, ledger, outbox, retention
-from functions.swap.dispatch import requested
+from functions.swap.dispatch import ask
 from functions.swap.journal import end_unreached
 
 if TYPE_CHECKING:
@@ -169,9 +169,7 @@ def _patience(waited_seconds: float, claim_seconds: float) -> float:
 
 
 def _ask(job: str, books: Books) -> What:
-    # A new id each time: a broker that dropped the first must not drop this one.
-    event = requested(job, books, str(time.time_ns()))
-    books.sink.deliver(event, timeout=books.limits.delivery_ms_max / 1000)
+    ask(job, books)
     outbox.mark(books.tenant, job, books.store)
     return "asked"
 
