@@ -1,4 +1,4 @@
-"""Child of `cold_engine`: our engine from nothing, in a fresh interpreter."""
+"""Child of `cold_engine` and `gpu_swap`: our engine in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def main(folder: Path, verified: str, pictures: list[str]) -> None:
+def main(folder: Path, device: str, verified: str, pictures: list[str]) -> None:
     """Load the pack, swap the source onto the target if there are any, prove."""
     runtime.load()  # what is imported is no part of `model_load`
     began = time.perf_counter()
     pack = verify(folder, full=False)
-    engine = load(folder, pack, device="cpu", full=verified == "full")
+    engine = load(folder, pack, device=device, full=verified == "full")
     say("ready", load=time.perf_counter() - began)
     say("resident", bytes=resident())
     if pictures and isinstance(engine, neural.NeuralEngine):
@@ -56,4 +56,4 @@ def main(folder: Path, verified: str, pictures: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:])

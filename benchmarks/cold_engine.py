@@ -91,10 +91,10 @@ def main() -> None:
     pack, weights = str(made.pack), str(made.weights)
     rounds = [
         (
-            child(OURS, pack, "manifest", *PICTURES),
+            child(OURS, pack, "cpu", "manifest", *PICTURES),
             child(PEER, weights, *PICTURES),
-            child(OURS, pack, "full", *PICTURES),
-            child(OURS, pack, "full"),
+            child(OURS, pack, "cpu", "full", *PICTURES),
+            child(OURS, pack, "cpu", "full"),
         )
         for _ in range(RUNS)
     ]
