@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
-from functions.problems import Failed, TooLarge, Unavailable
+from functions.problems import Failed, Problem, TooLarge, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,31 +17,40 @@ PIECE_BYTES: Final = 1024 * 1024
 """How much of a stream is held at a time."""
 
 
-class StoreUnreachable(Unavailable):
+class _Quiet(Problem):
+    """Which store it is, and what ails it, is for the log: outside it is a failure."""
+
+    @property
+    def slug(self) -> str:
+        """The stable name that clients may switch on."""
+        return "unavailable" if isinstance(self, Unavailable) else "failed"
+
+
+class StoreUnreachable(_Quiet, Unavailable):
     """No answer, or half of one, within the time and the tries there are."""
 
 
-class StoreBusy(Unavailable):
+class StoreBusy(_Quiet, Unavailable):
     """The store asks everybody to come more slowly."""
 
 
-class StoreDamaged(Unavailable):
+class StoreDamaged(_Quiet, Unavailable):
     """The bytes are not those their checksum tells of: on the way, or at rest."""
 
 
-class StoreMissing(Failed):
+class StoreMissing(_Quiet, Failed):
     """There is no such bucket; no second try makes one."""
 
 
-class StoreDenied(Failed):
+class StoreDenied(_Quiet, Failed):
     """Whoever we are there may not do this, or is not known."""
 
 
-class StoreClock(Failed):
+class StoreClock(_Quiet, Failed):
     """Our clock and the store's are too far apart for it to believe us."""
 
 
-class StoreFault(Failed):
+class StoreFault(_Quiet, Failed):
     """The store says no for a reason of its own; what it said is in the log."""
 
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from functions.storage.base import Store
 
 PLACE: Final = "{tenant}"
-_SCHEMES_OF_BUCKETS: Final = frozenset({"gs", "s3"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +102,12 @@ def open_store(url: str) -> Store:
 
 
 def _gcs(where: Location) -> Store:
-    endpoint = _endpoint(where, "endpoint")
+    endpoint = where.chosen("endpoint").get("endpoint", "")
     try:
         from functions.storage.gcs import GcsStore
     except ModuleNotFoundError as error:
         raise SettingsError("GUISE_STORE: install guise[gcs] for gs://") from error
     return GcsStore(where.bucket, prefix=where.prefix, endpoint=endpoint)
-
-
-def _endpoint(where: Location, *known: str) -> str:
-    """Return the endpoint among the options, none of which is unknown."""
-    if strangers := sorted(where.options.keys() - set(known)):
-        raise SettingsError(
-            f"GUISE_STORE: {where.scheme} has no {', '.join(strangers)}"
-        )
-    endpoint = where.options.get("endpoint", "")
-    if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise SettingsError(f"GUISE_STORE: {endpoint!r} is no http(s) URL")
-    return endpoint
 
 
 def _s3(where: Location) -> Store:

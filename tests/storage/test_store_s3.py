@@ -147,12 +147,15 @@ def test_each_refusal_of_the_service_has_its_name(
 
 
 def test_what_may_be_tried_again_is_unavailable() -> None:
-    """And what nobody but the operator mends is not."""
+    """And what only the operator mends is not; neither says outside what it is."""
     for again in (StoreBusy, StoreUnreachable, StoreDamaged):
         assert issubclass(again, Unavailable)
+        assert again(internal="acme-data").document() == Unavailable().document()
     for never in (StoreMissing, StoreDenied, StoreClock, StoreFault):
         assert issubclass(never, Failed)
         assert not issubclass(never, Unavailable)
+        assert never(internal="acme-data").document()["status"] == 500
+        assert "store" not in str(never().document())
 
 
 def test_without_credentials_one_is_denied(
