@@ -15,13 +15,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import secrets
 import stat
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from functions.problems import Changed, InvalidRequest, NotFound, TooLarge, Unavailable
 from functions.storage.base import Info, Object, Page, pieces
@@ -163,7 +164,7 @@ class FileStore:
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
                 raise NotFound(f"{key} does not exist")
-            with os.fdopen(file, "rb", closefd=False) as stream:
+            with io.BufferedReader(_Reading(file, closefd=False)) as stream:
                 yield stream, _info(key, status)
         finally:
             os.close(file)
@@ -226,6 +227,28 @@ class FileStore:
         ):
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+class _Reading(io.FileIO):
+    """A file whose disk may fail at any piece of it."""
+
+    def readinto(self, buffer: Any, /) -> int | None:  # noqa: ANN401  # as FileIO has it
+        """Read up to as many bytes as there is room."""
+        with _failing():
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        """Read all that is left."""
+        with _failing():
+            return super().readall()
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(internal=f"a file cannot be read: {error}") from error
 
 
 def _parts(key: Key) -> list[str]:

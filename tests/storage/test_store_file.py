@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import socket
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from functions.problems import Changed, InvalidRequest, NotFound, Unavailable
-from functions.storage.file import LOCKS, TEMPORARY, FileStore
+from functions.storage.file import LOCKS, TEMPORARY, FileStore, _Reading
 from functions.tenant import Key
 
 if TYPE_CHECKING:
@@ -558,6 +559,15 @@ class TestDisk:
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert len(listed(store, "jobs/")) == 40
+
+    def test_a_disk_that_fails_amid_a_file_is_unavailable(self) -> None:
+        """Whoever streams is told so by the store: the fault is not the reader's."""
+        for size in (1, -1):
+            # The first page of a process's memory is nobody's: reading it is EIO.
+            with _Reading("/proc/self/mem") as raw, io.BufferedReader(raw) as stream:
+                with pytest.raises(Unavailable) as caught:
+                    stream.read(size)
+                assert caught.value.detail == ""
 
     def test_a_root_that_is_a_file_is_no_store(self, tmp_path: Path) -> None:
         """Whoever reads finds nothing; whoever writes is told."""
