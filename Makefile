@@ -55,6 +55,10 @@ check: .venv/.setup-dev ## lint, types and floors
 bench: .venv/.setup-dev ## run every benchmark, one JSON line a figure
 	@for each in benchmarks/[a-z]*.py; do $(BIN)/python $$each || exit 1; done
 
+.PHONY: crowd
+crowd: .venv/.setup-dev ## upload N=2000 requests at once; none may be lost
+	@$(BIN)/python benchmarks/uploads_at_once.py $(or $(N),2000)
+
 .PHONY: sheet
 sheet: .venv/.setup-dev ## draw the contact sheet of all samples in all directions
 	@$(BIN)/python -m tools.sheet

@@ -13,7 +13,7 @@ import knative
 from functions import events
 from functions.local import manifests
 from functions.local.manifests import Delivery, ManifestError, Reference, Trigger
-from functions.settings import variables
+from functions.settings import Limits, variables
 from tests.local import crds
 
 if TYPE_CHECKING:
@@ -212,6 +212,23 @@ def test_a_delivery_to_the_worker_outlasts_the_work() -> None:
     [worker] = [each for each in READ.services if each.name == "worker"]
     seconds = trigger("upload-to-worker").delivery.timeout_seconds
     assert seconds >= worker.timeout_seconds
+
+
+CROWD_JOBS = 2_000
+WARM_JOB_SECONDS = 1.0
+"""A second of one device for each, which is slow: `make crowd` takes a twentieth."""
+
+
+@pytest.mark.parametrize("name", ["upload-to-worker", "requested-to-worker"])
+def test_a_worker_is_asked_for_longer_than_a_claim_can_stand(name: str) -> None:
+    """503 is no end: neither a dead holder's claim nor a crowd makes a dead letter."""
+    limits, tries = Limits(), trigger(name).delivery
+    pauses = [tries.pause_seconds(n) for n in range(tries.retry)]
+    assert sum(pauses) > 10 * limits.attempts_max * limits.claim_seconds
+    assert sum(pauses) > limits.job_seconds_max + limits.claim_seconds
+    assert sum(pauses) > CROWD_JOBS * WARM_JOB_SECONDS
+    # And no single pause keeps an idle device waiting for longer than half an hour.
+    assert max(pauses) <= 1_800
 
 
 def delivery(**changes: Any) -> Delivery:
