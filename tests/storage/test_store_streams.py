@@ -92,3 +92,11 @@ def test_a_stream_is_written_over_what_one_saw(store: Store, size: int) -> None:
     store.delete(A)
     with pytest.raises(Changed):
         store.put_from(A, Counted(size), generation=second)
+
+
+def test_a_sweep_takes_nothing_that_somebody_wrote(store: Store) -> None:
+    """Nor what is being written."""
+    store.put(A, b"one")
+    store.put_from(Key("uploads/b.mp4"), Counted(9 * MIB))
+    assert store.sweep() == 0
+    assert len(store.list(Key("")).objects) == 2
