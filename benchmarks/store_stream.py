@@ -1,7 +1,8 @@
 """1.5 GiB into each store and out again, and how much memory that takes.
 
-Each store has a process of its own.  S3 is moto's server on this machine, which holds
-the object in its own memory: the seconds are the server's, the memory is ours.
+Each store has a process of its own.  S3 is moto's server on this machine, Google's is
+that of the tests; both hold the object in their own memory: the seconds are the
+server's, the memory is ours.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 SIZE: Final = 1536 * 1024 * 1024
 PIECE: Final = 1024 * 1024
-SERVER: Final = Path(__file__).parents[1] / "tests" / "storage" / "s3_server.py"
+SERVERS: Final = Path(__file__).parents[1] / "tests" / "storage"
 KEY: Final = Key("uploads/film.mp4")
 CREDENTIALS: Final = {
     "AWS_ACCESS_KEY_ID": "benchmark",
@@ -72,12 +73,15 @@ def opened(kind: str, ending: ExitStack) -> Store:
         folder = ending.enter_context(tempfile.TemporaryDirectory())
         return open_store(f"file://{folder}/acme")
     os.environ.update(CREDENTIALS)
+    command = [sys.executable, str(SERVERS / f"{kind}_server.py"), "acme"]
     server = ending.enter_context(
-        subprocess.Popen([sys.executable, SERVER], stdout=subprocess.PIPE)  # noqa: S603  # ours
+        subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603  # ours
     )
     ending.callback(server.kill)
     assert server.stdout is not None  # noqa: S101  # it is a pipe
     endpoint = f"http://127.0.0.1:{int(server.stdout.readline())}"
+    if kind == "gcs":
+        return open_store(f"gs://acme?endpoint={endpoint}")
     from functions.storage.s3_client import client
 
     client(endpoint).create_bucket(Bucket="acme")
@@ -117,7 +121,7 @@ def main() -> None:
     if len(kinds) == 1:
         measure(kinds[0])
         return
-    for kind in kinds or ("file", "s3"):
+    for kind in kinds or ("file", "gcs", "s3"):
         subprocess.run([sys.executable, __file__, kind], check=True)  # noqa: S603  # ours
 
 

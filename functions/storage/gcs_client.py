@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CLIENTS_MAX: Final = 8
+_CONNECTIONS_MAX: Final = 32
 _WAIT_SECONDS: Final = 0.1
 _SERVER_FAULT: Final = 500
 _STATUS: Final[dict[int, type[Problem]]] = {
@@ -85,7 +86,10 @@ def client(endpoint: str = "") -> storage.Client:
             credentials=nobody if endpoint else None,
             client_options={"api_endpoint": endpoint} if endpoint else None,
         )
-    # It would ask for each bucket's metadata on a thread, for traces nobody takes.
+    # It keeps ten connections, and would ask for each bucket's metadata on a thread,
+    # for traces that nobody takes.
+    pool = requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS_MAX)
+    found._http.mount("https://", pool)  # noqa: SLF001
     found._bucket_metadata_cache = None  # noqa: SLF001
     return found
 
