@@ -236,6 +236,24 @@ def test_a_hull_follows_the_face(neural: NeuralEngine) -> None:
         assert worn.mask[0, 0] < 0.01
 
 
+def test_what_a_mask_hides_is_not_drawn(neural: NeuralEngine) -> None:
+    """Where the hull ends, inside the crop's square, the picture is what it was."""
+    face = lying(150, 150, 120)
+    image = Image(noise(24, 300, 300, 3), "png")
+    before = image.pixels.copy()
+    worn = swapped(neural, image, face, Options(mask="hull", restore=False))
+    assert worn.mask is not None
+    there = cv2.warpAffine(
+        worn.mask,
+        worn.matrix,
+        (300, 300),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+    )
+    hidden = (there < 0.001) & ~beyond(worn, before)
+    assert hidden.sum() > 1000
+    assert np.array_equal(image.pixels[hidden], before[hidden])
+
+
 class Bright(Parser):
     """Parses what is bright as skin, and the rest as hair."""
 
