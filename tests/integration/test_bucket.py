@@ -12,6 +12,7 @@ from functions.problems import NotFound
 from functions.storage import Store, open_store
 from functions.tenant import Key, Tenant
 from tests.integration.stack import COLLINS, GUISE, HOPPER, REPOSITORY, SWAP, until, up
+from tests.storage import gcs_server
 from tests.storage.s3_process import ENVIRON, Server, serving
 
 if TYPE_CHECKING:
@@ -24,13 +25,20 @@ DEMO = Tenant("demo")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def s3() -> Iterator[Server]:
     """Return a server of S3's protocol."""
     with pytest.MonkeyPatch.context() as patch:
         for name, text in ENVIRON.items():
             patch.setenv(name, text)
         with serving() as found:
             yield found
+
+
+@pytest.fixture(scope="module")
+def gs() -> Iterator[gcs_server.Service]:
+    """Return a server of Google's protocol."""
+    with gcs_server.serving() as found:
+        yield found
 
 
 def has(store: Store, key: Key) -> bool:
@@ -41,23 +49,25 @@ def has(store: Store, key: Key) -> bool:
     return True
 
 
+@pytest.mark.parametrize("kind", ["s3", "gs"])
 @pytest.mark.parametrize("where", ["demo-data", "shared/eu/{tenant}"])
 def test_an_upload_to_a_bucket_becomes_a_picture_there(
-    tmp_path: Path, server: Server, where: str
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str, where: str
 ) -> None:
     """Request, claim, commit and output are objects; a bucket each, or a prefix."""
+    server: Server | gcs_server.Service = request.getfixturevalue(kind)
     server.bucket(where.partition("/")[0])
-    url = f"s3://{where}?endpoint={server.endpoint}"
+    url = f"{kind}://{where}?endpoint={server.endpoint}"
     store = open_store(url.replace("{tenant}", DEMO.id))
     for path in (COLLINS, HOPPER):
         store.put(DEMO.upload(f"uploads/{path.name}"), path.read_bytes())
-    request = {
+    asked = {
         **SWAP,
         "source": "uploads/collins.jpg",
         "target": "uploads/hopper.jpg",
     }
     with up(tmp_path / "home", store=url) as stack:
-        store.put(DEMO.request("j1"), json.dumps(request).encode())
+        store.put(DEMO.request("j1"), json.dumps(asked).encode())
         until(lambda: has(store, DEMO.record("j1")))
         record = json.loads(store.get(DEMO.record("j1")).data)
         assert record["outcome"] == "completed", record
@@ -73,12 +83,17 @@ def test_an_upload_to_a_bucket_becomes_a_picture_there(
 
 
 def test_a_bucket_that_is_not_there_is_told_at_once(
-    tmp_path: Path, server: Server
+    tmp_path: Path, s3: Server, gs: gcs_server.Service
 ) -> None:
     """Not at the first upload."""
-    missing = f"s3://no-such-bucket?endpoint={server.endpoint}"
+    missing = f"s3://no-such-bucket?endpoint={s3.endpoint}"
+    nowhere = f"gs://no-such-bucket?endpoint={gs.endpoint}"
     (tmp_path / "models").symlink_to(REPOSITORY / ".guise" / "models")
-    for url, name in ((missing, "StoreMissing"), ("memory:", "SettingsError")):
+    for url, name in (
+        (missing, "StoreMissing"),
+        (nowhere, "StoreMissing"),
+        ("memory:", "SettingsError"),
+    ):
         command = [
             str(GUISE),
             "up",
