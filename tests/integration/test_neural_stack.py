@@ -138,6 +138,23 @@ def test_detecting_gives_positions_that_choose(
     assert [face["index"] for face in told["faces"]] == [inside[-1]["index"]]
 
 
+def test_what_is_accepted_here_is_on_the_next_record(
+    pack: Path, tmp_path: Path
+) -> None:
+    """The stack's own worker reads what `guise models accept` has kept."""
+    home = tmp_path / "home"
+    with up(home):
+        said = ("--reason", "a study", "--actor", "ada", "--home", home, "--json")
+        done = guise("models", "accept", pack, *said)
+    accepted = json.loads(done.stdout.splitlines()[-1])
+    record = swap(home, tmp_path / "out.png", "--models", pack)
+    assert record["vetted"] == {
+        "verified": "full",
+        "licence": "accepted",
+        "acceptance": accepted["id"],
+    }
+
+
 def test_a_folder_that_is_no_pack(pack: Path, tmp_path: Path) -> None:
     """It is said at once and by file, and nothing is started."""
     out = ("-o", tmp_path / "out.png", "--consent", "public-domain")
