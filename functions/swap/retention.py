@@ -11,6 +11,7 @@ deletes nothing early.  Every step may be cut off and repeated.
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from dataclasses import dataclass
@@ -20,7 +21,14 @@ import msgspec
 from msgspec import Meta, structs
 
 from functions import events
-from functions.problems import Changed, Failed, InvalidRequest, NotFound, TooLarge
+from functions.problems import (
+    Changed,
+    Failed,
+    InvalidRequest,
+    NotFound,
+    TooLarge,
+    Unavailable,
+)
 from functions.settings import DAYS_MAX
 from functions.swap import intake, ledger, outbox
 from functions.swap.journal import end_unreached
@@ -43,6 +51,8 @@ if TYPE_CHECKING:
     from functions.swap.journal import Books
     from functions.swap.ledger import Record
     from functions.tenant import Key
+
+log = logging.getLogger(__name__)
 
 REASON: Final = "retention"
 _DAY_SECONDS: Final = 86_400
@@ -179,6 +189,8 @@ def _job(job: str, look: _Look, done: Retired) -> None:
             done.jobs += expire(ending, generation, books)
     except (InvalidRequest, ledger.Broken):
         return  # no job of ours, or one for the sweeper to note
+    except Unavailable:  # this one, perhaps for long: the others have their turn
+        log.warning("%s of %s is not expired now", job, tenant.id, exc_info=True)
 
 
 def _give_up(job: str, books: Books) -> bool:
@@ -299,5 +311,8 @@ def _delete(info: Info, store: Store) -> bool:
     try:
         store.delete_if_match(info.key, info.generation)
     except Changed:
+        return False
+    except Unavailable:  # the next look finds it again
+        log.warning("%s is not deleted now", info.key, exc_info=True)
         return False
     return True

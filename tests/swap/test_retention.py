@@ -216,7 +216,7 @@ def test_what_died_in_the_middle_is_finished_by_the_sweeper() -> None:
     days(store, 31)
 
     class Died(AgingStore):
-        """Dies at the first deletion."""
+        """Cannot delete."""
 
         def delete(self, key: Key) -> None:
             raise Unavailable(internal=key)
@@ -224,13 +224,60 @@ def test_what_died_in_the_middle_is_finished_by_the_sweeper() -> None:
     dying = Died()
     dying.__dict__.update(store.__dict__)
     house_of_dying = House(opener=lambda _: dying, keys=house.keys, sink=house.sink)
-    with pytest.raises(Unavailable):
-        retention.apply(house_of_dying.books)
+    assert retention.apply(house_of_dying.books).jobs == 0
     assert ACME.output(job, 1, "png") in keys(store)
     assert sweep(house.books).told == 1
     assert ACME.output(job, 1, "png") not in keys(store)
-    told = [each for each in house.sink.taken if each.type == SWAP_ERASED]
-    assert [each.data["job"] for each in told] == [job]
+    told = [each.data for each in house.sink.taken if each.type == SWAP_ERASED]
+    assert [data["job"] for data in told if "job" in data] == [job]
+
+
+def test_one_object_that_cannot_be_deleted_keeps_no_other() -> None:
+    """It is found again by the next look."""
+    house, store = aged()
+    house.put("c.png", picture(1))
+    days(store, 31)
+    stuck = ACME.upload("uploads/b.png")
+
+    class Stuck(AgingStore):
+        def delete_if_match(self, key: Key, generation: int) -> None:
+            if key == stuck:
+                raise Unavailable(internal=key)
+            super().delete_if_match(key, generation)
+
+    sticky = Stuck()
+    sticky.__dict__.update(store.__dict__)
+    racing = House(opener=lambda _: sticky, keys=house.keys, sink=house.sink)
+    assert retention.apply(racing.books).uploads == 2
+    assert keys(store) == [stuck]
+    assert retention.apply(house.books).uploads == 1
+
+
+def test_a_look_that_finds_a_broken_job_goes_on() -> None:
+    """It is the sweeper's to note."""
+    house, store = aged()
+    bad, good = sent(house), sent(house)
+    store.put(ACME.record(bad), b"{")
+    days(store, 31)
+    assert retention.apply(house.books).jobs == 1
+    record = ledger.record(ACME, good, store)
+    assert record is not None
+    assert record.expired
+
+
+def test_a_job_somebody_works_on_is_not_given_up() -> None:
+    """However long ago it was accepted."""
+    house, store = aged()
+    job = sent(house, later=True)
+    ledger.claim(
+        ACME,
+        job,
+        store=store,
+        limits=house.limits,
+        start=lambda n: requested(job, house.books, str(n)),
+    )
+    days(store, 31)
+    assert retention.apply(house.books).given_up == 0
 
 
 def test_two_looks_at_once_tell_of_one_end() -> None:

@@ -29,6 +29,7 @@ from tests.swap.house import ACME, SWAP, House, picture
 
 if TYPE_CHECKING:
     from functions.events import Event
+    from functions.storage import Object
     from functions.swap.ledger import Record
 
 DAY_SECONDS = 86_400
@@ -382,3 +383,31 @@ def test_a_policy_that_cannot_be_read_stops_no_delivery() -> None:
     store.put(Key("policy/retention.json"), b"{")
     swept, retired = Sweeper().run(house.books)
     assert (swept.told, retired.jobs) == (1, 0)
+
+
+def test_a_store_that_says_no_to_one_job_stops_no_other() -> None:
+    """Whatever is raised is that job's own."""
+    store = AgingStore()
+
+    class Odd(AgingStore):
+        """Raises something for one job that nobody thought of."""
+
+        bad = ""
+
+        def get(self, key: Key, *, bytes_max: int | None = None) -> Object:
+            if self.bad and key == ACME.record(self.bad):
+                raise ZeroDivisionError
+            return super().get(key, bytes_max=bytes_max)
+
+    odd = Odd()
+    odd.__dict__.update(store.__dict__)
+    house = House(opener=lambda _: odd)
+    house.put("a.png", picture(1))
+    house.put("b.png", picture(1))
+    house.sink.down = True
+    bad, good = done(house), done(house)
+    house.sink.down = False
+    odd.bad = bad
+    swept = sweep(house.books)
+    assert (swept.told, swept.later) == (1, 1)
+    assert {each.data["job"] for each in house.sink.taken} == {good}
