@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from functions.problems import Failed, Problem, TooLarge, Unavailable
+from functions.tenant import KEY_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,3 +156,16 @@ def pieces(key: Key, stream: BinaryIO, bytes_max: int | None) -> Iterator[bytes]
         if bytes_max is not None and size > bytes_max:
             raise TooLarge(f"{key} is over {bytes_max} bytes")
         yield piece
+
+
+def is_key(key: str) -> bool:
+    """Return whether an object of a bucket can be one here by this name.
+
+    Consoles make folders, which are objects whose names end in a slash.
+    """
+    hidden = any(not part or part.startswith(".") for part in key.split("/"))
+    try:
+        short = len(key.encode()) <= KEY_BYTES_MAX
+    except UnicodeEncodeError:
+        return False
+    return short and not hidden and "\0" not in key

@@ -26,6 +26,7 @@ from functions.storage.base import (
     Page,
     StoreDamaged,
     StoreMissing,
+    is_key,
     pieces,
 )
 from functions.storage.gcs_client import Patience, client, tried
@@ -37,7 +38,7 @@ from functions.storage.gcs_stream import (
     checksum,
     chunks,
 )
-from functions.tenant import KEY_BYTES_MAX, Key
+from functions.tenant import Key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -190,7 +191,7 @@ class GcsStore:
 
     def _object(self, key: Key) -> str:
         """Return the object's name in the bucket: the last door before it."""
-        if not _is_key(key):
+        if not is_key(key):
             raise InvalidRequest(internal=f"{key!r} is no key")
         return self._prefix + key
 
@@ -314,7 +315,7 @@ class GcsStore:
     def _infos(self, found: Sequence[Blob]) -> Iterator[Info]:
         for blob in found:
             key = blob.name.removeprefix(self._prefix)
-            if _is_key(key):  # consoles make folders: objects whose names end in "/"
+            if is_key(key):
                 updated = blob.updated.timestamp()
                 yield Info(Key(key), blob.size or 0, blob.generation, updated)
 
@@ -322,12 +323,3 @@ class GcsStore:
 def _expect_possible(key: Key, generation: int | None) -> None:
     if generation is not None and not 0 <= generation <= _GENERATION_MAX:
         raise Changed(internal=f"{key}: {generation} was never a generation here")
-
-
-def _is_key(key: str) -> bool:
-    hidden = any(not part or part.startswith(".") for part in key.split("/"))
-    try:
-        short = len(key.encode()) <= KEY_BYTES_MAX
-    except UnicodeEncodeError:
-        return False
-    return short and not hidden and "\0" not in key

@@ -29,6 +29,7 @@ from functions.storage.base import (
     Page,
     StoreBusy,
     StoreMissing,
+    is_key,
 )
 from functions.storage.s3_client import Patience, client, code, retried, wrapped
 from functions.storage.s3_stream import (
@@ -38,7 +39,7 @@ from functions.storage.s3_stream import (
     checksum,
     whole_etag,
 )
-from functions.tenant import KEY_BYTES_MAX, Key
+from functions.tenant import Key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -322,14 +323,14 @@ class S3Store:
 
     def _name(self, key: Key) -> str:
         """Return the object's name in the bucket: the last door before it."""
-        if not _is_key(key.removeprefix(_PROBES)):
+        if not is_key(key.removeprefix(_PROBES)):
             raise InvalidRequest(internal=f"{key!r} is no key")
         return self._prefix + key
 
     def _infos(self, found: Sequence[dict[str, Any]]) -> Iterator[Info]:
         for each in found:
             key = each["Key"].removeprefix(self._prefix)
-            if _is_key(key):  # consoles make folders: objects whose names end in "/"
+            if is_key(key):
                 generation, updated = _generation(each["ETag"]), each["LastModified"]
                 yield Info(Key(key), each["Size"], generation, _seconds(updated))
 
@@ -358,15 +359,6 @@ def _generation(etag: str) -> int:
 def _seconds(moment: datetime) -> float:
     """Return seconds since the epoch, whole ones: a HEAD tells no more."""
     return float(int(moment.timestamp()))
-
-
-def _is_key(key: str) -> bool:
-    hidden = any(not part or part.startswith(".") for part in key.split("/"))
-    try:
-        short = len(key.encode()) <= KEY_BYTES_MAX
-    except UnicodeEncodeError:
-        return False
-    return short and not hidden and "\0" not in key
 
 
 def _has(error: Problem, name: str) -> bool:
