@@ -132,7 +132,7 @@ def test_another_acceptance_under_the_same_id(office: Office) -> None:
     assert office.audit.post(first, OPERATOR).status_code == 200
     assert office.audit.post(first, OPERATOR).status_code == 200
     other = office.audit.event(tenant=OPERATOR, type=MODELS_ACCEPTED, source=source)
-    assert office.audit.post(other, OPERATOR).status_code == 403
+    assert office.audit.post(other, OPERATOR).status_code == 400
     assert len(office.audit.entries(OPERATOR)) == 2
 
 

@@ -18,7 +18,7 @@ from functions.auth import AUDIT_READ, TokenAuthenticator
 from functions.database import check_database
 from functions.keys import FileKeys, events_key
 from functions.metrics import Metrics
-from functions.problems import Forbidden, InvalidRequest, NotFound, UnknownTenant
+from functions.problems import Conflict, InvalidRequest, NotFound, UnknownTenant
 from functions.settings import Settings
 from functions.tenant import Tenant, job_id
 from functions.web import answer_broker, json_response, new_app
@@ -128,7 +128,8 @@ def _answer(event: Event, appended: Appended) -> Response | None:
     if event.type not in RECEIPTED:
         return None
     if appended.conflict:
-        raise Forbidden("the event's id is taken by other content; that is on record")
+        # 400: however often it is sent, it stays another's id.
+        raise Conflict("the event's id is taken by other content; that is on record")
     return json_response(appended.receipt)
 
 
