@@ -283,8 +283,24 @@ def _rewrite(
         held.released = until == 0
         content = msgspec.structs.replace(held.content, until=until, again=again)
         key = tenant.claim(held.job)
-        held.generation = store.put_if_match(key, _json(content), held.generation)
+        try:
+            held.generation = store.put_if_match(key, _json(content), held.generation)
+        except Changed:
+            # Perhaps by ourselves: the store took a renewal, and its answer was lost.
+            ours = _ours(held, key, store)
+            held.generation = store.put_if_match(key, _json(content), ours)
         held.until = until
+
+
+def _ours(held: Claim, key: Key, store: Store) -> int:
+    """Return the generation of the claim if it is ours still, or raise `Changed`."""
+    try:
+        current = store.get(key)
+    except NotFound as error:
+        raise Changed(internal=f"{held.job} is gone") from error
+    if decoded(current.data, _Claim).holder != held.content.holder:
+        raise Changed(internal=f"{held.job} was taken over")
+    return current.generation
 
 
 def record(tenant: Tenant, job: str, store: Store) -> Record | None:

@@ -8,19 +8,13 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import msgspec
-import pytest
-
 from functions.events import (
-    SWAP_COMPLETED,
-    SWAP_ERASED,
     SWAP_FAILED,
     SWAP_REQUESTED,
-    USAGE_RECORDED,
 )
 from functions.problems import Unavailable
 from functions.settings import Limits
-from functions.swap import ledger, outbox, records
+from functions.swap import ledger, outbox
 from functions.swap.dispatch import requested
 from functions.swap.sweeper import Sweeper, sweep
 from functions.tenant import OUTBOX, Key
@@ -73,157 +67,6 @@ def die_holding(house: House, job: str) -> None:
         limits=house.limits,
         start=lambda n: requested(job, house.books, str(n)),
     )
-
-
-# --- dead letters -----------------------------------------------------------
-
-
-def test_an_event_that_is_refused_for_ever_becomes_a_dead_letter() -> None:
-    """Its mark goes, the others are told, and the note holds it word for word."""
-    house, _ = aged()
-    house.sink.refuses = USAGE_RECORDED
-    job = done(house)
-    assert marks(house) == []
-    assert house.sink.types() == [SWAP_COMPLETED]
-    note = outbox.undelivered(ACME, job, house.store)
-    assert note is not None
-    assert [each.reason for each in note.letters] == ["refused with status 400"]
-    assert [each.event for each in note.letters] == [ended(house, job).events[1]]
-    assert outbox.dead(house.store) == [job]
-
-
-def test_a_dead_letter_is_not_sent_again_by_itself() -> None:
-    """Sweep after sweep, it rests."""
-    house, _ = aged()
-    house.sink.refuses = SWAP_COMPLETED
-    done(house)
-    house.sink.taken.clear()
-    assert [sweep(house.books).settled for _ in range(3)] == [0, 0, 0]
-    assert house.sink.taken == []
-
-
-def test_dead_letters_are_counted() -> None:
-    """An alert is made of it."""
-    house, _ = aged()
-    house.sink.refuses = USAGE_RECORDED
-    job = done(house)
-    books = house.books
-    books.deliver(ended(house, job))
-    assert 'guise_deliveries_total{outcome="dead"} 1.0' in books.metrics.text()
-
-
-def test_the_worker_shows_what_it_could_not_deliver() -> None:
-    """On its own page of metrics."""
-    house, _ = aged()
-    house.sink.refuses = USAGE_RECORDED
-    done(house)
-    said = house.worker.get("/metrics").text
-    assert 'guise_deliveries_total{outcome="dead"} 1.0' in said
-
-
-def test_a_dead_letter_that_is_taken_at_last_is_none_any_more() -> None:
-    """When somebody asks for it."""
-    house, _ = aged()
-    house.sink.refuses = USAGE_RECORDED
-    job = done(house)
-    books = house.books
-
-    def again() -> bool:
-        return outbox.redeliver(
-            ACME, job, store=house.store, sink=house.sink, limits=books.limits
-        )
-
-    assert not again()
-    house.sink.refuses = ""
-    assert again()
-    assert house.sink.types() == [SWAP_COMPLETED, USAGE_RECORDED]
-    assert outbox.dead(house.store) == []
-
-
-def test_an_erasure_keeps_the_dead_letters_there_were() -> None:
-    """A bill that was refused is still to be told, whatever is erased."""
-    house, _ = aged()
-    house.sink.refuses = USAGE_RECORDED
-    job = done(house)
-    house.sink.refuses = SWAP_ERASED
-    records.erase(job, house.books)
-    note = outbox.undelivered(ACME, job, house.store)
-    assert note is not None
-    assert [each.event["type"] for each in note.letters] == [
-        USAGE_RECORDED,
-        SWAP_ERASED,
-    ]
-
-
-def test_a_stored_event_that_is_none_is_a_dead_letter() -> None:
-    """Bytes that no receiver would take are not tried for ever."""
-    house, _ = aged()
-    house.sink.down = True
-    job = done(house)
-    record = ended(house, job)
-    broken = msgspec.structs.replace(record, events=[{"id": 1}, record.events[1]])
-    house.store.put(ACME.record(job), msgspec.json.encode(broken))
-    house.sink.down = False
-    assert sweep(house.books).told == 1
-    assert house.sink.types() == [USAGE_RECORDED]
-    assert outbox.dead(house.store) == [job]
-
-
-def test_a_start_that_audit_never_records_uses_up_the_attempts() -> None:
-    """It ends as failed; nothing was swapped, and nothing goes round for ever."""
-    house, _ = aged()
-    house.auditor.unrecordable = True
-    job = begun(house)
-    event = requested(job, house.books)
-    assert [house.send(event).status_code for _ in range(4)] == [503, 503, 503, 204]
-    assert ended(house, job).outcome == "failed"
-    assert house.engine.calls == []
-    assert house.sink.types() == [SWAP_FAILED]
-
-
-# --- broken objects ---------------------------------------------------------
-
-
-@pytest.mark.parametrize("broken", [b"{", b"[]", b"", b"\xff", b"[" * 100_000])
-def test_a_broken_record_is_noted_and_left_as_it_is(broken: bytes) -> None:
-    """The commit is nobody's to write over; a person looks at it."""
-    house, store = aged()
-    house.sink.down = True
-    job = done(house)
-    store.put(ACME.record(job), broken)
-    house.sink.down = False
-    assert sweep(house.books).broken == 1
-    assert marks(house) == []
-    assert outbox.dead(store) == [job]
-    assert store.get(ACME.record(job)).data == broken
-    assert sweep(house.books).settled == 0
-
-
-@pytest.mark.parametrize("broken", [b"{", b'{"attempt":"x"}', b"[" * 100_000])
-@pytest.mark.parametrize("key", [ACME.claim, ACME.pinned])
-def test_a_job_whose_life_cannot_be_read_is_failed(key: object, broken: bytes) -> None:
-    """Recorded in audit and not billed, and no worker is woken for it."""
-    house, store = aged()
-    job = begun(house)
-    die_holding(house, job)
-    store.put(key(job), broken)  # type: ignore[operator]  # a maker of keys
-    store.age(OUTBOX, 3600)
-    assert sweep(house.books).ended == 1
-    record = ended(house, job)
-    assert (record.outcome, record.usage) == ("failed", None)
-    assert house.sink.types() == [SWAP_FAILED]
-    assert marks(house) == []
-
-
-def test_a_strangers_object_in_the_outbox_is_left_alone() -> None:
-    """It stops nothing, and is not ours to delete."""
-    house, store = aged()
-    house.sink.down = True
-    done(house)
-    store.put(Key("outbox/NO JOB"), b"")
-    house.sink.down = False
-    assert sweep(house.books).told == 1
-    assert marks(house) == ["outbox/NO JOB"]
 
 
 # --- holders that died ------------------------------------------------------
