@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 _GOOGLES: Final = "google.cloud.storage.object.v1."
 _OURS: Final = "dev.guise."
 _OF_OBJECTS: Final = frozenset(
-    {"dev.knative.eventing.aws-s3", "org.apache.camel.event.aws.s3.getObject"}
+    {
+        "org.apache.camel.event.aws.s3.getObject",
+        "dev.knative.connector.event.aws-s3",
+        "dev.knative.eventing.aws-s3",
+    }
 )
 _BUCKETS: Final = ("aws.s3.bucket.", "arn:aws:s3:::")
 _TEST: Final = "s3:TestEvent"

@@ -588,6 +588,20 @@ def test_a_url_that_is_none_is_a_fault_of_the_settings(url: str) -> None:
         open_store(url)
 
 
+def test_a_client_that_is_not_installed_is_a_fault_of_the_settings() -> None:
+    """It says what to install."""
+    program = """
+import sys
+sys.modules["google.api_core"] = None
+from functions.storage import open_store
+open_store("gs://acme")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert "SettingsError: GUISE_STORE: install guise[gcs]" in done.stderr
+
+
 def test_a_small_object_is_one_request_each_way(store: GcsStore, proxy: Proxy) -> None:
     """Its bytes, its generation and its checksum come together."""
     store.put(A, b"x" * 1000)

@@ -181,7 +181,11 @@ class TestReading:
     @pytest.mark.parametrize("source", ["aws.s3.bucket.acme", "arn:aws:s3:::acme"])
     @pytest.mark.parametrize(
         "kind",
-        ["dev.knative.eventing.aws-s3", "org.apache.camel.event.aws.s3.getObject"],
+        [
+            "org.apache.camel.event.aws.s3.getObject",
+            "dev.knative.connector.event.aws-s3",
+            "dev.knative.eventing.aws-s3",
+        ],
     )
     def test_an_event_may_be_the_object_itself(self, source: str, kind: str) -> None:
         """Whatever the object holds: the attributes say where it was."""
