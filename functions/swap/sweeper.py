@@ -97,20 +97,14 @@ def sweep(books: Books) -> Swept:
 
 def _sweep(job: str, updated: float, books: Books) -> What:
     try:
-        what = _finish(job, updated, books)
-        if what == "later":
-            outbox.mark(books.tenant, job, books.store)
+        return _finish(job, updated, books)
     except InvalidRequest:
         log.warning("%r is no job's mark", job)  # nothing of ours
         return "waits"
-    except Unavailable:
-        log.warning("%s of %s: not now", job, books.tenant.id, exc_info=True)
-        return "later"
     except Exception:  # whatever it is, it is this job's own
         log.exception("sweeping %s of %s", job, books.tenant.id)
         _to_the_back(job, books)
         return "later"
-    return what
 
 
 def _to_the_back(job: str, books: Books) -> None:
@@ -128,7 +122,10 @@ def _finish(job: str, updated: float, books: Books) -> What:
         return _bury(job, fault, books)
     if ending is not None:
         ledger.tidy(ending, tenant=tenant, store=store)
-        return "told" if books.deliver(ending) else "later"
+        if books.deliver(ending):
+            return "told"
+        outbox.mark(tenant, job, store)
+        return "later"
     # A mark from a clock far ahead of ours is no young one.
     age_seconds = abs(time.time() - updated)
     if age_seconds < books.limits.claim_seconds:
@@ -169,7 +166,10 @@ def _patience(waited_seconds: float, claim_seconds: float) -> float:
 
 
 def _ask(job: str, books: Books) -> What:
-    ask(job, books)
+    try:
+        ask(job, books)
+    except Unavailable:
+        return "later"  # its mark stays as it is: it is next when the sink is back
     outbox.mark(books.tenant, job, books.store)
     return "asked"
 

@@ -19,7 +19,7 @@ from functions.swap.dispatch import requested
 from functions.swap.sweeper import Sweeper, sweep
 from functions.tenant import OUTBOX, Key
 from tests.swap.aging import AgingStore
-from tests.swap.house import ACME, SWAP, House, picture
+from tests.swap.house import ACME, SWAP, House, Sink, picture
 
 if TYPE_CHECKING:
     from functions.events import Event
@@ -228,9 +228,46 @@ def test_a_policy_that_cannot_be_read_stops_no_delivery() -> None:
     assert (swept.told, retired.jobs) == (1, 0)
 
 
+class Picky(Sink):
+    """A sink that is away for the events of one job."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = ""
+
+    def deliver(self, event: Event, *, timeout: float) -> None:
+        if event.data.get("job") == self.away:
+            raise Unavailable
+        super().deliver(event, timeout=timeout)
+
+
+def test_the_oldest_mark_comes_first() -> None:
+    """Whatever the jobs are called."""
+    house, store = aged(sweep_jobs_max=1)
+    house.sink.down = True
+    _, second = done(house), done(house)
+    house.sink.down = False
+    store.age(ACME.outbox(second), 60)
+    sweep(house.books)
+    assert {each.data["job"] for each in house.sink.taken} == {second}
+
+
+def test_a_job_that_cannot_be_told_now_goes_to_the_back() -> None:
+    """With room for one job a sweep, the next sweep is the other's."""
+    house, _ = aged(sweep_jobs_max=1)
+    house.sink.down = True
+    stuck, other = done(house), done(house)
+    picky = Picky()
+    picky.away = stuck
+    books = replace(house.books, sink=picky)
+    assert [sweep(books).told for _ in range(2)] == [0, 1]
+    assert {each.data["job"] for each in picky.taken} == {other}
+    picky.away = ""
+    assert sweep(books).told == 1
+
+
 def test_a_store_that_says_no_to_one_job_stops_no_other() -> None:
-    """Whatever is raised is that job's own."""
-    store = AgingStore()
+    """Whatever is raised is that job's own; it goes to the back, too."""
 
     class Odd(AgingStore):
         """Raises something for one job that nobody thought of."""
@@ -243,14 +280,13 @@ def test_a_store_that_says_no_to_one_job_stops_no_other() -> None:
             return super().get(key, bytes_max=bytes_max)
 
     odd = Odd()
-    odd.__dict__.update(store.__dict__)
-    house = House(opener=lambda _: odd)
+    house = House(Limits(sweep_jobs_max=1), opener=lambda _: odd)
     house.put("a.png", picture(1))
     house.put("b.png", picture(1))
     house.sink.down = True
     bad, good = done(house), done(house)
     house.sink.down = False
     odd.bad = bad
-    swept = sweep(house.books)
-    assert (swept.told, swept.later) == (1, 1)
+    swept = [sweep(house.books) for _ in range(2)]
+    assert [(each.told, each.later) for each in swept] == [(0, 1), (1, 0)]
     assert {each.data["job"] for each in house.sink.taken} == {good}
