@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 from msgspec import structs
 
-from functions.problems import Failed, Refused, TooLarge
+from functions.problems import Changed, Failed, Refused, TooLarge
 from functions.swap import gate, intake, journal, ledger
 from functions.swap.job import MEDIA_TYPES
 from functions.swap.journal import Books, Entry, account, end_unreached
@@ -244,7 +244,14 @@ def keep(
     form: str,
     store: Store,
 ) -> Output:
-    """Store this attempt's output under its own key."""
+    """Store this attempt's output under its own key.
+
+    If absent: a try of the same attempt that was given up for want of an answer may
+    still be on its way to the store, and must not write over what is committed.
+    """
     key = job.tenant.output(job.id, held.attempt, form)
-    store.put(key, data)
+    try:
+        store.put_if_absent(key, data)
+    except Changed:
+        store.put(key, data)  # that try was here before us
     return Output(key, MEDIA_TYPES[form], len(data), hashlib.sha256(data).hexdigest())

@@ -38,9 +38,9 @@ def stall(where: str) -> None:
 class StallingStore(FileStore):
     """A store that stalls between an output and its commit."""
 
-    def put(self, key: Key, data: bytes) -> int:
+    def put_if_absent(self, key: Key, data: bytes) -> int:
         """Write, and wait there if it was an output."""
-        generation = super().put(key, data)
+        generation = super().put_if_absent(key, data)
         if key.endswith(".png"):
             stall("stored")
         return generation

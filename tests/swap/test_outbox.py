@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from functions.events import (
     SWAP_FAILED,
     USAGE_RECORDED,
 )
-from functions.problems import Unavailable
+from functions.problems import Changed, Unavailable
 from functions.settings import Limits
 from functions.swap import ledger, outbox, records
 from functions.swap.dispatch import requested
@@ -273,3 +274,44 @@ def test_a_claim_that_another_took_is_not_taken_back() -> None:
     time.sleep(1.1)
     with pytest.raises(ledger.Busy):
         ledger.confirm(second, house.limits, **names)
+
+
+class Slow(AgingStore):
+    """Loses the answer to the first output, which arrives `before` or after."""
+
+    def __init__(self, *, before: bool) -> None:
+        super().__init__()
+        self.before = before
+        self.late: list[tuple[Key, bytes]] = []
+
+    def put_if_absent(self, key: Key, data: bytes) -> int:
+        if not key.endswith(".png") or self.late:
+            return super().put_if_absent(key, data)
+        self.late.append((key, data))
+        if self.before:
+            super().put_if_absent(key, data)
+        raise Unavailable(internal="no answer")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_output_that_comes_late_is_not_written_over_the_one_that_counts(
+    *,
+    before: bool,
+) -> None:
+    """The first try of an attempt was given up; the second one's is in the record."""
+    store = Slow(before=before)
+    house = House(opener=lambda _: store)
+    house.put("a.png", picture(1))
+    house.put("b.png", picture(1))
+    job = begun(house)
+    event = requested(job, house.books)
+    assert [house.send(event).status_code for _ in range(2)] == [503, 204]
+    record = ended(house, job)
+    ((key, data),) = store.late
+    with pytest.raises(Changed):
+        store.put_if_absent(key, data)
+    assert record.output is not None
+    assert (record.attempt, record.output.key) == (1, key)
+    stored = store.get(key).data
+    assert hashlib.sha256(stored).hexdigest() == record.output.sha256
+    assert stored != data
