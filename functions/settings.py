@@ -89,6 +89,12 @@ def _days(text: str) -> int:
     return number
 
 
+def _flag(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text == "true"
+
+
 def _one_of(kind: object) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in get_args(kind):
@@ -144,6 +150,7 @@ class Settings:
     acceptances: Path | None = _setting("GUISE_ACCEPTANCES", Path, None)
     verify: Verify = _setting("GUISE_VERIFY", _one_of(Verify), "full")
     device: str = _setting("GUISE_DEVICE", str, "auto")
+    cuda_graph: bool = _setting("GUISE_CUDA_GRAPH", _flag, False)  # noqa: FBT003  # its default
     worker_url: str = _setting("GUISE_WORKER_URL", _url, "")
     audit_url: str = _setting("GUISE_AUDIT_URL", _url, "")
     sink_url: str = _setting("K_SINK", _url, "")

@@ -341,6 +341,7 @@ def load(settings: Settings, keys: KeyProvider) -> Loaded:
         device=settings.device,
         full=full,
         gpu_memory_bytes_max=settings.limits.gpu_memory_bytes_max,
+        cuda_graph=settings.cuda_graph,
     )
     if not engine.offers.classifier:
         log.warning("the pack %s has no content gate", pack.id)
