@@ -30,11 +30,14 @@ from functions.swap.engine.arrays import Bytes, Floats, f32, u8
 from functions.swap.engine.face import uncertain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from functions.swap.engine.face import Face
 
 Method = Literal["blur", "mosaic", "box"]
 METHODS: tuple[Method, ...] = ("blur", "mosaic", "box")
 CELLS = 4  # across the face's box: people are recognised from 7 on (Harmon, 1973)
+_COARSER = (CELLS, 3, 2, 1)  # a face that is still found gets fewer
 _LEVELS = 16
 _PADDING, _DOUBT = 0.25, 0.25  # of the face's size, each side; what doubt adds
 _FADE = 0.12  # of the face's size, outside all that must be covered
@@ -60,6 +63,21 @@ def cover(pixels: Bytes, face: Face, method: Method, cells: int = CELLS) -> None
     radius = 0.0 if method == "box" else face.size * _ROUND
     alpha = _alpha((x0, y0, x1, y1), inner, fade, radius)
     part[:] = cv2.blendLinear(drawn, part, alpha, 1 - alpha)
+
+
+def hide(
+    pixels: Bytes, face: Face, method: Method, found: Callable[[Bytes, Face], bool]
+) -> None:
+    """Cover a face in a BGR picture, in place, until it is found no more.
+
+    `found` looks whether a face may still be found where this one was.  As long as
+    one is, there are fewer cells, and at last a box.
+    """
+    for cells in _COARSER:
+        cover(pixels, face, method, cells)
+        if not found(pixels, face):
+            return
+    cover(pixels, face, "box")
 
 
 def region(face: Face) -> tuple[float, float, float, float]:

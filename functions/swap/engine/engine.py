@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _THREADS_MAX = 4
 _DETECTORS = 2
-_COARSER = (4, 3, 2, 1)  # cells across a face; a face still found gets fewer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,11 +126,7 @@ class Engine:
 
     def cover(self, image: Image, face: Face, method: Method) -> None:
         """Cover a face in place, and look again whether one is still found there."""
-        for cells in _COARSER:
-            anonymize.cover(image.pixels, face, method, cells)
-            if not self._detector.still(image.pixels, face):
-                return
-        anonymize.cover(image.pixels, face, "box")
+        anonymize.hide(image.pixels, face, method, self._detector.still)
 
     def _points(self, image: Image, face: Face) -> Floats:
         """Return the mesh; look twice where the first says to look elsewhere."""

@@ -57,7 +57,6 @@ T = TypeVar("T")
 _NO_LANDMARKS: Final = "the landmarks of a face there are no face's"
 _NO_MEAN: Final = "the faces are so unlike that they have no mean"
 _PARSED: Final[Template] = "ffhq_512"  # how a face lies in a parser's crop
-_COARSER: Final = (4, 3, 2, 1)  # cells across a face; a face still found gets fewer
 _AROUND: Final = (2.2, 3.5, 5.0)  # of the face's size: how far one looks again
 _SAME: Final = 0.3  # overlap with where the covered face was
 
@@ -188,11 +187,7 @@ class NeuralEngine:
 
     def cover(self, image: Image, face: Face, method: Method) -> None:
         """Cover a face in place, and look again whether one is still found there."""
-        for cells in _COARSER:
-            anonymize.cover(image.pixels, face, method, cells)
-            if not self._still(image.pixels, face):
-                return
-        anonymize.cover(image.pixels, face, "box")
+        anonymize.hide(image.pixels, face, method, self._still)
 
     def judge(self, image: Image) -> Mapping[str, float] | None:
         """Return how probable each label is; None without a classifier."""
