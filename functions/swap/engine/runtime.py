@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+import cv2
 import numpy as np
 
 from functions.swap.engine.arrays import f32
@@ -58,15 +59,14 @@ class Network:
         """
         expected = self.model.input
         mean, std = f32(expected.mean) / 1000, f32(expected.std) / 1000
-        batch = np.stack(pictures)
-        if expected.order == "rgb":
-            batch = batch[..., ::-1]
+        step = -1 if expected.order == "rgb" else 1
         if expected.layout == "nhwc":
-            return f32((batch - mean) * (1 / std))
-        planes = np.empty((len(batch), 3, *batch.shape[1:3]), np.float32)
-        for channel in range(3):  # each read in a row and written in a row
-            np.subtract(batch[..., channel], mean[channel], planes[:, channel])
-            planes[:, channel] *= 1 / std[channel]
+            return f32((np.stack(pictures)[..., ::step] - mean) * (1 / std))
+        planes = np.empty((len(pictures), 3, *pictures[0].shape[:2]), np.float32)
+        for picture, place in zip(pictures, planes, strict=True):
+            for channel, plane in enumerate(cv2.split(picture)[::step]):
+                np.subtract(plane, mean[channel], place[channel])
+                place[channel] *= 1 / std[channel]
         return planes
 
     @property
