@@ -86,8 +86,10 @@ def _squeezed(pixels: Bytes, side: int) -> Bytes:
     """Return all of the picture as a square.
 
     Published pipelines cut out the middle or squeeze; what is cut off is not judged,
-    so a gate squeezes.
+    so a gate squeezes.  First what shrinks, then what grows: at once, OpenCV averages
+    no axis if one of them grows, and passes over most of a long picture.
     """
-    shrinks = max(pixels.shape[:2]) > side
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return u8(cv2.resize(pixels, (side, side), interpolation=method))
+    height, width = pixels.shape[:2]
+    least = min(width, side), min(height, side)
+    shrunk = cv2.resize(pixels, least, interpolation=cv2.INTER_AREA)
+    return u8(cv2.resize(shrunk, (side, side), interpolation=cv2.INTER_CUBIC))

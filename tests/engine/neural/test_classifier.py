@@ -94,6 +94,17 @@ def test_fine_detail_is_averaged_not_skipped() -> None:
     assert np.abs(seen).max() < 0.01
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_attack_a_strip_shows_nothing_that_is_passed_over(*, turned: bool) -> None:
+    """Every pixel counts, too, where one side grows and the other shrinks."""
+    strip = u8(np.indices((300, 3840)).sum(axis=0) % 10 * 28)
+    picture = np.dstack([strip.T if turned else strip] * 3)
+    session = says(0, 0)
+    Classifier(Network(published("nsfw_marqo"), session))(picture)
+    (seen,) = session.runs[0].values()
+    assert np.abs(seen - (126 / 127.5 - 1)).max() < 0.01
+
+
 def test_the_network_sees_rgb_in_the_manifest_s_numbers() -> None:
     """Level 255 of red is 1 in the first channel, where mean and deviation are 0.5."""
     red = np.zeros((10, 10, 3), np.uint8)
