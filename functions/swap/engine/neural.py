@@ -190,8 +190,15 @@ class NeuralEngine:
         anonymize.hide(image.pixels, face, method, self._still)
 
     def judge(self, image: Image) -> Mapping[str, float] | None:
-        """Return how probable each label is; None without a classifier."""
-        return None if self._classifier is None else self._classifier(image.pixels)
+        """Return how probable each label is; None without a classifier.
+
+        Of a picture that lets light through, wherever it shows most of it.
+        """
+        if self._classifier is None:
+            return None
+        told = [self._classifier(pixels) for pixels in image.shown()]
+        # NumPy's maximum keeps what is no number.
+        return {label: float(np.max([one[label] for one in told])) for label in told[0]}
 
     def _mask(
         self, kind: Mask, image: Image, face: Face, matrix: Matrix

@@ -85,7 +85,7 @@ def encode(image: Image, form: Format, quality: int = 92) -> bytes:
         raise InvalidRequest("The quality must be 1 to 100.")
     if form == "webp" and max(image.width, image.height) > webp.SIDE_MAX:
         raise InvalidRequest(f"A WebP has at most {webp.SIDE_MAX:,} pixels a side.")
-    pixels = _on_white(image) if form == "jpeg" else _with_alpha(image)
+    pixels = image.on(255) if form == "jpeg" else _with_alpha(image)
     _, buffer = cv2.imencode(f".{form}", pixels, _settings(form, quality))
     data = buffer.tobytes()
     return _PROFILE[form](data, image.icc) if image.icc else data
@@ -150,14 +150,6 @@ def _with_alpha(image: Image) -> NDArray[np.uint8]:
     if image.alpha is None:
         return image.pixels
     return np.dstack((image.pixels, image.alpha))
-
-
-def _on_white(image: Image) -> NDArray[np.uint8]:
-    if image.alpha is None:
-        return image.pixels
-    alpha = image.alpha[:, :, np.newaxis].astype(np.uint16)
-    laid = image.pixels * alpha + 255 * (255 - alpha)
-    return ((laid + 127) // 255).astype(np.uint8)
 
 
 def _settings(form: Format, quality: int) -> list[int]:

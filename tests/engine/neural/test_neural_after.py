@@ -88,6 +88,24 @@ def test_what_a_picture_shows_is_judged(neural: NeuralEngine, plain: Path) -> No
     assert engine.judge(image) is None
 
 
+def test_attack_what_the_alpha_shows_is_judged(neural: NeuralEngine) -> None:
+    """As it is laid on white for a JPEG, as it shows on black, and without it."""
+    pixels, alpha = noise(19, 50, 70, 3), noise(20, 50, 70)
+    grounds = [
+        alpha[..., None] / 255 * pixels + (1 - alpha[..., None] / 255) * level
+        for level in (255, 0)
+    ]
+    each = [
+        neural.judge(Image(seen, "png"))
+        for seen in (pixels, *(np.rint(one).astype(np.uint8) for one in grounds))
+    ]
+    verdict = neural.judge(Image(pixels, "png", alpha))
+    assert verdict is not None
+    for label in ("nsfw", "sfw"):
+        worst = max(one[label] for one in each if one is not None)
+        assert verdict[label] == pytest.approx(worst)
+
+
 def test_a_pack_offers_what_it_has_networks_for(
     neural: NeuralEngine, plain: Path
 ) -> None:
