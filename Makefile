@@ -59,6 +59,11 @@ bench: .venv/.setup-dev ## run every benchmark, one JSON line a figure
 crowd: .venv/.setup-dev ## upload N=2000 requests at once; none may be lost
 	@$(BIN)/python benchmarks/uploads_at_once.py $(or $(N),2000)
 
+.PHONY: crash
+crash: .venv/.setup-dev ## kill -9 a working stack N=500 times, and count what is left
+	@$(BIN)/guise models pull lite
+	@$(BIN)/python -m tests.crash.driver --kills $(or $(N),500) $(if $(SEED),--seed $(SEED))
+
 .PHONY: sheet
 sheet: .venv/.setup-dev ## draw the contact sheet of all samples in all directions
 	@$(BIN)/python -m tools.sheet

@@ -1,0 +1,91 @@
+"""`python -m tests.crash.machine HOME`: a real stack whose claims soon run out.
+
+It is `guise up` in every part, on a copy of the manifests in which the worker's lease
+is short and its attempts are many, and with a sweep that comes often: a kill a second
+is to be recovered from in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import knative
+from functions.keys import FileKeys
+from functions.local.home import Home
+from functions.local.stack import Options, Stack, Sweep
+from functions.settings import Limits
+from functions.sink import HttpAuditor, HttpSink
+from functions.storage import Stores
+from functions.swap.journal import Books
+from functions.swap.sweeper import Sweeper
+from functions.tenant import Tenant
+
+if TYPE_CHECKING:
+    from functions.local.home import Running
+
+TENANT = "demo"
+LIMITS = Limits(claim_seconds=2, attempts_max=20)
+SWEEP_SECONDS = 0.5
+IDLE_SECONDS = 3.0
+_ENV = "          env:\n"
+_OURS = (
+    f"{_ENV}"
+    f'            - {{name: GUISE_CLAIM_SECONDS, value: "{LIMITS.claim_seconds}"}}\n'
+    f'            - {{name: GUISE_ATTEMPTS_MAX, value: "{LIMITS.attempts_max}"}}\n'
+)
+
+
+def manifests(folder: Path) -> Path:
+    """Return a copy of the manifests with our limits for door and worker."""
+    if not folder.exists():
+        shutil.copytree(knative.folder(), folder, ignore=shutil.ignore_patterns("*.py"))
+        for name in ("door", "worker"):
+            path = folder / "tenant" / f"{name}.yaml"
+            text = path.read_text()
+            if _ENV not in text:
+                raise SystemExit(f"{path.name} has its environment elsewhere")
+            path.write_text(text.replace(_ENV, _OURS, 1))
+    return folder
+
+
+def main() -> None:
+    """Serve until SIGINT; say on one line where."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    home, tenant = Path(sys.argv[1]), Tenant(TENANT)
+    stores = Stores(Home(home.resolve()).store_url)
+    sweeper = Sweeper()
+
+    def sweep(running: Running) -> None:
+        store = stores.of(tenant)
+        store.sweep()
+        sweeper.run(
+            Books(
+                tenant,
+                store,
+                FileKeys(home / "keys"),
+                HttpAuditor(running.urls["audit"]),
+                HttpSink(running.urls["broker"]),
+                LIMITS,
+            )
+        )
+
+    options = Options(
+        idle_seconds=IDLE_SECONDS,
+        sweep=Sweep(sweep, SWEEP_SECONDS),
+        manifests=manifests(home / "manifests"),
+    )
+
+    def announce(running: Running) -> None:
+        sys.stdout.write(json.dumps(dict(running.urls)) + "\n")
+        sys.stdout.flush()
+
+    Stack(home, port=0, tenants=[tenant], options=options).run(announce)
+
+
+if __name__ == "__main__":
+    main()
