@@ -49,7 +49,7 @@ class Face(Protocol):
 
     @property
     def landmarks(self) -> Sequence[Sequence[float]]:
-        """Eyes, nose, mouth and ears, as (x, y) in pixels."""
+        """The eyes, the nose and what the engine tells besides, (x, y) in pixels."""
 
 
 class Engine(Protocol):

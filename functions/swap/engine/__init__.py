@@ -1,15 +1,16 @@
 """The engine: find faces, swap them, cover them.
 
-Read `engine` first; it is all the pipeline knows.  `detect` finds faces, `facemesh`
-measures one, `atlas` lays it out flat, `skin` tells what lies in front of it,
-`identity` keeps what a swap needs of a source, `swap` draws it on a target and
-`paste` blends it in; `anonymize` covers.  That is the mesh engine.  `neural` is the
-other one, with a reader for each contract of the InsightFace family: `scrfd`,
+There are two, and `operations.Engine` is all that the story of a job knows of them.
+
+`engine` is the mesh engine: `detect` finds faces, `facemesh` measures one, `atlas`
+lays it out flat, `skin` tells what lies in front of it, `identity` keeps what a swap
+needs of a source, `swap` draws it on a target and `paste` blends it in.  `neural` is
+the other one, with a reader for each contract of the InsightFace family: `scrfd`,
 `retinaface` and `yunet` detect, `align` and `arcface` tell who it is, `inswapper`,
 `hyperswap` and `ghost` swap, `pasteback` pastes, `restore` and `upscale` finish,
-`classifier` and `parser` judge and part.  `loading` chooses by the manifest, `runtime`
-opens and proves the networks, `placement` says where they run and `binding` keeps
-their buffers there.
+`classifier` judges and `parser` tells the parts of a face.  `anonymize` covers, for
+both.  `loading` chooses by the manifest, `runtime` opens and proves the networks,
+`placement` says where they run and `binding` keeps their buffers there.
 """
 
 from __future__ import annotations

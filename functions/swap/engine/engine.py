@@ -1,4 +1,4 @@
-"""The facade: everything the pipeline knows about faces."""
+"""The mesh engine: detect → mesh → identity → swap → blend, on any processor."""
 
 from __future__ import annotations
 

@@ -19,9 +19,10 @@ Point = tuple[float, float]
 class Face:
     """A face in a picture, in its pixels; (0, 0) is the corner of the first pixel.
 
-    `box` is (x0, y0, x1, y1) and may reach beyond the picture.  `landmarks` are six:
-    the eye at the viewer's left, the one at the right, nose tip, mouth, and the ears
-    alike.  `score` is 0 to 1.  `index` counts from 0, the largest face first.
+    `box` is (x0, y0, x1, y1) and may reach beyond the picture.  `landmarks` begin with
+    the eye at the viewer's left, the one at the right and the nose tip; then come, from
+    the mesh engine, the mouth and the ears alike, and from the neural one the corners
+    of the mouth.  `score` is 0 to 1.  `index` counts from 0, the largest face first.
     """
 
     box: tuple[float, float, float, float]
@@ -36,7 +37,7 @@ class Face:
 
     @property
     def points(self) -> Floats:
-        """The landmarks as (6, 2) float32."""
+        """The landmarks as (6, 2) float32, or (5, 2) from the neural engine."""
         return f32(self.landmarks)
 
     @property
