@@ -22,7 +22,7 @@ Channel = Literal["alpha", "beta", "stable"]
 @release.command()
 def sign(
     folder: Annotated[Path, typer.Argument(help="A prepared pack.")],
-    key: Annotated[Path, typer.Option(help="A private key on P-256, as PEM.")],
+    key: Annotated[Path, typer.Option(help="A private key, PEM: P-256, 384 or 521.")],
     role: Annotated[
         Literal["publisher", "approver"],
         typer.Option(help="Who signs: two people, two keys."),
