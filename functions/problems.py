@@ -8,7 +8,6 @@ the slug being the class name in kebab case):
     + InvalidRequest        400  not well formed, or asks for what does not exist
       - UnsupportedOption   400  asks for what this pack has no model for
     + Unauthenticated       401
-    + OverBudget            402
     + Forbidden             403
       - UnknownTenant       403
       - ConsentMissing      403
@@ -93,12 +92,6 @@ class Unauthenticated(Refused):
     """No bearer token, or one that does not verify."""
 
     status, title = 401, "Who are you?"
-
-
-class OverBudget(Refused):
-    """The tenant's hard budget limit is reached."""
-
-    status, title = 402, "Budget used up"
 
 
 class Forbidden(Refused):
