@@ -7,7 +7,7 @@ is, and drawn into in place.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from functions.problems import InvalidRequest, NoFace, NoSuchFace, TooLarge
@@ -100,11 +100,16 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The pictures of a job, decoded, and the target's faces."""
+    """The pictures of a job, decoded, and the target's faces.
+
+    `like` remembers which of them is like a reference: a request may name one often,
+    and each look embeds every face while the device is held.
+    """
 
     images: Mapping[Key, Image]
     faces: Sequence[Face]
     target: Image
+    like: dict[str, Face | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +309,14 @@ def _nowhere(x: float, y: float) -> str:
 
 def _nearest(job: SwapJob, reference: str, scene: Scene, engine: Engine) -> Face | None:
     """Return the target's face that is most like the reference's, if one is."""
+    if reference not in scene.like:
+        scene.like[reference] = _most_like(job, reference, scene, engine)
+    return scene.like[reference]
+
+
+def _most_like(
+    job: SwapJob, reference: str, scene: Scene, engine: Engine
+) -> Face | None:
     picture = scene.images[job.tenant.upload(reference)]
     wanted = _identity(picture, f"reference {reference}", engine)
 

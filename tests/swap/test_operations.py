@@ -89,6 +89,19 @@ def test_what_has_no_identity_is_like_nobody() -> None:
     assert counted(house, COVER | {"faces": LIKE_FIRST})[0] == [0]
 
 
+def test_attack_a_reference_named_often_is_looked_for_once(house: House) -> None:
+    """Or 64 pairs by 64 faces would hold the device for minutes."""
+    pair = {"face": LIKE_FIRST, "source": "uploads/a.png"}
+    swap = {name: SWAP[name] for name in SWAP if name != "source"}
+    looks = []
+    for times in (1, 60):
+        house.engine.calls.clear()
+        answer = house.post(swap | {"faces": [pair] * times})
+        assert answer.status_code == 201, answer.text
+        looks.append(house.engine.calls.count("detect"))
+    assert looks[0] == looks[1]
+
+
 def test_an_index_to_keep_that_is_not_there_is_refused(house: House) -> None:
     """It was read off another picture, so the list is not to be trusted."""
     answer = house.post(COVER | {"keep": [FIRST, {"index": 2}]})
