@@ -283,6 +283,8 @@ def _uploads(look: _Look, done: Retired) -> None:
         if len(due) >= look.books.limits.sweep_jobs_max:
             done.more = True
             break
+    pins = _pins(look.books)  # again: jobs have come since the look began
+    due = [info for info in due if info.key not in pins]
     if not due:
         return
     _tell(len(due), look)

@@ -14,13 +14,13 @@ from functions.settings import Limits
 from functions.swap import ledger, records, retention
 from functions.swap.dispatch import requested
 from functions.swap.sweeper import sweep
-from functions.tenant import RETENTION, SWEPT, Key
+from functions.tenant import JOBS, RETENTION, SWEPT, Key
 from tests.swap.aging import AgingStore
 from tests.swap.house import ACME, GOOD, SWAP, House, multipart, picture
 
 if TYPE_CHECKING:
     from functions.events import Event
-    from functions.storage import Object
+    from functions.storage import Object, Page
 
 EVERYTHING = Key("")
 DAY_SECONDS = 86_400
@@ -175,6 +175,29 @@ def test_an_upload_that_an_unfinished_job_pins_is_kept() -> None:
     record = ledger.record(ACME, str(job), store)
     assert record is not None
     assert record.outcome == "completed"
+
+
+def test_an_upload_that_a_job_pins_while_one_looks_is_kept() -> None:
+    """What was pinned when the look began is not all that is pinned at its end."""
+
+    class Busy(AgingStore):
+        """A job comes whenever one looks for jobs."""
+
+        house: House | None = None
+
+        def list(self, prefix: Key, *, cursor: str = "", limit: int = 1000) -> Page:
+            if self.house is not None and prefix == JOBS:
+                self.house.post(SWAP, Prefer="respond-async")
+            return super().list(prefix, cursor=cursor, limit=limit)
+
+    store = Busy()
+    house = House(opener=lambda _: store)
+    house.put("a.png", picture(1))
+    house.put("b.png", picture(2))
+    days(store, 100)
+    store.house = house
+    assert retention.apply(house.books).uploads == 0
+    assert {"uploads/a.png", "uploads/b.png"} <= {*keys(store)}
 
 
 def test_a_job_that_nobody_could_end_in_all_that_time_is_failed() -> None:
