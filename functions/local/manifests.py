@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SYSTEM: Final = "system"
 TENANT: Final = "tenant"
-_SCALE: Final = "autoscaling.knative.dev/"
 _VISIBILITY: Final = "networking.knative.dev/visibility"
 _DURATION: Final = re.compile(
     r"P(?:(?P<d>\d+)D)?(?:T(?:(?P<h>\d+)H)?(?:(?P<m>\d+)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?",
@@ -52,17 +51,15 @@ class Service:
     """A `serving.knative.dev/v1` Service: one gunicorn that may scale to zero.
 
     `args` follow the command `gunicorn`; a value in `environ` is None where the
-    cluster takes it from a ConfigMap or a Secret.  `scale_max` 0 is unlimited.
+    cluster takes it from a ConfigMap or a Secret.
+    How many there may be, and how much each takes at once, is the cluster's alone.
     """
 
     namespace: str
     name: str
     args: tuple[str, ...]
     environ: Mapping[str, str | None]
-    concurrency: int
     timeout_seconds: int
-    scale_min: int
-    scale_max: int
     public: bool
 
     @property
@@ -199,7 +196,6 @@ def _names(each: Mapping[str, Any]) -> tuple[str, str]:
 def _service(each: Mapping[str, Any]) -> Service:
     namespace, name = _names(each)
     template = each["spec"]["template"]
-    notes = template["metadata"]["annotations"]
     (container,) = template["spec"]["containers"]
     if container["command"] != ["gunicorn"]:
         raise ValueError(f"command is {container['command']!r}, not gunicorn")
@@ -209,10 +205,7 @@ def _service(each: Mapping[str, Any]) -> Service:
         name=name,
         args=tuple(container["args"]),
         environ={entry["name"]: entry.get("value") for entry in container["env"]},
-        concurrency=template["spec"]["containerConcurrency"],
         timeout_seconds=template["spec"]["timeoutSeconds"],
-        scale_min=int(notes[_SCALE + "min-scale"]),
-        scale_max=int(notes[_SCALE + "max-scale"]),
         public=labels.get(_VISIBILITY) != "cluster-local",
     )
 
