@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from functions.keys import KeyProvider
+
 ENDINGS = frozenset(
     {
         events.SWAP_COMPLETED,
@@ -83,7 +85,7 @@ def findings(seen: Evidence) -> Findings:
 def lost(seen: Evidence) -> Iterator[str]:
     """Yield what was accepted or done, and is not there."""
     ended = {leaf["data"]["job"] for leaf in seen.leaves if leaf["type"] in ENDINGS}
-    billed = {job for job, billable in seen.bills if billable}
+    paid = {job for job, billable in seen.bills if billable}
     for job in sorted(seen.accepted - seen.records.keys()):
         yield f"{job} has no record"
     for job, record in seen.records.items():
@@ -91,7 +93,7 @@ def lost(seen: Evidence) -> Iterator[str]:
             yield f"{job} has no ending in the log"
         if record["outcome"] != ledger.COMPLETED:
             continue
-        if job not in billed:
+        if job not in paid:
             yield f"{job} is not billed"
         if record["output"]["key"] not in seen.outputs.get(job, {}):
             yield f"{job} has no output"
@@ -168,7 +170,8 @@ def read(home: Path, tenant: str, accepted: frozenset[str]) -> Evidence:
     place = Home(home.resolve())
     store = place.tenants / tenant
     pinned = {path.parent.name for path in store.glob("jobs/*/request.json")}
-    leaves, fault = _log(place, tenant)
+    keys = FileKeys(place.keys)
+    leaves, fault = logged(place.database_url("audit"), keys, tenant)
     return Evidence(
         accepted=accepted | pinned,
         records={
@@ -177,7 +180,7 @@ def read(home: Path, tenant: str, accepted: frozenset[str]) -> Evidence:
         },
         outputs=_outputs(store),
         leaves=leaves,
-        bills=_bills(place, tenant),
+        bills=billed(place.database_url("billing"), tenant),
         left=[
             *(f"{path.relative_to(store)} is left" for path in _left(store)),
             *(f"a dead letter: {each.reason}" for each in dead_letters(home)),
@@ -200,8 +203,11 @@ def _outputs(store: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def _log(place: Home, tenant: str) -> tuple[list[Mapping[str, Any]], str]:
-    log = LogStore.open(place.database_url("audit"))
+def logged(
+    url: str, keys: KeyProvider, tenant: str
+) -> tuple[list[Mapping[str, Any]], str]:
+    """Return every leaf of the log at `url`, and why it does not verify."""
+    log = LogStore.open(url)
     try:
         found, _ = log_reading.page(log, Selection(tenant), limit=1_000_000)
         note = log_reading.checkpoint(log, tenant)
@@ -209,14 +215,15 @@ def _log(place: Home, tenant: str) -> tuple[list[Mapping[str, Any]], str]:
         log.close()
     leaves = [entry.leaf for entry in found]
     try:
-        verify_entries(leaves, note, log_verifiers(tenant, FileKeys(place.keys)))
+        verify_entries(leaves, note, log_verifiers(tenant, keys))
     except VerificationError as error:
         return [json.loads(each) for each in leaves], str(error)
     return [json.loads(each) for each in leaves], ""
 
 
-def _bills(place: Home, tenant: str) -> list[tuple[str, bool]]:
-    engine = open_database(place.database_url("billing"))
+def billed(url: str, tenant: str) -> list[tuple[str, bool]]:
+    """Return each usage row of the ledger at `url`: its job, and if it is billable."""
+    engine = open_database(url)
     query = sa.select(usages.c.job, usages.c.billable)
     try:
         with transaction(engine) as db:
