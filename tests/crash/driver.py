@@ -34,7 +34,7 @@ from tests.crash import evidence
 from tests.crash.machine import LIMITS, TENANT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from functions.local.activator import ServiceStatus
     from functions.local.status import StackStatus
@@ -43,11 +43,12 @@ ROOT = Path(__file__).parents[2]
 SIDE_PIXELS = 96
 OPEN_MAX = 6
 """How many jobs are under way at once."""
-RECOVERY_SECONDS_MAX = 180
+RECOVERY_SECONDS_MAX = 900
 SERVICES = {"worker": 6, "audit": 4, "door": 2, "billing": 2}
 """How often each is killed when all run."""
 _STALE_SECONDS = 7200
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
+_PATIENCE_SECONDS = 1.0
 
 Act = Literal["kill", "kill-stack", "stop", "twice"]
 
@@ -136,12 +137,17 @@ class Crowd:
         self._open = {job for job in tuple(self._open) if not self._ended(job)}
         at_the_door = sum(not call.done() for call in self._calls)
         for _ in range(OPEN_MAX - len(self._open) - at_the_door):
-            self._count += 1
             if self._rng.random() < 0.3:
+                self._count += 1
                 call = self._pool.submit(self._call, f"call-{self._count}")
                 self._calls.append(call)
             else:
-                self._upload(f"upload-{self._count}")
+                self.one_more()
+
+    def one_more(self) -> None:
+        """Upload a job, however many are under way."""
+        self._count += 1
+        self._upload(f"upload-{self._count}")
 
     def _ended(self, job: str) -> bool:
         return (self._machine.store / "results" / job / "job.json").exists()
@@ -200,9 +206,10 @@ _REQUEST = {"operation": "detect", "target": "uploads/tiny.png"}
 
 @dataclass
 class Killer:
-    """Does what the plan says."""
+    """Does what the plan says; `wake` gives a stack that sleeps something to do."""
 
     machine: Machine
+    wake: Callable[[], None]
     done: dict[str, int] = field(default_factory=dict)
 
     def do(self, step: Step) -> None:
@@ -228,7 +235,8 @@ class Killer:
 
     def _kill(self, step: Step) -> None:
         """Kill one of the services that run: its arbiter, its worker, or both."""
-        deadline = time.monotonic() + _START_SECONDS
+        woken = time.monotonic()
+        deadline = woken + _START_SECONDS
         while time.monotonic() < deadline:
             running = sorted(self.machine.running(), key=lambda each: each.name)
             if running:
@@ -239,8 +247,12 @@ class Killer:
                 if _killed(pids):
                     self._count(chosen.name)
                     return
+            elif time.monotonic() > woken + _PATIENCE_SECONDS:
+                # All that is open waits for its next try, which may be minutes off.
+                self.wake()
+                woken = time.monotonic()
             time.sleep(0.02)
-        raise SystemExit("nothing ran that could be killed")
+        raise SystemExit(f"nothing ran that could be killed: {self.machine.status()}")
 
     def _stop(self) -> None:
         """Stop a worker past its lease, and let it go on."""
@@ -315,7 +327,8 @@ def crash(home: Path, kills: int, seed: int) -> Summary:
     machine = Machine(home)
     machine.start()
     try:
-        killer, crowd = Killer(machine), Crowd(machine, seed)
+        crowd = Crowd(machine, seed)
+        killer = Killer(machine, crowd.one_more)
         for step in plan(seed, kills):
             crowd.top_up()
             killer.do(step)
