@@ -95,7 +95,9 @@ class Acceptances:
 
         Proved: the operator signed it, its receipt is for exactly this event, and
         the receipt's checkpoint is of the operator's log and signed by audit, where
-        audit's public key is among `keys`.
+        audit's public key is among `keys`.  Not proved here: that the event is in
+        that log.  Who holds the operator's key could put another checkpoint beside
+        it; an auditor of the log would miss the entry.
 
         Raises:
             SettingsError: one is not what it should be; the message names the file.

@@ -174,7 +174,8 @@ def unlicensed(
 ) -> tuple[Model, ...]:
     """Return the models that nothing lets be used commercially at `moment`, or now.
 
-    Whoever issued a licence can license its own models only, whatever lay beside it.
+    Whoever issued a licence can license its own models only, whatever lay beside it,
+    and as it published them: a build of the operator's own is nobody's to license.
     """
     moment = moment or datetime.now(UTC)
     valid = [grant for grant in grants if grant.commercial_at(moment)]
@@ -183,7 +184,11 @@ def unlicensed(
         model
         for model in pack.models
         if not model.commercial
-        and not (model.name in covered and model.licence.startswith(ISSUER))
+        and not (
+            model.name in covered
+            and model.licence.startswith(ISSUER)
+            and not model.upstream.private
+        )
     )
 
 

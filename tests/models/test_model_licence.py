@@ -177,6 +177,15 @@ def test_a_licence_covers_its_issuers_models() -> None:
     assert left == other
 
 
+def test_a_licence_covers_no_private_build() -> None:
+    """What was not published by the issuer is not what the issuer licensed."""
+    (model,) = restricted().models
+    upstream = msgspec.structs.replace(model.upstream, private=True)
+    build = msgspec.structs.replace(model, upstream=upstream)
+    pack = msgspec.structs.replace(restricted(), models=(build,))
+    assert licence.unlicensed(pack, [COMMERCIAL], NOW) == (build,)
+
+
 def test_commercial_models_need_none() -> None:
     """What is published for commercial use needs no licence file."""
     assert licence.unlicensed(restricted(commercial=True), [], NOW) == ()
