@@ -49,6 +49,7 @@ SERVICES = {"worker": 6, "audit": 4, "door": 2, "billing": 2}
 _STALE_SECONDS = 7200
 _START_SECONDS = 60.0
 _PATIENCE_SECONDS = 1.0
+_GRACE_SECONDS = 1.5
 
 Act = Literal["kill", "kill-stack", "stop", "twice"]
 
@@ -237,9 +238,14 @@ class Killer:
         """Kill one of the services that run: its arbiter, its worker, or both."""
         woken = time.monotonic()
         deadline = woken + _START_SECONDS
+        waited = False
         while time.monotonic() < deadline:
             running = sorted(self.machine.running(), key=lambda each: each.name)
-            if running:
+            if running and waited:
+                # Not as it starts, each time: nothing would ever be served.
+                time.sleep(_GRACE_SECONDS * step.pick)
+                waited = False
+            elif running:
                 weights = [SERVICES[each.name] for each in running]
                 rng = random.Random(step.pick)  # noqa: S311  # no secret
                 [chosen] = rng.choices(running, weights)
@@ -247,7 +253,9 @@ class Killer:
                 if _killed(pids):
                     self._count(chosen.name)
                     return
-            elif time.monotonic() > woken + _PATIENCE_SECONDS:
+            else:
+                waited = True
+            if not running and time.monotonic() > woken + _PATIENCE_SECONDS:
                 # All that is open waits for its next try, which may be minutes off.
                 self.wake()
                 woken = time.monotonic()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import knative
 from functions.keys import FileKeys
+from functions.local.activator import Limits as Patience
 from functions.local.home import Home
 from functions.local.stack import Options, Stack, Sweep
 from functions.settings import Limits
@@ -78,6 +79,8 @@ def main() -> None:
         idle_seconds=IDLE_SECONDS,
         sweep=Sweep(sweep, SWEEP_SECONDS),
         manifests=manifests(home / "manifests"),
+        # Who dies thrice before an answer is left alone for this long; not for 10 s.
+        limits=Patience(apology_seconds=0.5),
     )
 
     def announce(running: Running) -> None:
