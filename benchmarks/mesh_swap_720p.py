@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from functions.swap.engine import Engine
+from functions.swap.engine import MeshEngine
 from functions.swap.media import Image, decode
 from models import pull
 
@@ -40,7 +40,7 @@ def main() -> None:
     """Print the median as one JSON line."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     folder = pull.pull("lite", ROOT / ".guise" / "models", report=lambda _: None)
-    engine = Engine.load(folder, threads=CORES)
+    engine = MeshEngine.load(folder, threads=CORES)
     picture = frame("collins")
     source = engine.identity(picture, engine.detect(picture)[0])
     target = frame("hopper")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from functions.swap.engine import Engine
+from functions.swap.engine import MeshEngine
 from functions.swap.engine.anonymize import METHODS
 from functions.swap.media import Image, decode, encode
 from models import pull
@@ -91,7 +91,7 @@ def head(picture: Image, box: tuple[float, ...]) -> Pixels:
     return np.asarray(shown, np.uint8)
 
 
-def row(engine: Engine, source: Image, target: Image, label: str) -> Pixels:
+def row(engine: MeshEngine, source: Image, target: Image, label: str) -> Pixels:
     """Return source, target and result side by side, with a line of text below."""
     from_face, onto = engine.detect(source)[0], engine.detect(target)[0]
     shown = [head(source, from_face.box), head(target, onto.box)]
@@ -105,7 +105,7 @@ def row(engine: Engine, source: Image, target: Image, label: str) -> Pixels:
     return strip
 
 
-def covers(engine: Engine, picture: Image) -> Pixels:
+def covers(engine: MeshEngine, picture: Image) -> Pixels:
     """Return the portrait covered in each way."""
     shown, face = [], engine.detect(picture)[0]
     for method in METHODS:
@@ -115,7 +115,7 @@ def covers(engine: Engine, picture: Image) -> Pixels:
     return np.hstack(shown)
 
 
-def sheet(engine: Engine, source: Image, target: Image) -> Pixels:
+def sheet(engine: MeshEngine, source: Image, target: Image) -> Pixels:
     """Return every case in one direction, and the target covered in each way."""
     rows = [
         row(engine, image(first(source.pixels)), image(second(target.pixels)), label)
@@ -132,7 +132,7 @@ def write(path: Path, pixels: Pixels) -> None:
     path.write_bytes(data)
 
 
-def swapped(engine: Engine, source: Image, target: Image) -> Pixels:
+def swapped(engine: MeshEngine, source: Image, target: Image) -> Pixels:
     """Return the target beside itself after the swap."""
     before = target.pixels.copy()
     who = engine.identity(source, engine.detect(source)[0])
@@ -143,7 +143,7 @@ def swapped(engine: Engine, source: Image, target: Image) -> Pixels:
 def main(folder: Path = ROOT / "docs" / "pictures") -> None:
     """Write the sheet and the single pictures."""
     pack = pull.pull("lite", ROOT / ".guise" / "models", report=lambda _: None)
-    engine = Engine.load(pack)
+    engine = MeshEngine.load(pack)
 
     def read(name: str) -> Image:
         return decode((ROOT / "examples" / f"{name}.jpg").read_bytes())

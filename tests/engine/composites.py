@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from functions.swap.engine import Engine, boxes
+from functions.swap.engine import MeshEngine, boxes
 from functions.swap.media import Image, decode
 from models import pull
 
@@ -124,7 +124,7 @@ def spots(random: np.random.Generator, size: float, turn: float) -> list[Spot]:
 
 
 def score(
-    engine: Engine, picture: NDArray[np.uint8], wanted: list[Spot]
+    engine: MeshEngine, picture: NDArray[np.uint8], wanted: list[Spot]
 ) -> tuple[int, int]:
     """Return how many of the wanted faces are found, and how many others."""
     faces = engine.detect(Image(picture, "png"))
@@ -141,7 +141,7 @@ def score(
 def main(write: Callable[[str], object] = sys.stdout.write) -> None:
     """Tell recall by size and hardship, and false boxes by area."""
     folder = pull.pull("lite", ROOT / ".guise" / "models", report=lambda _: None)
-    engine, random = Engine.load(folder), np.random.default_rng(0)
+    engine, random = MeshEngine.load(folder), np.random.default_rng(0)
     pictures = extra = 0
     write(f"| size | {' | '.join((*HARDSHIPS, 'all', 'faces'))} |\n")
     for size in SIZES:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from functions.swap.engine import Engine
+from functions.swap.engine import MeshEngine
 from functions.swap.media import Image, decode
 from models import pull
 
@@ -24,9 +24,9 @@ def folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def engine(folder: Path) -> Engine:
+def engine(folder: Path) -> MeshEngine:
     """Return the engine, loaded once."""
-    return Engine.load(folder, threads=2)
+    return MeshEngine.load(folder, threads=2)
 
 
 @pytest.fixture(scope="session")

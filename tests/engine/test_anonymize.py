@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from functions.swap.engine import Engine
+    from functions.swap.engine import MeshEngine
 
     Read = Callable[[str], Image]
     Attack = Callable[[NDArray[np.uint8]], NDArray[np.generic]]
@@ -59,7 +59,7 @@ def covered(image: Image, face: Face) -> tuple[slice, slice]:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["collins", "hopper"])
 def test_the_re_detection_attack_finds_nothing(
-    name: str, method: Method, attack: str, engine: Engine, portrait: Read
+    name: str, method: Method, attack: str, engine: MeshEngine, portrait: Read
 ) -> None:
     """Sharpened, reduced, enlarged or equalised, no face is found where one was."""
     image = portrait(name)
@@ -125,7 +125,7 @@ def test_averaging_over_frames_learns_nothing(method: Method) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_likeness_does_not_survive(
-    method: Method, engine: Engine, portrait: Read
+    method: Method, engine: MeshEngine, portrait: Read
 ) -> None:
     """Told where the face was, its likeness to the covered picture is chance."""
     for name in ("collins", "hopper"):
@@ -205,7 +205,7 @@ def test_the_mosaic_is_tiles_and_the_blur_is_smooth() -> None:
 @pytest.mark.parametrize("name", ["collins", "hopper"])
 @pytest.mark.parametrize("method", ["blur", "mosaic"])
 def test_a_cover_is_of_the_kind_asked_for(
-    name: str, method: Method, engine: Engine, portrait: Read
+    name: str, method: Method, engine: MeshEngine, portrait: Read
 ) -> None:
     """The box is the last resort, for pictures in which a face is still found."""
     image, box = portrait(name), portrait(name)
@@ -216,7 +216,7 @@ def test_a_cover_is_of_the_kind_asked_for(
     assert np.abs(image.pixels[inside].astype(int) - box.pixels[inside]).mean() > 20
 
 
-def test_covers_survive_encoding(engine: Engine, portrait: Read) -> None:
+def test_covers_survive_encoding(engine: MeshEngine, portrait: Read) -> None:
     """After JPEG the cover still hides the face."""
     image = portrait("hopper")
     face = engine.detect(image)[0]

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from functions.swap.engine import Engine
+    from functions.swap.engine import MeshEngine
 
 
-def faces_in(engine: Engine, pixels: NDArray[np.uint8]) -> list[Face]:
+def faces_in(engine: MeshEngine, pixels: NDArray[np.uint8]) -> list[Face]:
     return engine.detect(Image(pixels, "png"))
 
 
@@ -40,7 +40,7 @@ def agree(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 @pytest.mark.parametrize("name", PORTRAITS)
 def test_a_portrait_shows_one_face(
-    name: str, engine: Engine, portrait: Callable[[str], Image]
+    name: str, engine: MeshEngine, portrait: Callable[[str], Image]
 ) -> None:
     """Each sample shows one face, where it is, with its eyes left and right."""
     (face,) = engine.detect(portrait(name))
@@ -52,7 +52,7 @@ def test_a_portrait_shows_one_face(
     assert abs(level - other) < 0.1 * face.size
 
 
-def test_faces_are_counted_from_the_largest(engine: Engine) -> None:
+def test_faces_are_counted_from_the_largest(engine: MeshEngine) -> None:
     """Indices follow size, whatever the place."""
     picture = texture(np.random.default_rng(1), 900, 600, 2)
     for number, size in enumerate((60, 180, 110)):
@@ -67,7 +67,7 @@ def test_faces_are_counted_from_the_largest(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("size", "recall_min"), [(24, 0.9), (32, 0.95), (48, 0.98), (150, 0.98)]
 )
-def test_recall_by_size(size: int, recall_min: float, engine: Engine) -> None:
+def test_recall_by_size(size: int, recall_min: float, engine: MeshEngine) -> None:
     """Recall stays what docs/detection.md states, over blur, noise, JPEG and dark."""
     random, hits, count = np.random.default_rng(size), 0, 0
     for number, how in enumerate(("clean", "blur", "noise", "jpeg40", "dark")):
@@ -80,7 +80,7 @@ def test_recall_by_size(size: int, recall_min: float, engine: Engine) -> None:
     assert hits / count >= recall_min
 
 
-def test_texture_holds_no_faces(engine: Engine) -> None:
+def test_texture_holds_no_faces(engine: MeshEngine) -> None:
     """Face-free texture gives at most one false box in ten megapixels."""
     random = np.random.default_rng(7)
     pictures = [texture(random, 1600, 1200, kind % 2) for kind in range(10)]
@@ -90,7 +90,7 @@ def test_texture_holds_no_faces(engine: Engine) -> None:
 
 @pytest.mark.parametrize("quarter", [1, 2, 3])
 def test_a_turned_picture_shows_the_same_face(
-    quarter: int, engine: Engine, portrait: Callable[[str], Image]
+    quarter: int, engine: MeshEngine, portrait: Callable[[str], Image]
 ) -> None:
     """A photograph on its side or its head still has its face, and which way is up."""
     image = portrait("collins")
@@ -107,14 +107,14 @@ def test_a_turned_picture_shows_the_same_face(
 
 
 def test_a_face_that_fills_the_picture_is_found(
-    engine: Engine, portrait: Callable[[str], Image]
+    engine: MeshEngine, portrait: Callable[[str], Image]
 ) -> None:
     """A close-up without a margin is a face too."""
     x0, y0, x1, y1 = PORTRAITS["hopper"]
     assert len(faces_in(engine, portrait("hopper").pixels[y0:y1, x0:x1].copy())) == 1
 
 
-def test_a_film_leaves_small_faces_out(engine: Engine) -> None:
+def test_a_film_leaves_small_faces_out(engine: MeshEngine) -> None:
     """Without `small`, only what is large beside the picture is looked for."""
     picture = texture(np.random.default_rng(3), 1280, 720, 2)
     draw(picture, Spot("hopper", 300, 0, 300, 360))
@@ -126,14 +126,14 @@ def test_a_film_leaves_small_faces_out(engine: Engine) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (700, 3), (16, 16)])
 def test_a_picture_of_any_shape_is_looked_at(
-    shape: tuple[int, int], engine: Engine
+    shape: tuple[int, int], engine: MeshEngine
 ) -> None:
     """No shape is too small or too thin; there is just nobody in it."""
     assert faces_in(engine, np.full((*shape, 3), 90, np.uint8)) == []
 
 
 def test_a_large_photograph_is_searched_in_tiles(
-    engine: Engine, portrait: Callable[[str], Image]
+    engine: MeshEngine, portrait: Callable[[str], Image]
 ) -> None:
     """A face of 30 pixels in twelve megapixels is found."""
     picture = np.full((3000, 4000, 3), 100, np.uint8)

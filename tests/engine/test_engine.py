@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from functions.swap.engine import Device, Engine, Unfit, placement, runtime
-from functions.swap.engine.engine import _assemble
+from functions.swap.engine import Device, MeshEngine, Unfit, placement, runtime
+from functions.swap.engine.mesh import _assemble
 from functions.swap.engine.placement import Placement
 from models.errors import PackRefused
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from functions.swap.media import Image
 
 
-def test_the_engine_says_what_it_is(engine: Engine) -> None:
+def test_the_engine_says_what_it_is(engine: MeshEngine) -> None:
     """Pack, digest and device are there for the record."""
     assert engine.pack.id == "lite"
     assert len(engine.pack.pack_digest) == 64
@@ -40,7 +40,7 @@ def test_the_engine_says_what_it_is(engine: Engine) -> None:
 def test_a_device_that_is_not_there_is_refused(device: str, folder: Path) -> None:
     """Nothing falls back to another device in silence."""
     with pytest.raises(Unfit):
-        Engine.load(folder, device=device)
+        MeshEngine.load(folder, device=device)
 
 
 def test_a_pack_with_a_changed_byte_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_pack_with_a_changed_byte_is_refused(folder: Path, tmp_path: Path) -> 
     data[-1] ^= 1
     victim.write_bytes(data)
     with pytest.raises(PackRefused):
-        Engine.load(copy)
+        MeshEngine.load(copy)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_a_wrong_golden_output_is_refused(
 
 
 def test_an_incomplete_pack_is_refused(
-    networks: tuple[Network, ...], engine: Engine
+    networks: tuple[Network, ...], engine: MeshEngine
 ) -> None:
     """Two detectors and a mesh, or nothing."""
     with pytest.raises(Unfit):
@@ -103,7 +103,7 @@ def test_a_processor_without_a_name_is_still_one(
     assert placement.cpu() == Device("cpu", platform.machine())
 
 
-def test_the_whole_story(engine: Engine, portrait: Callable[[str], Image]) -> None:
+def test_the_whole_story(engine: MeshEngine, portrait: Callable[[str], Image]) -> None:
     """Detect, identify, merge, swap and blend, as the pipeline does it."""
     source, target = portrait("collins"), portrait("hopper")
     before = target.pixels.copy()
@@ -114,7 +114,7 @@ def test_the_whole_story(engine: Engine, portrait: Callable[[str], Image]) -> No
 
 
 def test_a_cover_is_looked_through_until_nothing_is_found(
-    engine: Engine, portrait: Callable[[str], Image]
+    engine: MeshEngine, portrait: Callable[[str], Image]
 ) -> None:
     """If a face is found under every cover, the last is a solid box."""
     image = portrait("hopper")
@@ -125,7 +125,7 @@ def test_a_cover_is_looked_through_until_nothing_is_found(
             return True
 
     detector = engine._detector
-    stubborn = Engine(
+    stubborn = MeshEngine(
         engine.pack,
         engine.device,
         engine.proof,
@@ -141,8 +141,8 @@ def test_loading_is_quick_and_brings_nothing_else(folder: Path) -> None:
     code = (
         "import sys, time; began = time.perf_counter()\n"
         "from pathlib import Path\n"
-        "from functions.swap.engine import Engine\n"
-        f"Engine.load(Path({str(folder)!r}))\n"
+        "from functions.swap.engine import MeshEngine\n"
+        f"MeshEngine.load(Path({str(folder)!r}))\n"
         "assert not {'flask', 'sqlalchemy', 'onnx', 'PIL'} & set(sys.modules)\n"
         "assert time.perf_counter() - began < 2\n"
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from functions.swap.engine import Engine
+    from functions.swap.engine import MeshEngine
 
     Read = Callable[[str], Image]
 
@@ -40,7 +40,7 @@ def varied(image: Image, how: str) -> Image:
     return Image(np.ascontiguousarray(ways[how](), np.uint8), "png")
 
 
-def who(engine: Engine, image: Image) -> Identity:
+def who(engine: MeshEngine, image: Image) -> Identity:
     return engine.identity(image, engine.detect(image)[0])
 
 
@@ -53,13 +53,13 @@ def plain(level: int, trust: float, scale: float) -> Identity:
     return Identity((texture,), area, none, scale, f32(shape))
 
 
-def test_one_source_merged_is_itself(engine: Engine) -> None:
+def test_one_source_merged_is_itself(engine: MeshEngine) -> None:
     """Merging one picture gives that picture."""
     one = plain(100, 1, 200)
     assert engine.merge([one]) is one
 
 
-def test_a_merge_believes_whom_it_can_trust(engine: Engine) -> None:
+def test_a_merge_believes_whom_it_can_trust(engine: MeshEngine) -> None:
     """Where one source is hidden, the other counts; a larger one counts more."""
     seen = engine.merge([plain(200, 1, 200), plain(0, 0, 200)])
     assert seen.flat.mean() > 195
@@ -68,7 +68,9 @@ def test_a_merge_believes_whom_it_can_trust(engine: Engine) -> None:
     assert larger.scale == 300
 
 
-def test_a_merge_of_one_person_is_that_person(engine: Engine, portrait: Read) -> None:
+def test_a_merge_of_one_person_is_that_person(
+    engine: MeshEngine, portrait: Read
+) -> None:
     """Two pictures of one face merged are still alike to each."""
     one, other = (
         who(engine, varied(portrait("hopper"), how)) for how in ("jpeg", "dark")
@@ -80,7 +82,7 @@ def test_a_merge_of_one_person_is_that_person(engine: Engine, portrait: Read) ->
 
 @pytest.mark.parametrize("name", ["collins", "hopper"])
 def test_a_face_is_alike_to_itself_and_not_to_another(
-    name: str, engine: Engine, portrait: Read
+    name: str, engine: MeshEngine, portrait: Read
 ) -> None:
     """Small, blurred, dark, turned or mirrored: the same face is alike, others not."""
     other = who(engine, portrait({"collins": "hopper", "hopper": "collins"}[name]))
@@ -91,7 +93,7 @@ def test_a_face_is_alike_to_itself_and_not_to_another(
         assert engine.similarity(other, seen) < ALIKE_MIN, how
 
 
-def test_faces_that_show_nothing_in_common_are_not_alike(engine: Engine) -> None:
+def test_faces_that_show_nothing_in_common_are_not_alike(engine: MeshEngine) -> None:
     """Without enough that both show there is no likeness to state."""
     assert engine.similarity(plain(100, 0.001, 200), plain(100, 1, 200)) == 0
 
@@ -114,7 +116,9 @@ def test_a_frontal_face_is_left_as_it_is() -> None:
     assert _mirrored(texture, seen, seen)[0] is texture
 
 
-def test_glasses_that_are_a_smear_are_left_away(engine: Engine, portrait: Read) -> None:
+def test_glasses_that_are_a_smear_are_left_away(
+    engine: MeshEngine, portrait: Read
+) -> None:
     """A source too small for its frames to be told apart comes without them."""
     tiny = cv2.resize(portrait("hopper").pixels, None, fx=0.2, fy=0.2, interpolation=3)
     source = who(engine, Image(np.asarray(tiny, np.uint8), "png"))

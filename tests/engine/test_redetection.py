@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from functions.swap.engine import Engine
+    from functions.swap.engine import MeshEngine
     from functions.swap.engine.face import Face
 
     Pixels = NDArray[np.uint8]
@@ -51,7 +51,7 @@ class Scene:
     face: Face
 
 
-def cover(engine: Engine, scene: Scene, method: Method, quality: int) -> Pixels:
+def cover(engine: MeshEngine, scene: Scene, method: Method, quality: int) -> Pixels:
     """Return the scene as it would be delivered: covered, as a JPEG."""
     image = Image(scene.pixels.copy(), "jpeg")
     engine.cover(image, scene.face, method)
@@ -64,7 +64,7 @@ def as_jpeg(pixels: Pixels, quality: int) -> Pixels:
 
 
 @cache
-def scene_of(engine: Engine, name: str, size: int, turn: float = 0) -> Scene:
+def scene_of(engine: MeshEngine, name: str, size: int, turn: float = 0) -> Scene:
     side = round(size * 2.6)
     pixels = texture(np.random.default_rng(size), side, side, size)
     draw(pixels, Spot(name, size, turn, side / 2, side / 2))
@@ -144,7 +144,9 @@ def seen_by_cascade(pixels: Pixels, size: float) -> NDArray[np.float32]:
     return np.array(boxes, np.float32).reshape(-1, 4)
 
 
-def hits(engine: Engine, pixels: Pixels, face: Face, scale: float) -> dict[str, float]:
+def hits(
+    engine: MeshEngine, pixels: Pixels, face: Face, scale: float
+) -> dict[str, float]:
     """Return how well each detector finds the face, as intersection over union."""
     place = face.corners * np.float32(scale)
     ours = [
@@ -158,7 +160,7 @@ def hits(engine: Engine, pixels: Pixels, face: Face, scale: float) -> dict[str, 
 
 
 def attacked(
-    engine: Engine, pixels: Pixels, face: Face, attack: str
+    engine: MeshEngine, pixels: Pixels, face: Face, attack: str
 ) -> dict[str, float]:
     """Attack a picture, and return `hits`; a large face is reduced to `SEEN` first."""
     reduced = min(1.0, SEEN / face.size)
@@ -171,7 +173,7 @@ def attacked(
 
 
 @pytest.mark.parametrize("name", PORTRAITS)
-def test_both_detectors_find_what_is_not_covered(name: str, engine: Engine) -> None:
+def test_both_detectors_find_what_is_not_covered(name: str, engine: MeshEngine) -> None:
     """The portraits, and every head of these tests: else they could not fail."""
     pixels = portrait(name)
     [face, *_] = engine.detect(Image(pixels, "png"))
@@ -184,7 +186,9 @@ def test_both_detectors_find_what_is_not_covered(name: str, engine: Engine) -> N
 
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("method", METHODS)
-def test_the_re_detection_attack(method: Method, attack: str, engine: Engine) -> None:
+def test_the_re_detection_attack(
+    method: Method, attack: str, engine: MeshEngine
+) -> None:
     """No attack lets our detectors or the cascade find what was covered."""
     for name in PORTRAITS:
         for size in SIZES[:-2] if attack == "four times as large" else SIZES:
@@ -198,7 +202,7 @@ def test_the_re_detection_attack(method: Method, attack: str, engine: Engine) ->
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("turn", [-15, 10, 20])
 def test_the_attack_on_heads_that_lean(
-    turn: int, method: Method, engine: Engine
+    turn: int, method: Method, engine: MeshEngine
 ) -> None:
     """Where a head leans, deconvolution finds it no more than where it is level."""
     for name in PORTRAITS:
@@ -217,7 +221,7 @@ def moved(pixels: Pixels, x: float, y: float) -> Pixels:
     )
 
 
-def averaged(engine: Engine, scene: Scene, method: Method) -> Pixels:
+def averaged(engine: MeshEngine, scene: Scene, method: Method) -> Pixels:
     """Return many frames of a film, each covered on its own, laid over one another."""
     random, total = np.random.default_rng(7), np.zeros(scene.pixels.shape, np.float64)
     for _ in range(FRAMES):
@@ -232,7 +236,7 @@ def averaged(engine: Engine, scene: Scene, method: Method) -> Pixels:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", PORTRAITS)
 def test_the_attack_by_averaging_frames(
-    name: str, method: Method, engine: Engine
+    name: str, method: Method, engine: MeshEngine
 ) -> None:
     """Thirty shifted and noisy frames, as they are, sharpened or deconvolved."""
     scene = scene_of(engine, name, 64)
@@ -242,14 +246,14 @@ def test_the_attack_by_averaging_frames(
         assert max(found.values()) <= HIT, (attack, found)
 
 
-def likeness(engine: Engine, one: Scene, pixels: Pixels, other: Scene) -> float:
+def likeness(engine: MeshEngine, one: Scene, pixels: Pixels, other: Scene) -> float:
     """Return how alike what stands in `pixels` at the face is to the other's face."""
     theirs = engine.identity(Image(other.pixels, "png"), other.face)
     shown = engine.identity(Image(np.ascontiguousarray(pixels), "png"), one.face)
     return engine.similarity(theirs, shown)
 
 
-def crops(engine: Engine, scene: Scene, count: int = 12) -> list[float]:
+def crops(engine: MeshEngine, scene: Scene, count: int = 12) -> list[float]:
     """Return how alike texture is, told to be a face, to the true face: chance."""
     random, side = np.random.default_rng(11), scene.pixels.shape[1]
     pictures = [texture(random, side, side, kind) for kind in range(count)]
@@ -259,7 +263,7 @@ def crops(engine: Engine, scene: Scene, count: int = 12) -> list[float]:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", PORTRAITS)
 def test_an_attacked_cover_is_no_more_alike_than_chance(
-    name: str, method: Method, engine: Engine
+    name: str, method: Method, engine: MeshEngine
 ) -> None:
     """Landmarks and texture, told where to look, are as unlike as any other's.
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from functions.swap.engine import Engine, Identity
+    from functions.swap.engine import Identity, MeshEngine
 
 
 @pytest.fixture(scope="session")
-def hopper(engine: Engine, portrait: Callable[[str], Image]) -> Identity:
+def hopper(engine: MeshEngine, portrait: Callable[[str], Image]) -> Identity:
     """Return a good identity to swap with."""
     image = portrait("hopper")
     return engine.identity(image, engine.detect(image)[0])
@@ -47,7 +47,7 @@ def picture(kind: str, seed: int, height: int, width: int) -> NDArray[np.uint8]:
     st.floats(-100, 300),
 )
 def test_no_box_and_no_picture_break_the_engine(  # noqa: PLR0913, PLR0917
-    engine: Engine,
+    engine: MeshEngine,
     hopper: Identity,
     kind: str,
     seed: int,

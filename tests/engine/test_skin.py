@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from functions.swap.engine import Engine
+    from functions.swap.engine import MeshEngine
     from functions.swap.media import Image
 
 
-def read(engine: Engine, image: Image, pixels: NDArray[np.uint8]) -> skin.Skin:
+def read(engine: MeshEngine, image: Image, pixels: NDArray[np.uint8]) -> skin.Skin:
     """Read the skin of `image`'s face in `pixels` of the same size."""
     face = engine.detect(image)[0]
     window = window_of(face.corners, face.points)
@@ -36,7 +36,7 @@ def test_glasses_are_seen_on_who_wears_them(
     name: str,
     wears: bool,  # noqa: FBT001 - a parameter of the test
     light: float,
-    engine: Engine,
+    engine: MeshEngine,
     portrait: Callable[[str], Image],
 ) -> None:
     """Glasses are told by what crosses the bridge of the nose, in any light."""
@@ -46,7 +46,7 @@ def test_glasses_are_seen_on_who_wears_them(
 
 
 def test_frames_too_small_to_resolve_cover_the_lenses(
-    engine: Engine, portrait: Callable[[str], Image]
+    engine: MeshEngine, portrait: Callable[[str], Image]
 ) -> None:
     """When frames cannot be told apart, all that they may cover stays."""
     image = portrait("hopper")
@@ -58,7 +58,7 @@ def test_frames_too_small_to_resolve_cover_the_lenses(
 
 
 def test_a_fringe_is_not_forehead(
-    engine: Engine, portrait: Callable[[str], Image]
+    engine: MeshEngine, portrait: Callable[[str], Image]
 ) -> None:
     """From the first hair upwards nothing is skin; between the brows it is."""
     image = portrait("collins")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from functions.swap.engine import Engine, Identity
+    from functions.swap.engine import Identity, MeshEngine
 
     Read = Callable[[str], Image]
 
@@ -27,11 +27,11 @@ PAIRS = [("collins", "hopper"), ("hopper", "collins")]
 SEAM_MAX = 0.45  # measured: 0.19 and 0.37 on the portraits, 1.1 to 1.5 with hard edges
 
 
-def who(engine: Engine, image: Image) -> Identity:
+def who(engine: MeshEngine, image: Image) -> Identity:
     return engine.identity(image, engine.detect(image)[0])
 
 
-def swap(engine: Engine, image: Image, source: Identity) -> Swapped:
+def swap(engine: MeshEngine, image: Image, source: Identity) -> Swapped:
     """Swap the largest face, in place."""
     swapped = engine.swap(image, engine.detect(image)[0], source)
     engine.blend(image, swapped)
@@ -74,7 +74,7 @@ def seam(target: NDArray[np.uint8], swapped: Swapped) -> float:
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_outside_the_blend_region_not_a_bit_changes(
-    source: str, target: str, engine: Engine, portrait: Read
+    source: str, target: str, engine: MeshEngine, portrait: Read
 ) -> None:
     """Where alpha is 0, the picture is bit-identical to the target."""
     image, before = portrait(target), portrait(target)
@@ -91,7 +91,7 @@ def test_outside_the_blend_region_not_a_bit_changes(
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_the_swapped_face_looks_more_like_the_source(
-    source: str, target: str, engine: Engine, portrait: Read
+    source: str, target: str, engine: MeshEngine, portrait: Read
 ) -> None:
     """The texture moves from the target's towards the source's."""
     ours, theirs = who(engine, portrait(source)), who(engine, portrait(target))
@@ -115,7 +115,7 @@ def test_the_swapped_face_looks_more_like_the_source(
 
 @pytest.mark.parametrize(("source", "target"), [*PAIRS, ("hopper", "hopper")])
 def test_no_seam_is_added(
-    source: str, target: str, engine: Engine, portrait: Read
+    source: str, target: str, engine: MeshEngine, portrait: Read
 ) -> None:
     """Along the border the blend adds few edges beside what both pictures have."""
     before = portrait(target).pixels
@@ -123,7 +123,7 @@ def test_no_seam_is_added(
     assert seam(before, swapped) < SEAM_MAX
 
 
-def test_the_seam_measure_sees_a_hard_edge(engine: Engine, portrait: Read) -> None:
+def test_the_seam_measure_sees_a_hard_edge(engine: MeshEngine, portrait: Read) -> None:
     """The same swap with a hard border in a wrong light fails the measure."""
     before = portrait("hopper").pixels
     swapped = swap(engine, portrait("hopper"), who(engine, portrait("collins")))
@@ -134,7 +134,7 @@ def test_the_seam_measure_sees_a_hard_edge(engine: Engine, portrait: Read) -> No
 
 @pytest.mark.parametrize("name", ["collins", "hopper"])
 def test_a_face_swapped_with_itself_stays(
-    name: str, engine: Engine, portrait: Read
+    name: str, engine: MeshEngine, portrait: Read
 ) -> None:
     """Warping there and back, and relighting with one's own light, changes little."""
     image, before = portrait(name), portrait(name)
@@ -144,7 +144,7 @@ def test_a_face_swapped_with_itself_stays(
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_eyes_and_open_mouth_are_the_targets(
-    source: str, target: str, engine: Engine, portrait: Read
+    source: str, target: str, engine: MeshEngine, portrait: Read
 ) -> None:
     """Gaze and expression stay: eyeballs and open mouth are not touched."""
     image, before = portrait(target), portrait(target)
@@ -158,7 +158,7 @@ def test_eyes_and_open_mouth_are_the_targets(
 
 
 @pytest.mark.parametrize("size", [32, 64, 500, 2000])
-def test_any_size_is_swapped(size: int, engine: Engine, portrait: Read) -> None:
+def test_any_size_is_swapped(size: int, engine: MeshEngine, portrait: Read) -> None:
     """From 32 to 2,000 pixels a face is found, swapped and changed."""
     image = resized(portrait("hopper"), size / 200)
     before = image.pixels.copy()
@@ -167,7 +167,9 @@ def test_any_size_is_swapped(size: int, engine: Engine, portrait: Read) -> None:
     assert np.abs(image.pixels.astype(int) - before).max() > 10
 
 
-def test_a_small_source_takes_the_targets_grain(engine: Engine, portrait: Read) -> None:
+def test_a_small_source_takes_the_targets_grain(
+    engine: MeshEngine, portrait: Read
+) -> None:
     """A source of 40 pixels on a face of 200 is no smear: fine detail is there."""
     image = portrait("hopper")
     tiny = resized(portrait("collins"), 0.4)
@@ -177,7 +179,7 @@ def test_a_small_source_takes_the_targets_grain(engine: Engine, portrait: Read) 
     assert float(np.abs(fine[swapped.alpha > 0.9]).mean()) > 0.8
 
 
-def test_a_soft_target_gets_a_soft_face(engine: Engine, portrait: Read) -> None:
+def test_a_soft_target_gets_a_soft_face(engine: MeshEngine, portrait: Read) -> None:
     """A sharp source in a blurred picture is as blurred as the picture."""
     sharp = portrait("collins")
     soft = Image(np.asarray(cv2.GaussianBlur(sharp.pixels, (0, 0), 2), np.uint8), "png")
@@ -191,7 +193,7 @@ def test_a_soft_target_gets_a_soft_face(engine: Engine, portrait: Read) -> None:
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_a_grey_picture_stays_grey(
-    source: str, target: str, engine: Engine, portrait: Read
+    source: str, target: str, engine: MeshEngine, portrait: Read
 ) -> None:
     """A colour source brings no colour into a black-and-white photograph."""
     grey = cv2.cvtColor(portrait(target).pixels, cv2.COLOR_BGR2GRAY)
@@ -202,7 +204,7 @@ def test_a_grey_picture_stays_grey(
 
 
 def test_a_face_at_the_edge_of_the_picture_is_swapped(
-    engine: Engine, portrait: Read
+    engine: MeshEngine, portrait: Read
 ) -> None:
     """A face that the picture cuts through is swapped as far as it is there."""
     image = Image(np.ascontiguousarray(portrait("hopper").pixels[:, 240:]), "png")
@@ -211,7 +213,7 @@ def test_a_face_at_the_edge_of_the_picture_is_swapped(
     assert not np.array_equal(image.pixels, before)
 
 
-def test_what_is_held_before_a_face_stays(engine: Engine, portrait: Read) -> None:
+def test_what_is_held_before_a_face_stays(engine: MeshEngine, portrait: Read) -> None:
     """A cup before the mouth is not painted over."""
     image = portrait("collins")
     face = engine.detect(image)[0]
@@ -229,7 +231,7 @@ def test_what_is_held_before_a_face_stays(engine: Engine, portrait: Read) -> Non
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_a_hand_before_the_mouth_stays(
-    source: str, target: str, engine: Engine, portrait: Read
+    source: str, target: str, engine: MeshEngine, portrait: Read
 ) -> None:
     """Skin before the mouth is told by the lips that are not there."""
     image = portrait(target)
@@ -247,7 +249,7 @@ def test_a_hand_before_the_mouth_stays(
     assert not np.array_equal(image.pixels, before)
 
 
-def test_glasses_stay_on_who_wears_them(engine: Engine, portrait: Read) -> None:
+def test_glasses_stay_on_who_wears_them(engine: MeshEngine, portrait: Read) -> None:
     """The bridge of the target's glasses is the target's after the swap."""
     image, before = portrait("hopper"), portrait("hopper")
     swap(engine, image, who(engine, portrait("collins")))

@@ -195,5 +195,5 @@ def test_loading_a_pack_imports_one_engine(pack: Path) -> None:
     command = [sys.executable, "-c", code, str(pack)]
     loaded = set(subprocess.check_output(command, text=True).split())
     assert "functions.swap.engine.neural" in loaded
-    heavy = {"functions.swap.engine.engine", "flask", "insightface", "onnx", "skimage"}
+    heavy = {"functions.swap.engine.mesh", "flask", "insightface", "onnx", "skimage"}
     assert heavy.isdisjoint(loaded)

@@ -14,59 +14,25 @@ from functions.events import (
 )
 from functions.problems import Unavailable
 from functions.settings import Limits
-from functions.swap import ledger, outbox
+from functions.swap import outbox
 from functions.swap.dispatch import requested
 from functions.swap.sweeper import Sweeper, sweep
 from functions.tenant import OUTBOX, Key
-from tests.swap.aging import AgingStore
-from tests.swap.house import ACME, SWAP, House, Sink, picture
+from tests.swap.aging import (
+    DAY_SECONDS,
+    AgingStore,
+    aged,
+    begun,
+    die_holding,
+    done,
+    ended,
+    marks,
+)
+from tests.swap.house import ACME, House, Sink, picture
 
 if TYPE_CHECKING:
     from functions.events import Event
     from functions.storage import Object
-    from functions.swap.ledger import Record
-
-DAY_SECONDS = 86_400
-
-
-def aged(**limits: int) -> tuple[House, AgingStore]:
-    """Return a house, and its store, whose objects can be made older."""
-    store = AgingStore()
-    house = House(Limits(**limits), opener=lambda _: store)
-    house.put("a.png", picture(1))
-    house.put("b.png", picture(2))
-    return house, store
-
-
-def begun(house: House) -> str:
-    """Return a job that is accepted and that nobody has started."""
-    answer = house.post(SWAP, Prefer="respond-async")
-    house.sink.taken.clear()
-    return str(answer.json["job"])  # type: ignore[index]
-
-
-def done(house: House) -> str:
-    return str(house.post(SWAP).json["job"])  # type: ignore[index]
-
-
-def ended(house: House, job: str) -> Record:
-    record = ledger.record(ACME, job, house.store)
-    assert record is not None
-    return record
-
-
-def marks(house: House) -> list[str]:
-    return [info.key for info in house.store.list(OUTBOX).objects]
-
-
-def die_holding(house: House, job: str) -> None:
-    ledger.claim(
-        ACME,
-        job,
-        store=house.store,
-        limits=house.limits,
-        start=lambda n: requested(job, house.books, str(n)),
-    )
 
 
 # --- holders that died ------------------------------------------------------

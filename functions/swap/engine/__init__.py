@@ -2,7 +2,7 @@
 
 There are two, and `operations.Engine` is all that the story of a job knows of them.
 
-`engine` is the mesh engine: `detect` finds faces, `facemesh` measures one, `atlas`
+`mesh` is the mesh engine: `detect` finds faces, `facemesh` measures one, `atlas`
 lays it out flat, `skin` tells what lies in front of it, `identity` keeps what a swap
 needs of a source, `swap` draws it on a target and `paste` blends it in.  `neural` is
 the other one, with a reader for each contract of the InsightFace family: `scrfd`,
@@ -19,17 +19,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from functions.swap.engine.engine import Engine
     from functions.swap.engine.face import Face
     from functions.swap.engine.identity import Identity
     from functions.swap.engine.loading import load
+    from functions.swap.engine.mesh import MeshEngine
     from functions.swap.engine.placement import Device, Unfit
     from functions.swap.engine.swap import Swapped
 else:
     # Found when asked for: a cold start imports one engine, not both.
     _WHERE = {
         "Device": "placement",
-        "Engine": "engine",
+        "MeshEngine": "mesh",
         "Face": "face",
         "Identity": "identity",
         "Swapped": "swap",
@@ -43,4 +43,4 @@ else:
         return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
 
 
-__all__ = ["Device", "Engine", "Face", "Identity", "Swapped", "Unfit", "load"]
+__all__ = ["Device", "Face", "Identity", "MeshEngine", "Swapped", "Unfit", "load"]

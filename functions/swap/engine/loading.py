@@ -9,7 +9,7 @@ from functions.swap.engine.placement import GIB, Unfit
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from functions.swap.engine.engine import Engine
+    from functions.swap.engine.mesh import MeshEngine
     from functions.swap.engine.neural import NeuralEngine
     from models.manifest import Pack
 
@@ -22,7 +22,7 @@ def load(
     full: bool = True,
     gpu_memory_bytes_max: int = 8 * GIB,
     cuda_graph: bool = False,
-) -> Engine | NeuralEngine:
+) -> MeshEngine | NeuralEngine:
     """Return the engine of the pack in `folder`: the mesh's, or the neural one.
 
     The last two are `Placement`'s, and say nothing to a processor.
@@ -33,12 +33,12 @@ def load(
             is no such device.
 
     """
-    engine: Engine | NeuralEngine
+    engine: MeshEngine | NeuralEngine
     # Each is imported here: the cold start of one needs little of the other.
     if pack.of("facemesh"):
-        from functions.swap.engine.engine import Engine
+        from functions.swap.engine.mesh import MeshEngine
 
-        engine = Engine.load(folder, device=device, full=full)
+        engine = MeshEngine.load(folder, device=device, full=full)
     else:
         from functions.swap.engine.neural import NeuralEngine
 

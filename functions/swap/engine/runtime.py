@@ -147,7 +147,8 @@ def _open(folder: Path, model: Model, placement: Placement) -> Network:
     options.inter_op_num_threads = 1
     # A thread that spins for the next run takes the core from whoever decodes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry(*RECORDING)
+    if placement.gpu is not None:
+        options.add_session_config_entry(*RECORDING)
     graph = placement.cuda_graph and static(model)
     try:
         session = ort.InferenceSession(
@@ -155,9 +156,9 @@ def _open(folder: Path, model: Model, placement: Placement) -> Network:
         )
     except Exception as error:  # ONNX Runtime raises a class of its own for each code
         raise Unfit(f"{model.name}: does not open: {error}") from error
-    refuse_strays(session, model.name, placement.provider)
     _match(model, session)
     if placement.gpu is not None:
+        refuse_strays(session, model.name, placement.provider)
         session = Binding(session, model, "cuda", placement.gpu, graph=graph)
     return Network(model, session)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from functions.swap.engine import Engine, Unfit, load
+from functions.swap.engine import MeshEngine, Unfit, load
 from functions.swap.engine.neural import NeuralEngine
 from models import manifest
 from models.errors import PackRefused
@@ -31,7 +31,7 @@ def opened(folder: Path, *, full: bool = True) -> NeuralEngine:
 def test_the_pack_says_which_engine(plain: Path, folder: Path) -> None:
     """Swappers make the neural one, a mesh the other."""
     assert isinstance(load(plain, verify(plain), device="cpu"), NeuralEngine)
-    assert isinstance(load(folder, verify(folder), device="cpu"), Engine)
+    assert isinstance(load(folder, verify(folder), device="cpu"), MeshEngine)
 
 
 def test_another_pack_than_the_vetted_one_is_unfit(plain: Path, halved: Path) -> None:

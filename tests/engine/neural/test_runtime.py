@@ -41,7 +41,7 @@ def test_one_engine_is_imported_without_the_other() -> None:
     neural = imported("functions.swap.engine.neural")
     assert neural >= NEURAL
     assert MESH.isdisjoint(neural)
-    assert NEURAL.isdisjoint(imported("functions.swap.engine.engine"))
+    assert NEURAL.isdisjoint(imported("functions.swap.engine.mesh"))
     assert (MESH | NEURAL).isdisjoint(imported("functions.swap.engine.loading"))
 
 

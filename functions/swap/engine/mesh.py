@@ -37,7 +37,7 @@ _DETECTORS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Engine:
+class MeshEngine:
     """The models of one pack on one device; safe to call from several threads."""
 
     pack: Pack
@@ -48,7 +48,7 @@ class Engine:
     @classmethod
     def load(
         cls, folder: Path, *, device: str = "auto", threads: int = 0, full: bool = True
-    ) -> Engine:
+    ) -> MeshEngine:
         """Verify, open and prove the pack in `folder`.
 
         `threads` of 0 uses the CPUs this process may run on, at most four: the
