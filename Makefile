@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url \
-	--no-emit-find-links pyproject.toml --extra cpu --extra models --extra build
+	--no-emit-find-links pyproject.toml --extra cpu --extra models --extra pdf --extra build
 
 PIXELS := functions/swap/engine/*,functions/swap/media/*
 
@@ -72,7 +72,7 @@ sheet: .venv/.setup-dev ## draw the contact sheet of all samples in all directio
 lock: .venv/.setup-dev ## resolve the two lock files anew
 	@$(BIN)/python -m pip install --quiet uv
 	@$(LOCK) --output-file requirements/demo.lock
-	@$(LOCK) --extra dev --extra signing --extra gcs --extra s3 \
+	@$(LOCK) --extra dev --extra signing --extra gcs --extra postgres --extra s3 \
 		--output-file requirements/dev.lock
 
 .PHONY: clean

@@ -1,0 +1,70 @@
+"""Where the audit log lies that a command works on, and with which keys."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path  # Typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from functions.problems import NotFound
+
+if TYPE_CHECKING:
+    from functions.audit.store import Store
+    from functions.keys import FileKeys
+
+HOME = Path(".guise")
+
+Home = Annotated[
+    Path,
+    typer.Option("--home", help="Where everything of this machine's stack lies."),
+]
+Database = Annotated[
+    str,
+    typer.Option(
+        help="The log's database; else GUISE_DATABASE, else the one in --home."
+    ),
+]
+Keys = Annotated[
+    Path | None,
+    typer.Option(help="The folder of keys; else GUISE_KEYS, else the one in --home."),
+]
+Tenant = Annotated[str, typer.Option(help="Whose log.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A log's database and keys: named, of the environment, or of a home."""
+
+    home: Path
+    database: str = ""
+    keys: Path | None = None
+
+    def url(self) -> str:
+        """Return the database's URL, or raise `NotFound` where the home has none."""
+        from functions.local.home import Home as Folder
+
+        named = self.database or os.environ.get("GUISE_DATABASE", "")
+        if named:
+            return named
+        home = Folder(self.home.resolve())
+        if not (home.root / "audit.db").is_file():
+            raise NotFound(f"{self.home} holds no audit log")
+        return home.database_url("audit")
+
+    def store(self) -> Store:
+        """Return the opened store; the caller closes it."""
+        from functions.audit.store import Store
+
+        return Store.open(self.url())
+
+    def key_provider(self) -> FileKeys:
+        """Return the keys that sign, or only verify, checkpoints."""
+        from functions.keys import FileKeys
+        from functions.local.home import Home as Folder
+
+        named = self.keys or os.environ.get("GUISE_KEYS", "")
+        return FileKeys(Path(named) if named else Folder(self.home.resolve()).keys)

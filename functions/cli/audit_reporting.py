@@ -1,0 +1,7 @@
+"""`guise audit report`: a period on one page."""
+
+from __future__ import annotations
+
+import typer
+
+reporting = typer.Typer()

@@ -1,0 +1,7 @@
+"""`guise audit monitor`: the log against what it said before."""
+
+from __future__ import annotations
+
+import typer
+
+watching = typer.Typer()
