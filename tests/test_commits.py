@@ -1,0 +1,105 @@
+"""Group commit: one commit for many callers, and each its own answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from functions.commits import GroupCommit
+from functions.problems import Unavailable
+
+
+class Disk:
+    """A commit that waits to be let go, and remembers its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.began = threading.Semaphore(0)
+        self.free = threading.Event()
+
+    def __call__(self, batch: list[int]) -> list[int]:
+        self.batches.append(batch)
+        self.began.release()
+        self.free.wait(10)
+        if 13 in batch:
+            raise OSError("the disk is full")
+        return [each * each for each in batch]
+
+
+def until_waiting(group: GroupCommit[int, int], callers: int) -> None:
+    """Return when that many callers wait for the next batch."""
+    while len(group._waiting) < callers:  # nothing else tells
+        time.sleep(0.001)
+
+
+def test_a_crowd_shares_a_commit() -> None:
+    """What comes while a commit goes on is one batch; each gets its own answer."""
+    disk = Disk()
+    group = GroupCommit(disk)
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(group, 100)
+        assert disk.began.acquire(timeout=10)
+        crowd = [pool.submit(group, each) for each in range(8)]
+        until_waiting(group, 8)
+        disk.free.set()
+        assert first.result() == 10_000
+        assert [each.result() for each in crowd] == [each**2 for each in range(8)]
+    group.close()
+    assert [len(batch) for batch in disk.batches] == [1, 8]
+
+
+def test_a_failed_commit_is_told_to_each_of_its_batch() -> None:
+    """Nobody hears "done" of a batch that failed, and the next batch is taken."""
+    disk = Disk()
+    disk.free.set()
+    group = GroupCommit(disk)
+    with pytest.raises(Unavailable) as raised:
+        group(13)
+    assert isinstance(raised.value.__cause__, OSError)
+    assert group(3) == 9
+    group.close()
+
+
+def test_closing_commits_what_waits_and_takes_no_more() -> None:
+    """Who waits when it closes is answered; who comes later is refused."""
+    disk = Disk()
+    group = GroupCommit(disk)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(group, 5)
+        assert disk.began.acquire(timeout=10)
+        closing = pool.submit(group.close)
+        disk.free.set()
+        closing.result()
+        assert waiting.result() == 25
+    with pytest.raises(Unavailable):
+        group(6)
+
+
+def test_nobody_waits_for_ever() -> None:
+    """A commit that hangs is an `Unavailable` for who waits for it."""
+    disk = Disk()
+    group = GroupCommit(disk, wait_seconds_max=0.05)
+    with pytest.raises(Unavailable):
+        group(1)
+    disk.free.set()
+    group.close()
+
+
+def test_the_queue_is_bounded() -> None:
+    """Past its limit, who comes is told to come again; who waits is served."""
+    disk = Disk()
+    group = GroupCommit(disk, waiting_max=2)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(group, 1)
+        assert disk.began.acquire(timeout=10)
+        waiting = [pool.submit(group, each) for each in (2, 3)]
+        until_waiting(group, 2)
+        with pytest.raises(Unavailable) as full:
+            group(4)
+        assert "no more is taken" in str(full.value)
+        disk.free.set()
+        assert [each.result() for each in (first, *waiting)] == [1, 4, 9]
+    group.close()
