@@ -19,80 +19,62 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import cv2
 import httpx
 
-from functions import events
-from functions.local.gcs import Upload, finalized
 from functions.local.status import status
 from functions.problems import Problem
-from functions.sink import post_event
 from functions.storage.file import FileStore
 from tests.crash import evidence
-from tests.crash.machine import LIMITS, TENANT
+from tests.crash.faults import FAULTS, Killer, plan
+from tests.crash.machine import TENANT
+from tests.storage import proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Mapping
 
     from functions.local.activator import ServiceStatus
     from functions.local.status import StackStatus
+    from tests.storage.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
 SIDE_PIXELS = 96
 OPEN_MAX = 6
 """How many jobs are under way at once."""
 RECOVERY_SECONDS_MAX = 900
-SERVICES = {"worker": 6, "audit": 4, "door": 2, "billing": 2}
-"""How often each is killed when all run."""
 _STALE_SECONDS = 7200
-_START_SECONDS = 60.0
-_PATIENCE_SECONDS = 1.0
-_GRACE_SECONDS = 1.5
-
-Act = Literal["kill", "kill-stack", "stop", "twice"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One thing to do: what, after which pause, and which of those that can be."""
-
-    act: Act
-    pause_seconds: float
-    pick: float
-
-
-def plan(seed: int, kills: int) -> Iterator[Step]:
-    """Yield steps until `kills` of them kill."""
-    rng = random.Random(seed)  # noqa: S311  # no secret
-    acts: tuple[Act, ...] = ("kill", "kill-stack", "stop", "twice")
-    left = kills
-    while left:
-        [act] = rng.choices(acts, (30, 2, 1, 6))
-        left -= act.startswith("kill")
-        yield Step(act, rng.uniform(0.0, 0.6), rng.random())
 
 
 @dataclass
 class Machine:
-    """A stack in a process of its own, that may be killed and started again."""
+    """A stack in a process of its own, that may be killed and started again.
+
+    Its functions and its sweeper reach the broker by `way`, which outlives them.
+    """
 
     home: Path
+    way: Proxy
     process: subprocess.Popen[bytes] | None = None
     urls: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
-        words = [sys.executable, "-m", "tests.crash.machine", str(self.home)]
+        words = [sys.executable, "-m", "tests.crash.machine"]
         with (self.home / "crash.log").open("ab") as log:
             self.process = subprocess.Popen(
-                words, stdout=subprocess.PIPE, stderr=log, cwd=ROOT
+                [*words, str(self.home), self.way.endpoint],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=ROOT,
+                env=_unmeasured(os.environ),
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit((self.home / "crash.log").read_text())
         self.urls = json.loads(line)
+        self.way.server = self.urls["broker"]
 
     def end(self, how: signal.Signals) -> None:
         assert self.process is not None
@@ -100,6 +82,11 @@ class Machine:
         self.process.send_signal(how)
         self.process.wait(60)
         self.process.stdout.close()
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
 
     def status(self) -> StackStatus | None:
         try:
@@ -205,107 +192,12 @@ class Crowd:
 _REQUEST = {"operation": "detect", "target": "uploads/tiny.png"}
 
 
-@dataclass
-class Killer:
-    """Does what the plan says; `wake` gives a stack that sleeps something to do."""
+def _unmeasured(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without what has coverage write files of its own.
 
-    machine: Machine
-    wake: Callable[[], None]
-    done: dict[str, int] = field(default_factory=dict)
-
-    def do(self, step: Step) -> None:
-        time.sleep(step.pause_seconds)
-        match step.act:
-            case "kill":
-                self._kill(step)
-            case "kill-stack":
-                self.machine.end(signal.SIGKILL)
-                self.machine.start()
-                self._count("stack")
-            case "stop":
-                self._stop()
-            case "twice":
-                self._twice(step)
-
-    @property
-    def kills(self) -> int:
-        return sum(self.done.get(name, 0) for name in (*SERVICES, "stack"))
-
-    def _count(self, what: str) -> None:
-        self.done[what] = self.done.get(what, 0) + 1
-
-    def _kill(self, step: Step) -> None:
-        """Kill one of the services that run: its arbiter, its worker, or both."""
-        woken = time.monotonic()
-        deadline = woken + _START_SECONDS
-        waited = False
-        while time.monotonic() < deadline:
-            running = sorted(self.machine.running(), key=lambda each: each.name)
-            if running and waited:
-                # Not as it starts, each time: nothing would ever be served.
-                time.sleep(_GRACE_SECONDS * step.pick)
-                waited = False
-            elif running:
-                weights = [SERVICES[each.name] for each in running]
-                rng = random.Random(step.pick)  # noqa: S311  # no secret
-                [chosen] = rng.choices(running, weights)
-                pids = rng.choice((chosen.pids, chosen.pids[:1], chosen.pids[-1:]))
-                if _killed(pids):
-                    self._count(chosen.name)
-                    return
-            else:
-                waited = True
-            if not running and time.monotonic() > woken + _PATIENCE_SECONDS:
-                # All that is open waits for its next try, which may be minutes off.
-                self.wake()
-                woken = time.monotonic()
-            time.sleep(0.02)
-        raise SystemExit(f"nothing ran that could be killed: {self.machine.status()}")
-
-    def _stop(self) -> None:
-        """Stop a worker past its lease, and let it go on."""
-        worker = [each for each in self.machine.running() if each.name == "worker"]
-        pids = worker[0].pids[-1:] if worker else ()
-        with suppress(ProcessLookupError):
-            for pid in pids:
-                os.kill(pid, signal.SIGSTOP)
-                time.sleep(LIMITS.claim_seconds + 0.5)
-                os.kill(pid, signal.SIGCONT)
-                self._count("stopped")
-
-    def _twice(self, step: Step) -> None:
-        """Send again, twice, what was sent of some job."""
-        records = sorted(self.machine.store.glob("results/*/job.json"))
-        if not records:
-            return
-        path = records[int(step.pick * len(records))]
-        told = json.loads(path.read_bytes())["events"]
-        again = [events.from_dict(each) for each in told]
-        request = self.machine.store / "requests" / f"{path.parent.name}.json"
-        uploaded = [finalized(_upload_of(request))] if request.exists() else []
-        with suppress(OSError, Problem):
-            for event in (*again, *again):
-                post_event(self.machine.urls["broker"], event, timeout=5)
-            for event in (*uploaded, *uploaded):
-                url = f"{self.machine.urls['worker']}/events"
-                post_event(url, event, timeout=5)
-        self._count("twice")
-
-
-def _upload_of(path: Path) -> Upload:
-    data = path.read_bytes()
-    generation = path.stat().st_mtime_ns
-    return Upload(TENANT, f"requests/{path.name}", generation, len(data), data)
-
-
-def _killed(pids: tuple[int, ...]) -> bool:
-    """Kill -9; return whether anybody was there."""
-    hit = False
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            hit = True
-    return hit
+    On a full disk they would be broken ones, and whoever is killed writes none.
+    """
+    return {k: v for k, v in environ.items() if not k.startswith("COVERAGE_")}
 
 
 @dataclass(frozen=True)
@@ -324,7 +216,8 @@ class Summary:
         return (
             f"{self.kills} kills, {self.jobs} jobs, {len(found.lost)} lost, "
             f"{len(found.doubled)} doubled, {len(found.unrecorded)} unrecorded, "
-            f"{len(found.left)} left over, seed {self.seed}"
+            f"{len(found.left)} left over, seed {self.seed}; "
+            + ", ".join(f"{what} {self.done.get(what, 0)}" for what in FAULTS)
         )
 
 
@@ -332,18 +225,20 @@ def crash(home: Path, kills: int, seed: int) -> Summary:
     """Do the plan of `seed` to a stack in `home`, let it recover, and look."""
     home.mkdir(exist_ok=True)
     (home / "models").symlink_to(ROOT / ".guise" / "models")
-    machine = Machine(home)
-    machine.start()
-    try:
-        crowd = Crowd(machine, seed)
-        killer = Killer(machine, crowd.one_more)
-        for step in plan(seed, kills):
-            crowd.top_up()
-            killer.do(step)
-        crowd.close()
-        rest(machine, crowd)
-    finally:
-        machine.end(signal.SIGINT)
+    with proxy.to("") as way:
+        machine = Machine(home, way)
+        machine.start()
+        try:
+            crowd = Crowd(machine, seed)
+            killer = Killer(machine, crowd.one_more)
+            for step in plan(seed, kills):
+                crowd.top_up()
+                killer.do(step)
+            killer.relent()
+            crowd.close()
+            rest(machine, crowd)
+        finally:
+            machine.end(signal.SIGINT)
     sweep_temporary(machine.store)
     seen = evidence.read(home, TENANT, frozenset(crowd.accepted))
     outcomes: dict[str, int] = {}

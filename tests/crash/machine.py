@@ -1,8 +1,9 @@
-"""`python -m tests.crash.machine HOME`: a real stack whose claims soon run out.
+"""`python -m tests.crash.machine HOME SINK`: a real stack whose claims soon run out.
 
 It is `guise up` in every part, on a copy of the manifests in which the worker's lease
 is short and its attempts are many, and with a sweep that comes often: a kill a second
-is to be recovered from in seconds.
+is to be recovered from in seconds.  All that sends events sends them to SINK, which
+passes them on to the broker or does not.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ _OURS = (
     f"{_ENV}"
     f'            - {{name: GUISE_CLAIM_SECONDS, value: "{LIMITS.claim_seconds}"}}\n'
     f'            - {{name: GUISE_ATTEMPTS_MAX, value: "{LIMITS.attempts_max}"}}\n'
+    "            - {name: K_SINK, value: '%s'}\n"
 )
+_BETWEEN = "\n---\n"
 
 
-def manifests(folder: Path) -> Path:
-    """Return a copy of the manifests with our limits for door and worker."""
+def manifests(folder: Path, sink: str) -> Path:
+    """Return a copy of the manifests with our limits and sink for door and worker."""
     if not folder.exists():
         shutil.copytree(knative.folder(), folder, ignore=shutil.ignore_patterns("*.py"))
         for name in ("door", "worker"):
@@ -50,14 +53,19 @@ def manifests(folder: Path) -> Path:
             text = path.read_text()
             if _ENV not in text:
                 raise SystemExit(f"{path.name} has its environment elsewhere")
-            path.write_text(text.replace(_ENV, _OURS, 1))
+            path.write_text(text.replace(_ENV, _OURS % sink, 1))
+        # A binding would write over the sink.
+        for path in (folder / "tenant").glob("*.yaml"):
+            parts = path.read_text().split(_BETWEEN)
+            kept = [each for each in parts if "kind: SinkBinding" not in each]
+            path.write_text(_BETWEEN.join(kept))
     return folder
 
 
 def main() -> None:
     """Serve until SIGINT; say on one line where."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    home, tenant = Path(sys.argv[1]), Tenant(TENANT)
+    home, sink, tenant = Path(sys.argv[1]), sys.argv[2], Tenant(TENANT)
     stores = Stores(Home(home.resolve()).store_url)
     sweeper = Sweeper()
 
@@ -70,7 +78,7 @@ def main() -> None:
                 store,
                 FileKeys(home / "keys"),
                 HttpAuditor(running.urls["audit"]),
-                HttpSink(running.urls["broker"]),
+                HttpSink(sink),
                 LIMITS,
             )
         )
@@ -78,7 +86,7 @@ def main() -> None:
     options = Options(
         idle_seconds=IDLE_SECONDS,
         sweep=Sweep(sweep, SWEEP_SECONDS),
-        manifests=manifests(home / "manifests"),
+        manifests=manifests(home / "manifests", sink),
         # Who dies thrice before an answer is left alone for this long; not for 10 s.
         limits=Patience(apology_seconds=0.5),
     )

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crash.driver import crash, plan
+from tests.crash.driver import crash
+from tests.crash.faults import plan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 KILLS = 20
-SEED = 32
+SEED = 92
 
 pytestmark = pytest.mark.xdist_group("crash")
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("crash")
 def test_whatever_is_killed_nothing_is_lost_doubled_or_unrecorded(
     tmp_path: Path,
 ) -> None:
-    """Kill -9 of every service and the stack, a stopped worker, events sent again."""
+    """Nor with a full disk, a sink that drops, whom stops, and what comes twice."""
     summary = crash(tmp_path / "home", KILLS, SEED)
     assert summary.found.all == [], summary
     assert summary.kills == KILLS
@@ -35,4 +36,4 @@ def test_the_seed_is_the_plan() -> None:
     assert steps != list(plan(SEED + 1, KILLS))
     assert sum(step.act.startswith("kill") for step in steps) == KILLS
     acts = {step.act for step in steps}
-    assert acts == {"kill", "kill-stack", "stop", "twice"}
+    assert acts == {"kill", "kill-stack", "stop", "twice", "full", "drop", "slow"}
