@@ -1,26 +1,54 @@
 """A SQLAlchemy engine for SQLite (one machine) or PostgreSQL (production).
 
+On PostgreSQL a transaction takes one role, and sees one tenant or says that it
+wants all: the database itself refuses what the role must not do.  SQLite has no
+roles, and nobody but us at the file.
+
 Importing this module does not import SQLAlchemy: a door opens its database on a
-thread, after its socket is served.
+thread, after its socket is served.  Alembic is imported only where there is
+something to migrate.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from functions.problems import Unavailable
 from functions.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import Connection, Engine
 
 BUSY_MS_MAX: Final = 10_000
 _PAUSE_SECONDS: Final = 0.01
 _SCHEMES: Final = ("sqlite:///", "postgresql+psycopg://")
+_BIND: Final = (
+    "SELECT set_config('role', %(role)s, true),"
+    " set_config('guise.tenant', %(tenant)s, true)"
+)
+_MIGRATING: Final = 0x6775697365  # "guise": the advisory lock of whoever migrates
+_NEW_ROLE: Final = """
+DO $$ BEGIN
+    CREATE ROLE {role} NOLOGIN NOINHERIT NOBYPASSRLS;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+END $$
+"""
+_BOUND_TENANT: Final = """
+CREATE FUNCTION {name}() RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    bound CONSTANT text := pg_catalog.current_setting('guise.tenant', true);
+BEGIN
+    IF bound IS NULL OR bound OPERATOR(pg_catalog.=) '' THEN
+        RAISE EXCEPTION 'no tenant is bound' USING ERRCODE = '42501';
+    END IF;
+    RETURN bound;
+END $$
+"""
 
 
 def check_database(url: str) -> None:
@@ -53,15 +81,22 @@ def open_database(url: str) -> Engine:
 
 
 @contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
+def transaction(
+    engine: Engine, *, role: str = "", tenant: str = ""
+) -> Iterator[Connection]:
     """Yield a connection whose work is durable once the block has ended.
 
     An exception undoes it all.  What the database itself raises is `Unavailable`.
+    On PostgreSQL it acts as `role`, and sees of `tenant` alone what that role sees
+    of one tenant; both end with the transaction.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         with engine.begin() as connection:
+            if role and engine.dialect.name == "postgresql":
+                values = {"role": role, "tenant": tenant}
+                connection.exec_driver_sql(_BIND, values)
             yield connection
     except SQLAlchemyError as error:
         raise Unavailable(internal=repr(error)) from error
@@ -107,3 +142,155 @@ def _to_wal(connection: Any) -> None:  # noqa: ANN401  # as above
             time.sleep(_PAUSE_SECONDS)
         else:
             return
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tables of one function, and the Alembic revisions that lead to them.
+
+    `scripts` is where the revisions lie, `<package>:<folder>`; `newest` is the last
+    of them, and `table` is where the database keeps which it has.  Where it keeps
+    none and yet has the table `old`, it was made before there were versions, and is
+    of the `first`.  `command` is what a person types to migrate.
+    """
+
+    scripts: str
+    newest: str
+    table: str
+    old: str
+    command: str
+    first: str = "0001"
+
+
+def open_schema(url: str, schema: Schema) -> Engine:
+    """Return an engine on tables of the newest version.
+
+    A SQLite file is migrated where it has to be.  PostgreSQL's tables belong to
+    somebody else than who serves them: `SettingsError` says what to run.
+    """
+    engine = open_database(url)
+    try:
+        found = version_of(engine, schema)
+        if engine.dialect.name == "sqlite" and found < schema.newest:
+            migrate(engine, schema)
+            found = schema.newest
+    except BaseException:
+        engine.dispose()
+        raise
+    if found == schema.newest:
+        return engine
+    engine.dispose()
+    cure = schema.command if found < schema.newest else "a newer Guise"
+    raise SettingsError(
+        f"GUISE_DATABASE: its tables are of version {found or 'none'}, where"
+        f" {schema.newest} is needed: run {cure}"
+    )
+
+
+def version_of(engine: Engine, schema: Schema) -> str:
+    """Return the revision that the tables are of, "" where none is kept."""
+    import sqlalchemy as sa
+
+    column = sa.column("version_num", sa.Text)
+    query = sa.select(column).select_from(sa.table(schema.table))
+    with transaction(engine) as db:
+        if not sa.inspect(db).has_table(schema.table):
+            return ""
+        return db.execute(query).scalar_one_or_none() or ""
+
+
+def migrate(engine: Engine, schema: Schema) -> list[str]:
+    """Bring the tables to the newest version; return the revisions that it took.
+
+    All of them or none.  Of two who come at once, the other finds it done.
+    """
+    import sqlalchemy as sa
+    from alembic import command
+    from alembic.config import Config
+
+    done: list[str] = []
+    config = Config()
+    config.set_main_option("script_location", schema.scripts)
+    with transaction(engine) as db:
+        on_server = engine.dialect.name == "postgresql"
+        if on_server:
+            db.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
+        config.attributes.update(connection=db, table=schema.table, done=done)
+        tables = sa.inspect(db)
+        if tables.has_table(schema.old) and not tables.has_table(schema.table):
+            command.stamp(config, schema.first)
+        command.upgrade(config, schema.newest)
+        if on_server:
+            db.exec_driver_sql(f"GRANT SELECT ON {schema.table} TO PUBLIC")
+    return done
+
+
+def run_migrations() -> None:
+    """Do what Alembic was called for by `migrate`; the whole of an `env.py`."""
+    from alembic import context
+
+    given = context.config.attributes
+    context.configure(
+        connection=given["connection"],
+        version_table=given["table"],
+        transactional_ddl=True,  # the one transaction of `migrate`
+        on_version_apply=lambda step, **_: (
+            None if step.is_stamp else given["done"].append(step.up_revision_id)
+        ),
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a role may do with a table on PostgreSQL, and with which of its rows.
+
+    `columns` are all unless some are named.  A role that is `bound` has the rows of
+    the transaction's tenant alone, another one all; `into` is a condition in SQL on
+    rows as they are written, where that is another one.
+    """
+
+    role: str
+    command: str
+    table: str
+    columns: str = ""
+    bound: bool = True
+    into: str = ""
+
+    def statements(self, bound_tenant: str) -> Iterator[str]:
+        """Yield the SQL; `bound_tenant` is the function that names the tenant."""
+        columns = f" ({self.columns})" if self.columns else ""
+        yield f"GRANT {self.command}{columns} ON {self.table} TO {self.role}"
+        rows = f"tenant = {bound_tenant}()" if self.bound else "true"
+        using = "" if self.command == "INSERT" else f" USING ({rows})"
+        written = self.command in {"INSERT", "UPDATE"}
+        check = f" WITH CHECK ({self.into or rows})" if written else ""
+        yield (
+            f"CREATE POLICY {self.role}_{self.command.lower()} ON {self.table}"
+            f" FOR {self.command} TO {self.role}{using}{check}"
+        )
+
+
+def harden(
+    db: Connection, bound_tenant: str, tables: Sequence[str], grants: Iterable[Grant]
+) -> None:
+    """Let roles do what `grants` say with new `tables` on PostgreSQL, and no more.
+
+    Roles are made where there are none: they are the whole server's, and log nobody
+    in.  Row-level security holds for the tables' owner, too.  `bound_tenant` becomes
+    a function that raises where the transaction names no tenant: a pooled connection
+    has '' there, which would read as a tenant without rows.
+    """
+    grants = list(grants)
+    db.exec_driver_sql(_BOUND_TENANT.format(name=bound_tenant))
+    for role in sorted({each.role for each in grants}):
+        db.exec_driver_sql(_NEW_ROLE.format(role=role))
+        db.exec_driver_sql(f"GRANT USAGE ON SCHEMA public TO {role}")
+    for table in tables:
+        db.exec_driver_sql(f"REVOKE ALL ON {table} FROM PUBLIC")
+        db.exec_driver_sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+        db.exec_driver_sql(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+    for grant in grants:
+        for statement in grant.statements(bound_tenant):
+            db.exec_driver_sql(statement)

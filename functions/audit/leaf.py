@@ -26,6 +26,8 @@ from functions.tenant import job_id
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from functions.audit.store import Private
+
 CONFLICT: Final = "dev.guise.audit.conflict.v1"
 RECORDED: Final = frozenset(
     {
@@ -48,7 +50,8 @@ _SIGNED: Final = ("source", "id", "type", "subject", "time", "tenant", "data")
 class Leaf:
     """One entry before it has a place: its bytes, and what it is found by.
 
-    `at_ms` is the event's own time in milliseconds since the epoch.
+    `at_ms` is the event's own time in milliseconds since the epoch.  `private` is
+    written with it and no part of it: that can be erased.
     """
 
     tenant: str
@@ -58,6 +61,7 @@ class Leaf:
     job: str
     at_ms: int
     data: bytes
+    private: Private | None = None
 
     @property
     def key(self) -> bytes:

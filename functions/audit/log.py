@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from functions.audit.leaf import Leaf
-    from functions.audit.merkle import Frontier, Node
-    from functions.audit.store import Entry, Store
+    from functions.audit.merkle import Node
+    from functions.audit.store import Entry, Head, Store
     from functions.events import Event
     from functions.keys import KeyProvider, Signer
 
@@ -151,9 +151,9 @@ class Log:
 
         signer = self._keys.signer(SIGNING_KEY)
         tenants = sorted({leaf.tenant for leaf in batch})
-        with self.store.transaction() as db:
-            frontiers = store.lock_heads(db, tenants)
-            growth = _Growth(frontiers, store.find(db, _keys(batch)))
+        with self.store.committing() as db:
+            heads = store.lock_heads(db, tenants)
+            growth = _Growth(heads, store.find(db, _keys(batch)))
             placed = [growth.place(leaf) for leaf in batch]
             notes = growth.write(db, signer)
         return [each.appended(notes) for each in placed]
@@ -187,22 +187,18 @@ class _Placed:
 class _Growth:
     """The logs of a batch's tenants while it is appended; the heads are locked."""
 
-    def __init__(
-        self,
-        frontiers: dict[str, Frontier],
-        known: dict[bytes, Entry],
-    ) -> None:
-        self._frontiers = frontiers
+    def __init__(self, heads: dict[str, Head], known: dict[bytes, Entry]) -> None:
+        self._heads = heads
         self._known = known
-        self._added: list[tuple[int, Leaf]] = []
-        self._completed: dict[str, list[Node]] = {}
+        self._added: list[tuple[int, int, Leaf]] = []
+        self._completed: list[tuple[str, int, Node]] = []
 
     def place(self, leaf: Leaf) -> _Placed:
         """Return where a leaf stands, appending it unless it is there."""
         entry = self._known.get(leaf.key)
         if entry is None:
             return _Placed(self._add(leaf), conflict=False)
-        if leaves.says_the_same(entry.leaf, leaf.data):
+        if _is(entry, leaf):
             return _Placed(entry, conflict=False)
         recorded = self._known.get(leaves.conflict_key(leaf))
         if recorded is None:
@@ -210,14 +206,16 @@ class _Growth:
         return _Placed(recorded, conflict=True)
 
     def _add(self, leaf: Leaf) -> Entry:
-        from functions.audit.store import Entry
+        from functions.audit.store import Entry, Head
 
-        tenant = leaf.tenant
-        entry = Entry(tenant, self._frontiers[tenant].size, leaf.data, leaf.hash)
-        frontier, completed = self._frontiers[tenant].append(entry.leaf_hash)
-        self._frontiers[tenant] = frontier
-        self._completed.setdefault(tenant, []).extend(completed)
-        self._added.append((entry.index, leaf))
+        tenant, head = leaf.tenant, self._heads[leaf.tenant]
+        entry = Entry(
+            tenant, head.frontier.size, leaf.data, leaf.hash, epoch=head.epoch
+        )
+        frontier, completed = head.frontier.append(entry.leaf_hash)
+        self._heads[tenant] = Head(head.epoch, frontier)
+        self._completed += [(tenant, head.epoch, node) for node in completed]
+        self._added.append((head.epoch, entry.index, leaf))
         self._known[leaf.key] = entry
         return entry
 
@@ -226,11 +224,20 @@ class _Growth:
         from functions.audit import store
 
         moved = []
-        for tenant, completed in self._completed.items():
-            frontier = self._frontiers[tenant]
-            checkpoint = Checkpoint(origin(tenant), frontier.size, frontier.root())
-            moved.append((tenant, frontier, sign_checkpoint(checkpoint, signer)))
-            store.add_nodes(db, tenant, completed)
+        for tenant in sorted({leaf.tenant for *_, leaf in self._added}):
+            head = self._heads[tenant]
+            name, frontier = origin(tenant, head.epoch), head.frontier
+            checkpoint = Checkpoint(name, frontier.size, frontier.root())
+            moved.append((tenant, head, sign_checkpoint(checkpoint, signer)))
+        store.add_nodes(db, self._completed)
         store.add_entries(db, self._added)
+        store.add_private(db, [leaf for *_, leaf in self._added])
         store.move_heads(db, moved)
         return {tenant: note for tenant, _, note in moved}
+
+
+def _is(entry: Entry, leaf: Leaf) -> bool:
+    """Return whether an entry states what `leaf` does; a pruned one has its hash."""
+    if not entry.leaf:
+        return entry.leaf_hash == leaf.hash
+    return leaves.says_the_same(entry.leaf, leaf.data)

@@ -1,4 +1,7 @@
-"""Reading the log: tiles, bundles, proofs and pages, each as of one moment."""
+"""Reading the log: tiles, bundles, proofs and pages, each as of one moment.
+
+`epoch` is that of the log to read, the tenant's newest where none is named.
+"""
 
 from __future__ import annotations
 
@@ -32,40 +35,52 @@ class Proof:
     checkpoint: str
 
 
-def checkpoint(store: Store, tenant: str) -> str:
+def checkpoint(store: Store, tenant: str, epoch: int | None = None) -> str:
     """Return the newest signed checkpoint, or raise `NotFound` for an empty log."""
-    with store.transaction() as db:
-        return _newest(db, tenant)[1]
+    with store.reading(tenant) as db:
+        return _newest(db, tenant, epoch)[1]
 
 
-def tile(store: Store, tenant: str, level: int, number: int, width: int) -> bytes:
+def tile(
+    store: Store,
+    tenant: str,
+    level: int,
+    number: int,
+    width: int,
+    epoch: int | None = None,
+) -> bytes:
     """Return the first `width` hashes of a tile, or raise `NotFound`."""
     start = number * TILE_WIDTH
-    with store.transaction() as db:
-        found = sql.hashes(db, tenant, level, start, start + width)
+    with store.reading(tenant) as db:
+        found = sql.hashes(db, tenant, level, start, start + width, epoch)
     if len(found) != width:
         raise NotFound("the log has no such tile")
     return tile_bytes(found)
 
 
-def bundle(store: Store, tenant: str, number: int, width: int) -> bytes:
-    """Return the first `width` entries of a bundle, or raise `NotFound`."""
+def bundle(
+    store: Store, tenant: str, number: int, width: int, epoch: int | None = None
+) -> bytes:
+    """Return the first `width` entries of a bundle, or raise `NotFound`.
+
+    A bundle of which a leaf is pruned is not there any more.
+    """
     start = number * TILE_WIDTH
-    wanted = sql.Selection(tenant, start=start, stop=start + width)
-    with store.transaction() as db:
+    wanted = sql.Selection(tenant, start=start, stop=start + width, epoch=epoch)
+    with store.reading(tenant) as db:
         found = sql.select_entries(db, wanted, width)
     if len(found) != width:
         raise NotFound("the log has no such entries")
     return bundle_bytes(entry.leaf for entry in found)
 
 
-def prove(store: Store, tenant: str, index: int) -> Proof:
+def prove(store: Store, tenant: str, index: int, epoch: int | None = None) -> Proof:
     """Return the proof of one entry, or raise `NotFound`."""
-    with store.transaction() as db:
-        size, note = _newest(db, tenant)
+    with store.reading(tenant) as db:
+        size, note = _newest(db, tenant, epoch)
         if index >= size:
             raise NotFound(f"the log has no entry {index}")
-        nodes = _Nodes(db, tenant, size)
+        nodes = Nodes(db, tenant, size, epoch)
         path = inclusion_proof(index, size, nodes)
         return Proof(index, size, nodes(0, index), tuple(path), note)
 
@@ -76,30 +91,34 @@ def page(
     limit: int = PAGE_ENTRIES_MAX,
 ) -> tuple[list[Entry], int | None]:
     """Return up to `limit` entries, and the index to go on from if there are more."""
-    with store.transaction() as db:
+    with store.reading(wanted.tenant) as db:
         found = sql.select_entries(db, wanted, limit + 1)
     if len(found) <= limit:
         return found, None
     return found[:limit], found[limit].index
 
 
-def _newest(db: Connection, tenant: str) -> tuple[int, str]:
-    size = sql.size_of(db, tenant)
+def _newest(db: Connection, tenant: str, epoch: int | None) -> tuple[int, str]:
+    size = sql.size_of(db, tenant, epoch)
     if size == 0:
         raise NotFound("the log is empty")
-    return size, sql.note_of(db, tenant, size)
+    return size, sql.note_of(db, tenant, size, epoch)
 
 
-class _Nodes:
+class Nodes:
     """Roots of perfect subtrees, folded from tiles; each tile is read once."""
 
-    def __init__(self, db: Connection, tenant: str, size: int) -> None:
+    def __init__(
+        self, db: Connection, tenant: str, size: int, epoch: int | None = None
+    ) -> None:
         self._db = db
         self._tenant = tenant
         self._size = size
+        self._epoch = epoch
         self._tiles: dict[tuple[int, int], list[bytes]] = {}
 
     def __call__(self, height: int, index: int) -> bytes:
+        """Return the root of height `height` over the `index`-th such subtree."""
         level, above = divmod(height, TILE_HEIGHT)
         span = 1 << above
         number, offset = divmod(index * span, TILE_WIDTH)
@@ -112,6 +131,7 @@ class _Nodes:
         if (level, number) not in self._tiles:
             start = number * TILE_WIDTH
             stop = min(start + TILE_WIDTH, self._size >> (TILE_HEIGHT * level))
-            found = sql.hashes(self._db, self._tenant, level, start, stop)
-            self._tiles[level, number] = found
+            self._tiles[level, number] = sql.hashes(
+                self._db, self._tenant, level, start, stop, self._epoch
+            )
         return self._tiles[level, number]

@@ -1,77 +1,54 @@
-"""Where the log rests: four tables, and every statement that touches them.
+"""Where the log rests: every statement that touches its tables.
 
-Only this module knows SQL; it runs on SQLite and PostgreSQL alike.  Entries,
-nodes and checkpoints are only ever inserted; a head is inserted once and moves
-forward.  Whoever appends holds the head's row lock until the commit.
+Only this module and `tables` know SQL; it runs on SQLite and PostgreSQL alike.
+Entries, nodes and checkpoints are only ever inserted; a head is inserted once and
+moves forward.  Whoever appends holds the head's row lock until the commit.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from functions.audit.merkle import Frontier
+from functions.audit.tables import (
+    checkpoints,
+    entries,
+    erasures,
+    heads,
+    horizons,
+    images,
+    nodes,
+    record_keys,
+    sidecars,
+)
 from functions.audit.tiles import TILE_HEIGHT
-from functions.database import open_database, transaction
+from functions.database import Schema, open_schema, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import ColumnElement, Connection, Engine
 
     from functions.audit.leaf import Leaf
     from functions.audit.merkle import Node
-metadata: Final = sa.MetaData()
 
-heads: Final = sa.Table(
-    "head",
-    metadata,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("size", sa.BigInteger, nullable=False),
-    sa.Column("frontier", sa.LargeBinary, nullable=False),
-)
-entries: Final = sa.Table(
-    "entry",
-    metadata,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("idx", sa.BigInteger, primary_key=True, autoincrement=False),
-    # A digest of tenant, source and id: for `(tenant, source, id) IN (...)` SQLite
-    # would read every entry.
-    sa.Column("key", sa.LargeBinary, nullable=False, unique=True),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("id", sa.Text, nullable=False),
-    sa.Column("type", sa.Text, nullable=False),
-    sa.Column("job", sa.Text, nullable=False),
-    sa.Column("at_ms", sa.BigInteger, nullable=False),
-    sa.Column("leaf", sa.LargeBinary, nullable=False),
-    sa.Column("leaf_hash", sa.LargeBinary, nullable=False),
-    sa.Index("entry_of_job", "tenant", "job", "idx"),
-)
-nodes: Final = sa.Table(
-    "node",
-    metadata,
-    # The root of the `idx`-th full tile below `level`: what tiles of level 1 and
-    # up are made of.  Level 0 is the leaf hashes of the entries themselves.
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("level", sa.SmallInteger, primary_key=True, autoincrement=False),
-    sa.Column("idx", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("hash", sa.LargeBinary, nullable=False),
-)
-checkpoints: Final = sa.Table(
-    "checkpoint",
-    metadata,
-    # Every checkpoint ever signed, so that a receipt is the same when asked again.
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("size", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("note", sa.Text, nullable=False),
+SCHEMA: Final = Schema(
+    scripts="functions.audit:migrations",
+    newest="0002",
+    table="audit_version",
+    old="head",
+    command="`guise audit migrate`",
 )
 
 _NEW_HEAD: Final = sa.text(
-    "INSERT INTO head (tenant, size, frontier) VALUES (:tenant, 0, :frontier)"
-    " ON CONFLICT (tenant) DO NOTHING",
+    "INSERT INTO head (tenant, epoch, size, frontier)"
+    " VALUES (:tenant, 1, 0, :frontier) ON CONFLICT (tenant) DO NOTHING",
 )
 
 
@@ -79,8 +56,8 @@ _NEW_HEAD: Final = sa.text(
 class Entry:
     """A leaf in its place.
 
-    `note` is the first checkpoint that covers it; empty in the batch that will
-    sign it.
+    `leaf` is empty once it is pruned.  `note` is the first checkpoint that covers
+    it; empty in the batch that will sign it.
     """
 
     tenant: str
@@ -88,34 +65,97 @@ class Entry:
     leaf: bytes
     leaf_hash: bytes
     note: str = ""
+    epoch: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a tenant's log stands: its newest epoch, and the tree of that."""
+
+    epoch: int
+    frontier: Frontier
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """One sidecar of a job, encrypted; `kind` says of which event."""
+
+    kind: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Private:
+    """What is kept beside a leaf until somebody asks for its erasure.
+
+    `record_key` is wrapped; `images` are (MAC, role) pairs.
+    """
+
+    record_key: bytes
+    sidecars: tuple[Sealed, ...] = ()
+    images: tuple[tuple[bytes, str], ...] = ()
 
 
 class Store:
-    """The tables behind an engine."""
+    """The tables behind an engine; each transaction says what it is for.
+
+    On PostgreSQL that is a role, and the database refuses whatever else is tried.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     @classmethod
     def open(cls, url: str) -> Store:
-        """Return the store at `url`, its tables made if there are none."""
-        engine = open_database(url)
-        with transaction(engine) as db:
-            if not sa.inspect(db).has_table(heads.name):
-                metadata.create_all(db)
-        return cls(engine)
+        """Return the store at `url`; see `database.open_schema`."""
+        return cls(open_schema(url, SCHEMA))
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
 
-    def transaction(self) -> AbstractContextManager[Connection]:
-        """Return a transaction; see `database.transaction`."""
-        return transaction(self._engine)
+    def committing(self) -> AbstractContextManager[Connection]:
+        """Return a transaction that appends, to any tenant's log."""
+        return transaction(self._engine, role="guise_audit_committer")
+
+    def reading(self, tenant: str) -> AbstractContextManager[Connection]:
+        """Return a transaction that reads a tenant's log, and nothing private."""
+        return transaction(self._engine, role="guise_audit_reader", tenant=tenant)
+
+    def searching(self, tenant: str) -> AbstractContextManager[Connection]:
+        """Return a transaction that reads a tenant's entries and what is private."""
+        return transaction(self._engine, role="guise_audit_searcher", tenant=tenant)
+
+    @contextmanager
+    def erasing(self, tenant: str) -> Iterator[Connection]:
+        """Yield a transaction that deletes what is private, and states so.
+
+        It holds the tenant's head: no batch that is being committed adds anything
+        to a job once its erasure is there.
+        """
+        role = "guise_audit_eraser"
+        with transaction(self._engine, role=role, tenant=tenant) as db:
+            query = sa.select(heads.c.tenant).where(heads.c.tenant == tenant)
+            db.execute(query.with_for_update())
+            yield db
+
+    def pruning(self, tenant: str) -> AbstractContextManager[Connection]:
+        """Return a transaction that drops leaves, and says how long to keep them.
+
+        Only an operator's login may; not the function's.
+        """
+        return transaction(self._engine, role="guise_audit_pruner", tenant=tenant)
+
+    def keeping(self) -> AbstractContextManager[Connection]:
+        """Return a transaction that reads and inserts everything, for a backup.
+
+        Only an operator's login may; not the function's.
+        """
+        return transaction(self._engine, role="guise_audit_keeper")
 
 
-def lock_heads(db: Connection, tenants: Sequence[str]) -> dict[str, Frontier]:
-    """Lock the heads of `tenants`, in that order, and return their frontiers.
+def lock_heads(db: Connection, tenants: Sequence[str]) -> dict[str, Head]:
+    """Lock the heads of `tenants`, in that order, and return them.
 
     Every writer sorts its tenants, so no two can wait for one another.
     """
@@ -130,7 +170,10 @@ def lock_heads(db: Connection, tenants: Sequence[str]) -> dict[str, Frontier]:
     if missing:
         db.execute(_NEW_HEAD, [{"tenant": t, "frontier": b""} for t in missing])
         rows = db.execute(query).all()
-    return {row.tenant: Frontier.parse(row.size, row.frontier) for row in rows}
+    return {
+        row.tenant: Head(row.epoch, Frontier.parse(row.size, row.frontier))
+        for row in rows
+    }
 
 
 def find(db: Connection, keys: Sequence[bytes]) -> dict[bytes, Entry]:
@@ -138,6 +181,7 @@ def find(db: Connection, keys: Sequence[bytes]) -> dict[bytes, Entry]:
     first_note = (
         sa.select(checkpoints.c.note)
         .where(checkpoints.c.tenant == entries.c.tenant)
+        .where(checkpoints.c.epoch == entries.c.epoch)
         .where(checkpoints.c.size > entries.c.idx)
         .order_by(checkpoints.c.size)
         .limit(1)
@@ -145,23 +189,20 @@ def find(db: Connection, keys: Sequence[bytes]) -> dict[bytes, Entry]:
     )
     query = sa.select(entries, first_note.label("note"))
     rows = db.execute(query.where(entries.c.key.in_(keys)))
-    return {
-        row.key: Entry(
-            row.tenant,
-            row.idx,
-            row.leaf,
-            row.leaf_hash,
-            row.note,
-        )
-        for row in rows
-    }
+    return {row.key: _entry(row, row.note) for row in rows}
 
 
-def add_entries(db: Connection, added: Iterable[tuple[int, Leaf]]) -> None:
-    """Insert leaves at their indices."""
+def _entry(row: Any, note: str = "") -> Entry:  # noqa: ANN401  # a row of any query
+    leaf = row.leaf or b""
+    return Entry(row.tenant, row.idx, leaf, row.leaf_hash, note, row.epoch)
+
+
+def add_entries(db: Connection, added: Iterable[tuple[int, int, Leaf]]) -> None:
+    """Insert leaves at their epochs and indices."""
     rows = [
         {
             "tenant": leaf.tenant,
+            "epoch": epoch,
             "idx": index,
             "key": leaf.key,
             "source": leaf.source,
@@ -172,41 +213,84 @@ def add_entries(db: Connection, added: Iterable[tuple[int, Leaf]]) -> None:
             "leaf": leaf.data,
             "leaf_hash": leaf.hash,
         }
-        for index, leaf in added
+        for epoch, index, leaf in added
     ]
     _insert(db, entries, rows)
 
 
-def add_nodes(db: Connection, tenant: str, completed: Iterable[Node]) -> None:
-    """Insert those of the `completed` nodes that are in tiles of level 1 and up."""
+def add_nodes(db: Connection, completed: Iterable[tuple[str, int, Node]]) -> None:
+    """Insert those of the `completed` nodes that are in tiles of level 1 and up.
+
+    Each comes after its tenant and epoch.
+    """
     rows = [
         {
             "tenant": tenant,
+            "epoch": epoch,
             "level": node.height // TILE_HEIGHT,
             "idx": node.index,
             "hash": node.hash,
         }
-        for node in completed
+        for tenant, epoch, node in completed
         if node.height and node.height % TILE_HEIGHT == 0
     ]
     _insert(db, nodes, rows)
 
 
+def add_private(db: Connection, added: Iterable[Leaf]) -> None:
+    """Insert what is private of new leaves, unless their job is erased already.
+
+    What a job has it keeps: its first record key, its first sidecar of a kind.
+    """
+    wanted = [(leaf, leaf.private) for leaf in added if leaf.private and leaf.job]
+    if not wanted:
+        return
+    jobs = sa.tuple_(erasures.c.tenant, erasures.c.job)
+    query = sa.select(erasures.c.tenant, erasures.c.job)
+    query = query.where(jobs.in_({(leaf.tenant, leaf.job) for leaf, _ in wanted}))
+    gone = {(row.tenant, row.job) for row in db.execute(query)}
+    kept = [
+        ({"tenant": leaf.tenant, "job": leaf.job}, private)
+        for leaf, private in wanted
+        if (leaf.tenant, leaf.job) not in gone
+    ]
+    _keep(db, record_keys, [of | {"wrapped": p.record_key} for of, p in kept])
+    _keep(
+        db,
+        sidecars,
+        [of | {"kind": s.kind, "sealed": s.data} for of, p in kept for s in p.sidecars],
+    )
+    _keep(
+        db,
+        images,
+        [of | {"mac": mac, "role": r} for of, p in kept for mac, r in p.images],
+    )
+
+
 def move_heads(
     db: Connection,
-    moved: Iterable[tuple[str, Frontier, str]],
+    moved: Iterable[tuple[str, Head, str]],
 ) -> None:
     """Set heads to their new frontiers and insert the checkpoints of those."""
     rows = [
-        {"key": tenant, "size": frontier.size, "frontier": bytes(frontier)}
-        for tenant, frontier, _ in moved
+        {
+            "key": tenant,
+            "size": head.frontier.size,
+            "frontier": bytes(head.frontier),
+        }
+        for tenant, head, _ in moved
     ]
     if rows:
         update = sa.update(heads).where(heads.c.tenant == sa.bindparam("key"))
         db.execute(update, rows)
     notes = [
-        {"tenant": tenant, "size": frontier.size, "note": note}
-        for tenant, frontier, note in moved
+        {
+            "tenant": tenant,
+            "epoch": head.epoch,
+            "size": head.frontier.size,
+            "note": note,
+        }
+        for tenant, head, note in moved
     ]
     _insert(db, checkpoints, notes)
 
@@ -216,19 +300,40 @@ def _insert(db: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None
         db.execute(sa.insert(table), rows)
 
 
-def size_of(db: Connection, tenant: str) -> int:
-    """Return how many entries the tenant's log has."""
-    query = sa.select(heads.c.size).where(heads.c.tenant == tenant)
+def _keep(db: Connection, table: sa.Table, rows: list[Mapping[str, Any]]) -> None:
+    """Insert rows, but for those that are there."""
+    if rows:
+        # Both databases have ON CONFLICT, each in a module of its own.
+        dialect = import_module(f"sqlalchemy.dialects.{db.dialect.name}")
+        db.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+
+
+def epoch_of(db: Connection, tenant: str) -> int:
+    """Return the tenant's newest epoch; 1 before its first entry."""
+    query = sa.select(heads.c.epoch).where(heads.c.tenant == tenant)
+    return db.execute(query).scalar_one_or_none() or 1
+
+
+def size_of(db: Connection, tenant: str, epoch: int | None = None) -> int:
+    """Return how many entries a tenant's log has; of the newest epoch unless said."""
+    query = sa.select(sa.func.max(checkpoints.c.size)).where(
+        *_of(checkpoints, tenant, epoch)
+    )
     return db.execute(query).scalar_one_or_none() or 0
 
 
-def note_of(db: Connection, tenant: str, size: int) -> str:
+def note_of(db: Connection, tenant: str, size: int, epoch: int | None = None) -> str:
     """Return the signed checkpoint of the tenant's log at `size`; "" if none."""
     query = sa.select(checkpoints.c.note).where(
-        checkpoints.c.tenant == tenant,
-        checkpoints.c.size == size,
+        *_of(checkpoints, tenant, epoch), checkpoints.c.size == size
     )
     return db.execute(query).scalar_one_or_none() or ""
+
+
+def minimum_of(db: Connection, tenant: str, epoch: int | None = None) -> int:
+    """Return the first index whose leaf is kept."""
+    query = sa.select(horizons.c.minimum).where(*_of(horizons, tenant, epoch))
+    return db.execute(query).scalar_one_or_none() or 0
 
 
 def hashes(
@@ -237,12 +342,14 @@ def hashes(
     level: int,
     start: int,
     stop: int,
+    epoch: int | None = None,
 ) -> list[bytes]:
     """Return the tile hashes `start` to `stop` of a level, as far as there are."""
     table, column = (nodes, nodes.c.hash) if level else (entries, entries.c.leaf_hash)
     query = (
         sa.select(column)
-        .where(table.c.tenant == tenant, table.c.idx >= start, table.c.idx < stop)
+        .where(*_of(table, tenant, epoch))
+        .where(table.c.idx >= start, table.c.idx < stop)
         .order_by(table.c.idx)
     )
     if level:
@@ -252,7 +359,10 @@ def hashes(
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which entries a reader asks for; milliseconds since the epoch, `to` not in."""
+    """Which entries a reader asks for; milliseconds since the epoch, `to` not in.
+
+    `epoch` is the tenant's newest unless one is named.
+    """
 
     tenant: str
     start: int = 0
@@ -260,13 +370,17 @@ class Selection:
     job: str = ""
     from_ms: int | None = None
     to_ms: int | None = None
+    epoch: int | None = None
 
 
 def select_entries(db: Connection, wanted: Selection, limit: int) -> list[Entry]:
-    """Return up to `limit` entries in the order of the log."""
+    """Return up to `limit` entries that are not pruned, in the order of the log."""
+    tenant, epoch = wanted.tenant, wanted.epoch
+    kept = sa.select(horizons.c.minimum).where(*_of(horizons, tenant, epoch))
     query = sa.select(entries).where(
-        entries.c.tenant == wanted.tenant,
+        *_of(entries, tenant, epoch),
         entries.c.idx >= wanted.start,
+        entries.c.idx >= sa.func.coalesce(kept.scalar_subquery(), 0),
     )
     if wanted.stop is not None:
         query = query.where(entries.c.idx < wanted.stop)
@@ -277,4 +391,11 @@ def select_entries(db: Connection, wanted: Selection, limit: int) -> list[Entry]
     if wanted.to_ms is not None:
         query = query.where(entries.c.at_ms < wanted.to_ms)
     rows = db.execute(query.order_by(entries.c.idx).limit(limit))
-    return [Entry(row.tenant, row.idx, row.leaf, row.leaf_hash) for row in rows]
+    return [_entry(row) for row in rows]
+
+
+def _of(table: sa.Table, tenant: str, epoch: int | None) -> list[ColumnElement[bool]]:
+    """Return the conditions on a row that it is of a tenant's log of an epoch."""
+    newest = sa.select(heads.c.epoch).where(heads.c.tenant == tenant)
+    chosen = newest.scalar_subquery() if epoch is None else epoch
+    return [table.c.tenant == tenant, table.c.epoch == chosen]

@@ -38,9 +38,13 @@ _TILE: Final = re.compile(
 )
 
 
-def origin(tenant: str) -> str:
-    """Return the name of a tenant's log, which is also its key's name."""
-    return f"guise.audit/{tenant}"
+def origin(tenant: str, epoch: int = 1) -> str:
+    """Return the name of a tenant's log, which is also its key's name.
+
+    A restore from a backup begins a log of its own, the next epoch.
+    """
+    name = f"guise.audit/{tenant}"
+    return name if epoch == 1 else f"{name}/{epoch}"
 
 
 def key_id(name: str, public: bytes) -> bytes:

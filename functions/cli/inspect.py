@@ -135,15 +135,18 @@ def _in_log(
     try:
         proof = prove(store, tenant, receipt.index)
         wanted = Selection(tenant, start=receipt.index, stop=receipt.index + 1)
-        with store.transaction() as db:
-            [entry] = select_entries(db, wanted, 1)
+        with store.reading(tenant) as db:
+            found = select_entries(db, wanted, 1)
     except NotFound:
         return False  # another machine's log, or one begun anew
     finally:
         store.close()
+    if not found:
+        return False  # pruned: what is left does not say whose start it was
     newest = open_checkpoint(proof.checkpoint, verifiers)
     leaf = bytes.fromhex(receipt.leaf_hash)
     verify_inclusion(leaf, receipt.index, newest.size, proof.path, newest.root)
+    [entry] = found
     told = msgspec.json.decode(entry.leaf)
     start = (told["type"], told["data"].get("job")) == (SWAP_STARTED, receipt.job)
     if entry.leaf_hash != leaf or not start:

@@ -79,6 +79,6 @@ class House:
         """Return every leaf of a tenant's log, straight from the store."""
         from functions.audit.store import Selection, select_entries
 
-        with self.log.store.transaction() as db:
+        with self.log.store.reading(tenant) as db:
             found = select_entries(db, Selection(tenant), 100_000)
         return [entry.leaf for entry in found]

@@ -84,7 +84,7 @@ def test_looking_for_duplicates_reads_no_other_entry(house: House) -> None:
     sa.event.remove(engine, "before_cursor_execute", remember)
     selects = [each for each in seen if each[0].startswith("SELECT")]
     assert len(selects) == 3  # the head, the head that was made, the duplicates
-    with house.log.store.transaction() as db:
+    with house.log.store.committing() as db:
         for statement, values in selects:
             plan = db.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
             assert not any(row.detail.startswith("SCAN") for row in plan)
@@ -209,10 +209,10 @@ class Stuck(Store):
         super().__init__(Store.open(url)._engine)
         self.go = threading.Event()
 
-    def transaction(self) -> AbstractContextManager[Connection]:
+    def committing(self) -> AbstractContextManager[Connection]:
         """Wait, then begin."""
         self.go.wait()
-        return super().transaction()
+        return super().committing()
 
 
 def test_a_commit_that_takes_too_long_is_unavailable(url: str) -> None:

@@ -217,7 +217,7 @@ def verify_log(
 ) -> None:
     """Check the whole log offline, and that each ack is where it says."""
     store = Store.open(f"sqlite:///{folder}/audit.db")
-    with store.transaction() as db:
+    with store.reading("acme") as db:
         size = size_of(db, "acme")
         note = note_of(db, "acme", size)
         entries = select_entries(db, Selection("acme"), size)

@@ -1,0 +1,1 @@
+"""The audit log's tables, version by version; see `functions.database.migrate`."""
