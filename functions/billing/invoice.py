@@ -1,34 +1,38 @@
 """From usage to an invoice.  Pure: the same usage gives the same bytes.
 
-Each line is rounded once, half up, to the currency's smallest coin; the total is
-the sum of the lines.  Nothing else is ever rounded.
+Each line is rounded once, half up, to the currency's smallest coin; the payable is
+the sum of the lines.  Nothing else is ever rounded.  What is kept for ever is
+`canonical(invoice)`, the RFC 8785 bytes; `parse` reads every version of them.
 """
 
 from __future__ import annotations
 
+import enum
 import re
+from collections import defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import TYPE_CHECKING, Final, Literal
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from functions.billing.rates import EXACT, plain
+from functions.billing.evidence import NOTHING, Root
+from functions.billing.money import EXACT, coins, plain, round_half_up
+from functions.billing.rates import NOBODY, UNTAXED, Party, Tax
 from functions.problems import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping, Sequence
 
-    from functions.billing.rates import Charge
 
 _PERIOD: Final = re.compile(r"([1-9][0-9]{3})-(0[1-9]|1[0-2])")
-_ROUNDING: Final = Context(prec=EXACT.prec, rounding=ROUND_HALF_UP)
 _MONTHS: Final = 12
 _YEAR_MAX: Final = 9998
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Period:
     """A calendar month in UTC, e.g. `2026-11`."""
 
@@ -54,91 +58,191 @@ class Period:
         return f"{self.year:04d}-{self.month:02d}"
 
     @property
+    def following(self) -> Period:
+        """The month after it."""
+        year, month = divmod(self.year * _MONTHS + self.month, _MONTHS)
+        return Period(year, month + 1)
+
+    @property
     def start_ms(self) -> int:
         """Its first millisecond since the epoch."""
         first = datetime(self.year, self.month, 1, tzinfo=UTC)
-        return int(first.timestamp()) * 1000
+        return (first - _EPOCH) // timedelta(milliseconds=1)
 
     @property
     def stop_ms(self) -> int:
         """The first millisecond after it."""
-        year, month = divmod(self.year * _MONTHS + self.month, _MONTHS)
-        return Period(year, month + 1).start_ms
+        return self.following.start_ms
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One SKU at one price; amounts and quantities are decimal text."""
+class State(enum.Enum):
+    """Where a period stands; it only ever goes on to the next.
 
-    sku: str
-    unit: str
-    quantity: str
-    unit_price: str
-    rate_card: str
-    amount: str
-    amount_minor: int
-
-
-class Invoice(msgspec.Struct, frozen=True):
-    """What a tenant owes for a period; `draft` until the period is closed.
-
-    `total_minor` and each `amount_minor` count the currency's smallest coins.
+    Usage of a period counts in its own invoice while it is `open` or in `grace`;
+    what comes once it is `closed` becomes a correction in the next invoice.
     """
 
+    OPEN = "open"
+    GRACE = "grace"
+    CLOSED = "closed"
+    ISSUED = "issued"
+
+
+def state(
+    period: Period,
+    now_ms: int,
+    *,
+    closed: bool = False,
+    issued: bool = False,
+) -> State:
+    """Return where a period stands; `closed` and `issued` are what is recorded."""
+    if issued:
+        return State.ISSUED
+    if closed:
+        return State.CLOSED
+    return State.OPEN if now_ms < period.stop_ms else State.GRACE
+
+
+class Line(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+):
+    """One line: amounts, quantities and prices are decimal text.
+
+    `exact` is the amount before its one rounding.  `period` is the month that it is
+    of, so for a correction the one that it corrects.  `refers` is the credit's id,
+    or in a credit note the number of the invoice's line, from 1.  `base_minor` is
+    what a tax line taxes.
+    """
+
+    kind: Literal["usage", "minimum", "correction", "credit", "credited", "tax"]
+    period: str
+    sku: str = ""
+    model: str = ""
+    unit: str = ""
+    quantity: str = ""
+    unit_price: str = ""
+    list_price: str = ""
+    tier_from: str = "0"
+    included: bool = False
+    rate_card: str = ""
+    exact: str = ""
+    amount: str
+    amount_minor: int
+    tax: Tax = UNTAXED
+    base_minor: int | None = None
+    refers: str = ""
+    note: str = ""
+
+
+class Invoice(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+):
+    """What a tenant owes for a period; or, in a credit note, is owed back.
+
+    `*_minor` count the currency's smallest coins.  `total` is the payable, the sum of
+    all lines; `net` is that of usage, minimums and corrections.  `events` is the set
+    of usage events that no earlier invoice took up, as SHA-256 digests; `jobs` that
+    of their jobs' ids, under which the audit log `log` has the receipts.
+    """
+
+    version: Literal[1]
+    kind: Literal["invoice", "credit-note"]
+    status: Literal["draft", "issued"]
+    number: str = ""
     tenant: str
     period: str
-    status: Literal["draft"]
     currency: str
     minor_digits: int
-    events: int
-    lines: list[Line]
+    issued: str = ""
+    due: str = ""
+    refers: str = ""
+    reason: str = ""
+    issuer: Party = NOBODY
+    customer: Party = NOBODY
+    lines: tuple[Line, ...]
+    net: str
+    net_minor: int
+    credits: str
+    credits_minor: int
+    tax: str
+    tax_minor: int
     total: str
     total_minor: int
+    events: Root = NOTHING
+    jobs: Root = NOTHING
+    log: str = ""
 
 
-def draft(
-    tenant: str,
-    period: Period,
-    charges: Iterable[Charge],
-    *,
-    currency: str,
-    minor_digits: int,
-    events: int,
-) -> Invoice:
-    """Return the invoice over `charges`, at most one for each SKU and rate card."""
-    in_order = sorted(charges, key=lambda each: (each.sku, each.rate_card))
-    lines = [_line(each, minor_digits) for each in in_order]
-    total_minor = sum(line.amount_minor for line in lines)
+def assemble(lines: Sequence[Line], digits: int, fields: Mapping[str, Any]) -> Invoice:
+    """Return a document whose sums are those of its lines."""
+    sums: defaultdict[str, int] = defaultdict(int)
+    for line in lines:
+        name = line.kind if line.kind in {"credit", "tax"} else "net"
+        sums[name] += line.amount_minor
+    total = sum(sums.values())
     return Invoice(
-        tenant=tenant,
-        period=str(period),
+        version=1,
         status="draft",
-        currency=currency,
-        minor_digits=minor_digits,
-        events=events,
-        lines=lines,
-        total=_coins(total_minor, minor_digits),
-        total_minor=total_minor,
+        **fields,
+        minor_digits=digits,
+        lines=tuple(lines),
+        net=coins(sums["net"], digits),
+        net_minor=sums["net"],
+        credits=coins(sums["credit"], digits),
+        credits_minor=sums["credit"],
+        tax=coins(sums["tax"], digits),
+        tax_minor=sums["tax"],
+        total=coins(total, digits),
+        total_minor=total,
     )
 
 
-def _line(charge: Charge, minor_digits: int) -> Line:
-    minor = round_half_up(charge.amount, minor_digits)
+def tax_minor(tax: Tax, base_minor: int) -> int:
+    """Return the tax on whole coins, rounded half up to a coin."""
+    return round_half_up(EXACT.multiply(Decimal(base_minor), Decimal(tax.rate)), 0)
+
+
+def tax_line(period: str, tax: Tax, base_minor: int, minor: int, digits: int) -> Line:
+    """Return the line of a tax on `base_minor`."""
+    base = Decimal(coins(base_minor, digits))
     return Line(
-        sku=charge.sku,
-        unit=charge.unit,
-        quantity=plain(charge.quantity),
-        unit_price=plain(charge.unit_price),
-        rate_card=charge.rate_card,
-        amount=_coins(minor, minor_digits),
+        kind="tax",
+        period=period,
+        exact=plain(EXACT.multiply(base, Decimal(tax.rate))),
+        amount=coins(minor, digits),
         amount_minor=minor,
+        tax=tax,
+        base_minor=base_minor,
     )
 
 
-def round_half_up(amount: Decimal, minor_digits: int) -> int:
-    """Return an amount in whole smallest coins; half a coin goes up."""
-    coins = amount.scaleb(minor_digits, context=EXACT)
-    return int(coins.quantize(Decimal(1), context=_ROUNDING))
+def number(tenant: str, sequence: int) -> str:
+    """Return the number of a tenant's n-th document, counted from 1.
+
+    Each tenant has a series of its own, without gaps, in which invoices and credit
+    notes are numbered alike; so a number tells nobody how many others there are, and
+    does not depend on who was billed first.
+    """
+    return f"{tenant}-{sequence:06d}"
 
 
-def _coins(minor: int, minor_digits: int) -> str:
-    return f"{Decimal(minor).scaleb(-minor_digits, context=EXACT):f}"
+def issue(invoice: Invoice, number_: str, issued: date, due_days: int) -> Invoice:
+    """Return the invoice as it is sent and never changed again."""
+    return msgspec.structs.replace(
+        invoice,
+        status="issued",
+        number=number_,
+        issued=issued.isoformat(),
+        due=(issued + timedelta(days=due_days)).isoformat(),
+    )
+
+
+def parse(text: bytes) -> Invoice:
+    """Return the invoice whose `canonical` bytes these are, or raise `ValueError`."""
+    return msgspec.json.decode(text, type=Invoice)

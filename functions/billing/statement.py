@@ -8,15 +8,19 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from functions.billing import invoice, rates
-from functions.billing.rates import EXACT, plain
+from functions.billing import drafting
+from functions.billing.drafting import Bill
+from functions.billing.evidence import Root
+from functions.billing.money import plain, seconds, total
+from functions.billing.rating import Meter, Metered, rate_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from functions.billing.invoice import Invoice, Period
     from functions.billing.ledger import Ledger, Sum
-    from functions.billing.rates import Charge, RateCards, Sku
+    from functions.billing.rates import RateCards
+    from functions.billing.rating import Charge
 
 _DAY_SECONDS: Final = 86_400
 _COUNTS: Final = (
@@ -66,15 +70,11 @@ def usage(
 def draft(ledger: Ledger, cards: RateCards, tenant: str, period: Period) -> Invoice:
     """Return the invoice of a period as it stands."""
     span = Span(period.start_ms, period.stop_ms)
-    priced = _priced(ledger, cards, tenant, span, "").get("", [])
-    return invoice.draft(
-        tenant,
-        period,
-        [charge for _, charges in priced for charge in charges],
-        currency=cards.currency,
-        minor_digits=cards.minor_digits,
-        events=sum(each.events for each, _ in priced),
-    )
+    parts = _parts(ledger, cards, tenant, span, "")
+    metered = tuple(each for _, _, each in parts)
+    events = Root(sum(each.events for _, each, _ in parts), root="")
+    bill = Bill(tenant=tenant, period=period, metered=metered, events=events)
+    return drafting.draft(bill, cards)
 
 
 _Priced = tuple["Sum", "list[Charge]"]
@@ -89,25 +89,36 @@ def _priced(
 ) -> dict[str, list[_Priced]]:
     """Return for each group its sums and charges, one for each card that held."""
     found: defaultdict[str, list[_Priced]] = defaultdict(list)
-    for card, start_ms, stop_ms in cards.between(span.start_ms, span.stop_ms):
-        for name, each in ledger.sums(tenant, start_ms, stop_ms, by).items():
-            found[name].append((each, rates.charges(card, quantities(each))))
+    parts = _parts(ledger, cards, tenant, span, by)
+    charged = rate_parts(metered for _, _, metered in parts)
+    for (name, each, _), charges in zip(parts, charged, strict=True):
+        found[name].append((each, charges))
     return found
 
 
-def quantities(summed: Sum) -> dict[Sku, Decimal]:
+def _parts(
+    ledger: Ledger,
+    cards: RateCards,
+    tenant: str,
+    span: Span,
+    by: str,
+) -> list[tuple[str, Sum, Metered]]:
+    """Return (group, sums, what is to be billed) in the order of time and group."""
+    return [
+        (name, each, Metered(terms, start_ms, stop_ms, quantities(each)))
+        for terms, start_ms, stop_ms in cards.spans(tenant, span.start_ms, span.stop_ms)
+        for name, each in ledger.sums(tenant, start_ms, stop_ms, by).items()
+    ]
+
+
+def quantities(summed: Sum) -> dict[Meter, Decimal]:
     """Return how much of each SKU is to be billed, in the SKU's unit."""
     return {
-        "gpu.exec": seconds(summed.billed_gpu_ms),
-        "gpu.load": seconds(summed.billed_load_ms),
-        "cpu.exec": seconds(summed.billed_cpu_ms),
-        "request": Decimal(summed.billed_requests),
+        Meter("gpu.exec"): seconds(summed.billed_gpu_ms),
+        Meter("gpu.load"): seconds(summed.billed_load_ms),
+        Meter("cpu.exec"): seconds(summed.billed_cpu_ms),
+        Meter("request"): Decimal(summed.billed_requests),
     }
-
-
-def seconds(milliseconds: int) -> Decimal:
-    """Return whole milliseconds as exact seconds."""
-    return Decimal(milliseconds).scaleb(-3, context=EXACT)
 
 
 def _shown(priced: Iterable[_Priced]) -> dict[str, Any]:
@@ -119,7 +130,7 @@ def _shown(priced: Iterable[_Priced]) -> dict[str, Any]:
         "gpu_seconds": f"{seconds(_added(priced, 'gpu_ms')):f}",
         "cpu_seconds": f"{seconds(_added(priced, 'cpu_ms')):f}",
         "charges": list(_lines(charges)),
-        "amount": plain(rates.total(charge.amount for charge in charges)),
+        "amount": plain(total(charge.amount for charge in charges)),
     }
 
 
@@ -130,11 +141,11 @@ def _added(priced: Iterable[_Priced], name: str) -> int:
 def _lines(charges: Iterable[Charge]) -> Iterator[dict[str, str]]:
     for charge in charges:
         yield {
-            "sku": charge.sku,
-            "unit": charge.unit,
+            "sku": charge.item.sku,
+            "unit": charge.item.unit,
             "quantity": plain(charge.quantity),
-            "unit_price": plain(charge.unit_price),
-            "rate_card": charge.rate_card,
+            "unit_price": plain(charge.item.unit_price),
+            "rate_card": charge.item.rate_card,
             "amount": plain(charge.amount),
         }
 

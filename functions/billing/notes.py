@@ -1,0 +1,170 @@
+"""Credit notes: the only way in which what was issued is taken back.  Pure.
+
+A note refers to one invoice and to its lines by their number, from 1.  All notes on
+an invoice together never take back more than it billed, of any line or in all; once
+everything is taken back, so is its tax to the coin.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from functions.billing.credits import Entry
+from functions.billing.invoice import Line, assemble, issue, tax_line, tax_minor
+from functions.billing.money import coins
+from functions.billing.rates import UNTAXED
+from functions.problems import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    from functions.billing.invoice import Invoice
+    from functions.billing.rates import Tax
+
+
+def credit_note(
+    invoice: Invoice,
+    earlier: Sequence[Invoice],
+    *,
+    number: str,
+    issued: date,
+    reason: str,
+    amounts: Mapping[int, int] | None = None,
+) -> Invoice:
+    """Return the note that takes back `amounts` of an issued invoice's lines.
+
+    `amounts` are smallest coins before tax by the line's number; left out, all that
+    `earlier` notes on it left is taken back, and credits are returned.  Raises
+    `InvalidRequest` for what is not there to be taken back.
+    """
+    if invoice.kind != "invoice" or invoice.status != "issued":
+        raise InvalidRequest("a credit note refers to an invoice that was issued")
+    left = _left(invoice, earlier)
+    chosen = left if amounts is None else _chosen(left, amounts)
+    lines = [_credited(invoice, each, minor) for each, minor in chosen.items() if minor]
+    lines += _taxes(invoice, earlier, lines)
+    note = assemble(
+        lines,
+        invoice.minor_digits,
+        {
+            "kind": "credit-note",
+            "tenant": invoice.tenant,
+            "period": invoice.period,
+            "currency": invoice.currency,
+            "refers": invoice.number,
+            "reason": reason,
+            "issuer": invoice.issuer,
+            "customer": invoice.customer,
+        },
+    )
+    taken = -sum(each.total_minor for each in (*earlier, note))
+    if note.total_minor >= 0 or taken > invoice.total_minor:
+        raise InvalidRequest("a credit note takes back no more than was billed")
+    return issue(note, number, issued, 0)
+
+
+def returned(invoice: Invoice, note: Invoice) -> list[Entry]:
+    """Return the entries that give the invoice's credits back, if the note does."""
+    found: defaultdict[str, int] = defaultdict(int)
+    for line in note.lines:
+        if line.kind == "credited" and line.amount_minor > 0:
+            credited = invoice.lines[int(line.refers) - 1]
+            if credited.kind == "credit":
+                found[credited.refers] += line.amount_minor
+    return [
+        Entry(
+            id=f"returned {note.number}",
+            credit=credit,
+            kind="returned",
+            amount_minor=minor,
+            document=note.number,
+        )
+        for credit, minor in sorted(found.items())
+    ]
+
+
+def applied(invoice: Invoice) -> list[Entry]:
+    """Return the entries by which an issued invoice uses credits up."""
+    found: defaultdict[str, int] = defaultdict(int)
+    for line in invoice.lines:
+        if line.kind == "credit":
+            found[line.refers] += line.amount_minor
+    return [
+        Entry(
+            id=f"applied {invoice.number}",
+            credit=credit,
+            kind="applied",
+            amount_minor=minor,
+            document=invoice.number,
+        )
+        for credit, minor in sorted(found.items())
+    ]
+
+
+def _left(invoice: Invoice, earlier: Sequence[Invoice]) -> dict[int, int]:
+    """Return what is left of each line but the taxes, by its number."""
+    left = {
+        number: line.amount_minor
+        for number, line in enumerate(invoice.lines, start=1)
+        if line.kind != "tax"
+    }
+    for note in earlier:
+        if note.refers != invoice.number:
+            raise InvalidRequest(f"{note.number} refers to another invoice")
+        for line in note.lines:
+            if line.kind == "credited":
+                left[int(line.refers)] += line.amount_minor
+    return left
+
+
+def _chosen(left: Mapping[int, int], amounts: Mapping[int, int]) -> dict[int, int]:
+    for number, minor in amounts.items():
+        if not 0 < minor <= left.get(number, 0):
+            raise InvalidRequest(f"line {number} has not that much to take back")
+    return dict(sorted(amounts.items()))
+
+
+def _credited(invoice: Invoice, number: int, minor: int) -> Line:
+    line = invoice.lines[number - 1]
+    return Line(
+        kind="credited",
+        period=line.period,
+        sku=line.sku,
+        model=line.model,
+        rate_card=line.rate_card,
+        amount=coins(-minor, invoice.minor_digits),
+        amount_minor=-minor,
+        tax=line.tax,
+        refers=str(number),
+    )
+
+
+def _taxes(
+    invoice: Invoice, earlier: Sequence[Invoice], lines: Sequence[Line]
+) -> list[Line]:
+    """Return the tax on what is taken back.
+
+    It is the tax on all that the notes took back together, less what earlier ones
+    did, so roundings never add up.
+    """
+    bases: defaultdict[Tax, int] = defaultdict(int)
+    for line in lines:
+        bases[line.tax] += line.amount_minor
+    found = []
+    for tax, base in sorted(bases.items()):
+        if tax == UNTAXED:
+            continue
+        before = [
+            each
+            for note in earlier
+            for each in note.lines
+            if each.kind == "tax" and each.tax == tax
+        ]
+        base_before = sum(each.base_minor or 0 for each in before)
+        minor = tax_minor(tax, base + base_before)
+        minor -= sum(each.amount_minor for each in before)
+        period, digits = invoice.period, invoice.minor_digits
+        found.append(tax_line(period, tax, base, minor, digits))
+    return found
