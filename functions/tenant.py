@@ -29,6 +29,8 @@ GATE: Final = Key("policy/gate.json")
 RETENTION: Final = Key("policy/retention.json")
 SWEPT: Final = Key("policy/swept")
 """Written by each look for what is too old: its time is the store's own now."""
+RETIRING: Final = Key("policy/retiring/")
+"""An object a look for what is too old, while it goes on; see `retiring`."""
 
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _JOB = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")

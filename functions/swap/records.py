@@ -19,12 +19,13 @@ from functions.problems import (
     NotFound,
     Unavailable,
 )
-from functions.swap import intake, ledger, outbox
+from functions.swap import intake, ledger, outbox, retiring
 from functions.swap.dispatch import ask
 from functions.swap.journal import closing, end_unreached
-from functions.tenant import JOBS, job_id
+from functions.tenant import JOBS, Key, job_id
 
 if TYPE_CHECKING:
+    from functions.swap.intake import Accepted
     from functions.swap.journal import Books
     from functions.swap.ledger import Record
 
@@ -152,10 +153,26 @@ def _run_again(job: str, books: Books) -> Retried:
     ending = ledger.record(books.tenant, new, books.store)
     if ending is not None:
         raise Conflict(f"it ran again as {new}, which was {ending.outcome}")
-    intake.renew(failed, new, books.tenant, books.store)
+    fresh = intake.renew(failed, new, books.tenant, books.store)
+    _require_inputs(fresh, books)
     with suppress(Conflict, Unavailable):  # somebody is at it; or the sweeper asks
         _asked_for(new, books)
     return Retried(new, "accepted", retries=job)
+
+
+def _require_inputs(fresh: Accepted, books: Books) -> None:
+    """Return once its inputs are there to stay, or end the job and raise `Gone`.
+
+    Pinned first, looked at afterwards; see `retiring`.
+    """
+    retiring.wait(books.store, seconds_max=2 * books.limits.sweep_seconds_max)
+    try:
+        for key in fresh.inputs:
+            books.store.head(Key(key))
+    except NotFound as missing:
+        gone = Gone("its images are kept no longer")
+        end_unreached(fresh.job, fresh.request.operation, gone, books)
+        raise gone from missing
 
 
 def next_id(job: str) -> str:

@@ -7,6 +7,8 @@ unfinished job pins stays, however old.
 Ages are by the store's clock alone: what it says of each object, held against the
 time it gives a mark that is written at the start.  A sweeper with a wrong clock
 deletes nothing early.  Every step may be cut off and repeated.
+
+A look announces itself before it reads who pins what: see `retiring`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from functions.problems import (
     Unavailable,
 )
 from functions.settings import DAYS_MAX
-from functions.swap import intake, ledger, outbox
+from functions.swap import intake, ledger, outbox, retiring
 from functions.swap.journal import end_unreached
 from functions.swap.records import bared, entomb
 from functions.tenant import (
@@ -124,18 +126,19 @@ def apply(books: Books) -> Retired:
     """
     uploads_days, results_days = policy(books.store, books.limits)
     now = _now(books.store)
-    look = _Look(
-        books,
-        time.monotonic() + books.limits.sweep_seconds_max,
-        uploads_before=now - uploads_days * _DAY_SECONDS,
-        results_before=now - results_days * _DAY_SECONDS,
-        pins=_pins(books),
-    )
     done = Retired()
-    for step in (_jobs, _requests, _strays, _uploads):
-        step(look, done)
-        if done.more:
-            break
+    with retiring.announced(books.store, now):
+        look = _Look(
+            books,
+            time.monotonic() + books.limits.sweep_seconds_max,
+            uploads_before=now - uploads_days * _DAY_SECONDS,
+            results_before=now - results_days * _DAY_SECONDS,
+            pins=_pins(books),
+        )
+        for step in (_jobs, _requests, _strays, _uploads):
+            step(look, done)
+            if done.more:
+                break
     return done
 
 
