@@ -45,7 +45,9 @@ SWAP_FAILED: Final = "dev.guise.swap.failed.v1"
 SWAP_REFUSED: Final = "dev.guise.swap.refused.v1"
 SWAP_ERASED: Final = "dev.guise.swap.erased.v1"
 USAGE_RECORDED: Final = "dev.guise.usage.recorded.v1"
+BUDGET_CHANGED: Final = "dev.guise.budget.changed.v1"
 MODELS_ACCEPTED: Final = "dev.guise.models.accepted.v1"
+PING: Final = "dev.knative.sources.ping"
 
 OPERATOR: Final = "operator"
 """The tenant id in whose log the operator's own acts are; no tenant swaps as it."""
@@ -139,6 +141,11 @@ def rfc3339(moment: datetime) -> str:
     return text.replace("+00:00", "Z")
 
 
+def rfc3339_of(milliseconds: int) -> str:
+    """Return a time in milliseconds since the epoch as RFC 3339 text, UTC."""
+    return rfc3339(_EPOCH + timedelta(milliseconds=milliseconds))
+
+
 def _one_form(moment: datetime) -> str:
     """Return what `rfc3339` does, or microseconds where there are any."""
     if moment.microsecond % 1000:
@@ -154,6 +161,11 @@ def derived_id(*parts: str) -> str:
 def swap_source(tenant: str) -> str:
     """Return the CloudEvents source of a tenant's swap function."""
     return f"/tenants/{tenant}/swap"
+
+
+def billing_source(tenant: str) -> str:
+    """Return the CloudEvents source of what billing says of a tenant."""
+    return f"/tenants/{tenant}/billing"
 
 
 def operator_source() -> str:

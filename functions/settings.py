@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 MIB: Final = 1024 * 1024
 DAYS_MAX: Final = 3_650
 """The longest that anything may be kept, by settings or a tenant's policy."""
+_PARTS_MAX: Final = 1_000
 log = logging.getLogger(__name__)
 
 Profile = Literal["production", "development"]
@@ -95,6 +97,16 @@ def _flag(text: str) -> bool:
     return text == "true"
 
 
+def _share(text: str) -> Fraction:
+    try:
+        share = Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{text!r} is no fraction such as 1/7") from error
+    if not 0 < share <= 1 or share.denominator > _PARTS_MAX:
+        raise ValueError(f"{text!r} is no part of a device, in {_PARTS_MAX}ths at most")
+    return share
+
+
 def _one_of(kind: object) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in get_args(kind):
@@ -150,6 +162,7 @@ class Settings:
     acceptances: Path | None = _setting("GUISE_ACCEPTANCES", Path, None)
     verify: Verify = _setting("GUISE_VERIFY", _one_of(Verify), "full")
     device: str = _setting("GUISE_DEVICE", str, "auto")
+    device_share: Fraction = _setting("GUISE_DEVICE_SHARE", _share, Fraction(1))
     cuda_graph: bool = _setting("GUISE_CUDA_GRAPH", _flag, False)  # noqa: FBT003  # its default
     worker_url: str = _setting("GUISE_WORKER_URL", _url, "")
     audit_url: str = _setting("GUISE_AUDIT_URL", _url, "")

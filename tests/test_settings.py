@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, fields
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ SAMPLES = {
     "GUISE_VERIFY": ("manifest", "manifest"),
     "GUISE_CUDA_GRAPH": ("true", True),
     "GUISE_DEVICE": ("cuda:0", "cuda:0"),
+    "GUISE_DEVICE_SHARE": ("2/7", Fraction(2, 7)),
     "GUISE_WORKER_URL": ("http://worker/", "http://worker"),
     "GUISE_AUDIT_URL": ("https://audit:8443/base", "https://audit:8443/base"),
     "K_SINK": ("http://broker/ns/default?x=1", "http://broker/ns/default?x=1"),
@@ -115,6 +117,13 @@ def test_a_limit_is_a_positive_whole_number(text: str) -> None:
     """And nothing is guessed."""
     with pytest.raises(SettingsError, match="GUISE_FACES_MAX"):
         Settings.from_env({"GUISE_FACES_MAX": text})
+
+
+@pytest.mark.parametrize("text", ["0", "-1/7", "8/7", "1/0", "a", "1/1001", "nan"])
+def test_a_device_share_is_a_part_of_one_device(text: str) -> None:
+    """Above nothing, at most all of it, and as a person would write it."""
+    with pytest.raises(SettingsError, match="GUISE_DEVICE_SHARE"):
+        Settings.from_env({"GUISE_DEVICE_SHARE": text})
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
@@ -28,8 +29,14 @@ Name = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
 Word = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,31}\Z")]
 Seconds = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,3})?\Z")]
 """Decimal seconds with at most milliseconds: text, so that no float touches them."""
-Share = Annotated[str, Meta(pattern=r"^(0\.0*[1-9][0-9]*|1(\.0+)?)\Z", max_length=20)]
-"""The part of the device that was leased, above 0 and at most 1."""
+Share = Annotated[
+    str,
+    Meta(
+        pattern=r"^(0\.0*[1-9][0-9]*|1(\.0+)?|[1-9][0-9]{0,3}/[1-9][0-9]{0,3})\Z",
+        max_length=20,
+    ),
+]
+"""The part of the device that was leased, above 0 and at most 1: 0.5, or 1/7."""
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,9 +47,21 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uuid: Name
     share: Share
 
+    def __post_init__(self) -> None:
+        """Refuse more than the whole device.
+
+        Raises:
+            ValueError: the share is over 1.
+        """
+        if Fraction(self.share) > 1:
+            raise ValueError(f"the share {self.share} is over 1")
+
 
 class UsageData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The data of the event; every field is required, and no other is known."""
+    """The data of the event; no other field is known.
+
+    Every field is required but `leased_at` (RFC 3339), which older workers left out.
+    """
 
     job: str
     operation: Word
@@ -59,6 +78,7 @@ class UsageData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_digest: Name
     outcome: Literal["completed", "refused", "failed", "cancelled"]
     billable: bool
+    leased_at: Name = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +107,11 @@ def usage_of(event: Event, *, now: datetime) -> Usage:
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"usage data: {error}") from error
     gpu_ms = _exact_ms(data.gpu_seconds)
-    if gpu_ms > data.lease_ms:
+    # Both are cut off, each by itself: the lease was under a millisecond longer.
+    held = min(
+        Fraction(data.lease_ms), (data.lease_ms + 1) * Fraction(data.device.share)
+    )
+    if gpu_ms > held:
         raise InvalidRequest("usage data: more GPU time than the lease was long")
     job_id(data.job)
     return Usage(

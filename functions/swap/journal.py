@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from msgspec import structs
@@ -16,6 +16,7 @@ from functions.metrics import Metrics
 from functions.problems import (
     Cancelled,
     Failed,
+    Changed,
     NoReceipt,
     Problem,
     Refused,
@@ -149,6 +150,19 @@ class Entry:
 
         Seconds are decimal text with exact milliseconds.  On a CPU there are no
         GPU-seconds; CPU-seconds are those of the job's own thread from its receipt
+    def cancelled(self, ended: str, job: SwapJob) -> dict[str, Any] | None:
+        """Return the data of `usage.recorded` for a job cancelled at `ended`.
+
+        Of its device and its CPU, what the lease took up to then, and nothing else:
+        None where that is nothing.
+        """
+        before = self.meter.up_to(events.milliseconds(ended))
+        if not before.lease_ms:
+            return None
+        part = replace(self, meter=before, cpu_ns=before.cpu_ns, output=None)
+        data = part.usage(job)
+        return None if data is None else {**data, "requests": 0}
+
         to its output, so what helper threads take is not billed, and no other
         tenant's work ever is.
         """
@@ -158,9 +172,10 @@ class Entry:
         return {
             "job": job.id,
             "operation": job.operation,
-            "device": {**self.device, "share": "1"},
+            "device": {**self.device, "share": str(self.meter.share)},
+            "leased_at": events.rfc3339_of(self.meter.granted_ms),
             "lease_ms": self.meter.lease_ms,
-            "gpu_seconds": decimal_seconds(self.meter.wall_ns if on_gpu else 0),
+            "gpu_seconds": decimal_seconds(self.meter.device_ns if on_gpu else 0),
             "cpu_seconds": decimal_seconds(self.cpu_ns),
             "load_ms": self.load_ms,
             "requests": 1,
@@ -269,7 +284,32 @@ def account(
         gate=entry.gate.verdict() if entry.gate else None,
         vetted=dict(entry.vetted) or None,
     )
-    entry.ending = end(ending, books, accepted=accepted, usage=entry.usage(job))
+    winner = end(ending, books, accepted=accepted, usage=entry.usage(job))
+    if winner.outcome == ledger.CANCELLED and outcome == ledger.COMPLETED:
+        winner = _bill(winner, entry.cancelled(winner.ended, job), books)
+    entry.ending = winner
+
+
+def _bill(cancelled: Record, usage: dict[str, Any] | None, books: Books) -> Record:
+    """Put what a cancelled job had used into its record, once, and send that.
+
+    The mark comes first: what is not told here, the sweeper tells.
+    """
+    found, generation = ledger.record_at(books.tenant, cancelled.job, books.store)
+    if usage is None or found != cancelled or found.usage is not None:
+        return cancelled  # nothing; erased meanwhile; or another attempt's is there
+    usage = {**usage, "outcome": ledger.CANCELLED, "billable": True}
+    told = books.signed(found.job, events.USAGE_RECORDED, usage)
+    billed = structs.replace(
+        found, usage=usage, events=[*found.events, events.as_dict(told)]
+    )
+    outbox.mark(books.tenant, found.job, books.store)
+    try:
+        ledger.replace(billed, generation, tenant=books.tenant, store=books.store)
+    except Changed:
+        return cancelled  # as above, a moment later
+    books.deliver(billed)
+    return billed
 
 
 def end(
@@ -332,7 +372,10 @@ def end_unreached(
 
 
 def _billable(ending: Record) -> bool:
-    """Only what was asked for and done is billed: no refusals, no faults of ours."""
+    """Only what was asked for and done is billed: no refusals, no faults of ours.
+
+    What a cancelled job had used by then is billed too; see `_bill`.
+    """
     return ending.outcome == ledger.COMPLETED
 
 

@@ -128,7 +128,7 @@ class Worker:
         self._auditor = auditor
         self._sink = sink
         self._loading = loading
-        self._device = Device()
+        self._device = Device(share=settings.device_share)
         self._memory = Device(holders=_JOBS_WITH_PICTURES_MAX)
         self._queue = threading.BoundedSemaphore(settings.limits.queue_jobs_max)
         self._refusals = Refusals(settings.limits)

@@ -176,6 +176,9 @@ def test_clocks_may_differ_by_five_minutes(house: House, time: str) -> None:
         {"device": {**usage_data()["device"], "share": "0"}},
         {"device": {**usage_data()["device"], "share": "1.5"}},
         {"device": {**usage_data()["device"], "share": "-1"}},
+        {"device": {**usage_data()["device"], "share": "8/7"}},
+        {"device": {**usage_data()["device"], "share": "1/0"}},
+        {"leased_at": 1},
         {"device": {**usage_data()["device"], "name": "L4\n"}},
         {"discount": "0.5"},
     ],
@@ -203,11 +206,28 @@ def test_no_field_of_usage_may_be_missing(house: House, name: str) -> None:
     assert name in answer.get_json()["detail"]
 
 
-@pytest.mark.parametrize("share", ["1", "1.0", "0.5", "0.142857", "0.01"])
+@pytest.mark.parametrize("share", ["1", "1.0", "0.5", "0.142857", "0.01", "1/7", "7/7"])
 def test_a_share_is_above_nothing_and_at_most_all(house: House, share: str) -> None:
     """Fractions of a device, as MIG and MPS give them."""
     device = {**usage_data()["device"], "share": share}
-    assert house.post(house.event(device=device)).status_code == 204
+    event = house.event(device=device, gpu_seconds="0.001")
+    assert house.post(event).status_code == 204
+
+
+@pytest.mark.parametrize(("seconds", "status"), [("0.019", 204), ("0.020", 400)])
+def test_no_more_is_billed_than_the_share_of_the_lease(
+    house: House, seconds: str, status: int
+) -> None:
+    """136 ms of a seventh of a GPU are 19 ms of it, and 19.6 where it was 136.9."""
+    device = {**usage_data()["device"], "share": "1/7"}
+    event = house.event(device=device, gpu_seconds=seconds)
+    assert house.post(event).status_code == status
+
+
+def test_usage_may_say_when_the_device_was_granted(house: House) -> None:
+    """Workers before this one did not."""
+    event = house.event(leased_at="2026-11-21T10:59:59.000Z")
+    assert house.post(event).status_code == 204
 
 
 def test_the_door_answers_503_while_the_database_fails(

@@ -10,6 +10,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -197,6 +198,8 @@ class House:
     sink: Sink = field(default_factory=Sink)
     engine: PaperEngine = field(default_factory=PaperEngine)
     proof: Callable[[], None] = lambda: None
+    device_kind: str = "cpu"
+    device_share: str = "1"
     accepted: str = ""
     """The operator's acceptance of swaps without a gate."""
     worker_down: bool = False
@@ -207,14 +210,17 @@ class House:
     def __post_init__(self) -> None:
         self.auditor = Auditor(self.keys)
         settings = Settings(
-            limits=self.limits, tenant=self.tenant, profile=self.profile
+            limits=self.limits,
+            tenant=self.tenant,
+            profile=self.profile,
+            device_share=Fraction(self.device_share),
         )
         self.stores = Stores(
             self.url,
             pinned=self.tenant,
             opener=self.opener,
         )
-        cpu = {"kind": "cpu", "name": "paper", "uuid": "paper-0"}
+        device = {"kind": self.device_kind, "name": "paper", "uuid": "paper-0"}
         shared: Mapping[str, Any] = {
             "stores": self.stores,
             "keys": self.keys,
@@ -225,7 +231,7 @@ class House:
             settings,
             load=lambda: Loaded(
                 self.engine,
-                cpu,
+                device,
                 "d1" * 32,
                 self.credentials(),
                 Warm(self.proof),
