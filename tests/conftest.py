@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.postgres import empty_database, postgres
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+__all__ = ["empty_database", "postgres"]  # for every test that asks for them
 
 # Wall time says little where several workers share the cores.
 settings.register_profile("guise", deadline=None, max_examples=60)

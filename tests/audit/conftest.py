@@ -1,4 +1,8 @@
-"""What every test of the audit function starts from."""
+"""What every test of the audit function starts from.
+
+A module that says `DATABASES = BOTH` has each of its tests run on SQLite and on
+PostgreSQL; the others run on SQLite.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,60 @@ import pytest
 
 from functions.audit.app import create_app
 from functions.audit.log import Log
+from functions.audit.store import SCHEMA
+from functions.database import migrate, open_database
 from functions.keys import MemoryKeys
 from tests.audit.house import House, TokensByName
+from tests.postgres import APP, OPERATOR, OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.postgres import Database, Postgres
+
+FUNCTION: tuple[str, ...] = ("committer", "reader", "searcher", "eraser")
+"""The roles of the function's login."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for a log on every database that its module names."""
+    databases = getattr(metafunc.module, "DATABASES", ("sqlite",))
+    if "url" in metafunc.fixturenames:
+        metafunc.parametrize("url", databases, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def audit_template(postgres: Postgres) -> Iterator[str]:
+    """Return a database with the log's tables, and logins in the log's roles."""
+    with postgres.database() as made:
+        engine = open_database(made.url(OWNER))
+        migrate(engine, SCHEMA)
+        engine.dispose()
+        for login, roles in (
+            (APP, FUNCTION),
+            (OPERATOR, (*FUNCTION, "pruner", "keeper")),
+        ):
+            for role in roles:
+                granted = f"guise_audit_{role} TO {login} WITH INHERIT FALSE, SET TRUE"
+                made.tamper(f"GRANT {granted}")
+        yield made.name
+
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def audit_database(postgres: Postgres, audit_template: str) -> Iterator[Database]:
+    """Return a PostgreSQL database with the log's tables, and nothing in them."""
+    with postgres.database(audit_template) as made:
+        yield made
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return where the log's database is."""
-    return f"sqlite:///{tmp_path}/audit.db"
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/audit.db"
+    database: Database = request.getfixturevalue("audit_database")
+    return database.url()
 
 
 @pytest.fixture

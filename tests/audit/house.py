@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from functions.keys import MemoryKeys
 
 
+BOTH = ("sqlite", "postgresql")
+"""The databases that what touches the log is tested on."""
+
+
 class TokensByName:
     """An authenticator for whom the token is the tenant's name."""
 
@@ -82,3 +86,17 @@ class House:
         with self.log.store.reading(tenant) as db:
             found = select_entries(db, Selection(tenant), 100_000)
         return [entry.leaf for entry in found]
+
+    def tamper(self, statement: str) -> None:
+        """Run a statement as somebody whom the database refuses nothing."""
+        import sqlalchemy as sa
+
+        from tests.postgres import SUPERUSER
+
+        url = sa.make_url(self.url)
+        if url.drivername != "sqlite":
+            url = url.set(username=SUPERUSER)
+        engine = sa.create_engine(url)
+        with engine.begin() as db:
+            db.exec_driver_sql(statement)
+        engine.dispose()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,12 +15,15 @@ from functions.audit.leaf import CONFLICT
 from functions.audit.merkle import VerificationError, leaf_hash
 from functions.audit.tiles import Checkpoint, origin, sign_checkpoint
 from functions.keys import FileKeys, MemoryKeys
-from tests.audit.house import TokensByName
+from tests.audit.house import BOTH, TokensByName
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.audit.house import House
+
+
+DATABASES = BOTH
 
 
 def test_attack_a_forged_signature(house: House) -> None:
@@ -166,16 +168,12 @@ def test_attack_a_checkpoint_signed_with_another_key(
 def test_attack_an_operator_who_edits_the_database(
     house: House,
     kept: tuple[list[bytes], str],
-    tmp_path: Path,
 ) -> None:
     """What was changed below us does not match the checkpoint the tenant kept."""
     _, note = kept
-    with sqlite3.connect(tmp_path / "audit.db") as db:
-        db.execute(
-            "UPDATE entry SET leaf = CAST(replace(leaf, 'e3', 'e8') AS BLOB)"
-            " WHERE idx = 3",
-        )
-    db.close()
+    leaf = kept[0][3].replace(b"e3", b"e8").hex()
+    value = f"X'{leaf}'" if house.url.startswith("sqlite") else f"'\\x{leaf}'"
+    house.tamper(f"UPDATE entry SET leaf = {value} WHERE idx = 3")  # noqa: S608
     with pytest.raises(VerificationError):
         verify_entries(house.entries(), note, log_verifiers("acme", house.keys))
 
@@ -183,11 +181,8 @@ def test_attack_an_operator_who_edits_the_database(
 def test_attack_a_frontier_that_was_cut_stops_the_log(
     house: House,
     kept: tuple[list[bytes], str],
-    tmp_path: Path,
 ) -> None:
     """A damaged head is not built upon: nothing is acknowledged any more."""
-    with sqlite3.connect(tmp_path / "audit.db") as db:
-        db.execute("UPDATE head SET frontier = zeroblob(32)")
-    db.close()
+    house.tamper("UPDATE head SET frontier = substr(frontier, 1, 32)")
     assert house.post(house.event("next")).status_code == 503
     assert len(house.entries()) == len(kept[0])

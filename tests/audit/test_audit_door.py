@@ -17,11 +17,15 @@ from functions.audit.tiles import Checkpoint
 from functions.problems import InvalidRequest
 from functions.settings import Settings, SettingsError
 from functions.sink import Receipt
+from tests.audit.house import BOTH
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.audit.house import House
+
+
+DATABASES = BOTH
 
 
 def receipt_of(body: bytes) -> Receipt:

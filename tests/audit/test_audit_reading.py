@@ -21,12 +21,14 @@ from functions.audit.merkle import (
 )
 from functions.audit.tiles import open_checkpoint, parse_bundle
 from functions.auth import AUDIT_READ, TokenAuthenticator, issue_token, jwks_document
+from tests.audit.house import BOTH
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.audit.house import House
 
+DATABASES = BOTH
 SIZE = 70_000
 
 
