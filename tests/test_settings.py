@@ -32,6 +32,7 @@ SAMPLES = {
     "K_CA_CERTS": (PEM, PEM),
     "GUISE_TOKEN_FILE": ("/oidc/token", Path("/oidc/token")),
     "GUISE_DATABASE": ("sqlite:////a.db", "sqlite:////a.db"),
+    "GUISE_WITNESS": ("s3://locked", "s3://locked"),
     "GUISE_KEYS": ("/keys", Path("/keys")),
     "GUISE_PROVENANCE": ("/keys/provenance.pem", Path("/keys/provenance.pem")),
     "GUISE_PRODUCER": ("Acme", "Acme"),

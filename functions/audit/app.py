@@ -61,10 +61,10 @@ def create_app(
     settings.require(*(name for name, given in needed.items() if given is None))
     keys = keys or FileKeys(cast("Path", settings.keys))
     authenticator = authenticator or TokenAuthenticator.from_settings(settings)
+    metrics = Metrics()
     if log is None:
         check_database(settings.database)
-        log = Log.at(settings.database, keys)
-    metrics = Metrics()
+        log = _open_log(settings, keys, metrics)
     app = new_app(
         "audit",
         bytes_max=settings.limits.event_bytes_max,
@@ -76,9 +76,24 @@ def create_app(
     return app
 
 
+def _open_log(settings: Settings, keys: KeyProvider, metrics: Metrics) -> Log:
+    """Return the log, whose checkpoints are copied where there is a second store."""
+    if not settings.witness:
+        return Log.at(settings.database, keys)
+    from functions.audit.copies import Copies
+
+    copies = Copies(settings.witness, metrics)
+    log = Log.at(settings.database, keys, committed=copies.take)
+    copies.start(lambda: log.store)
+    return log
+
+
 def _add_events(app: Flask, log: Log, keys: KeyProvider, metrics: Metrics) -> None:
     @app.post("/v1/tenants/<tenant>/events")
     def receive(tenant: str) -> Response:
+        if request.headers.get("ce-type") in events.WAKE_UPS:
+            return Response(status=204)  # unread: its data may be a whole image
+
         def handle(event: Event) -> Response | None:
             appended = record(event, Tenant(tenant), log, keys)
             if appended is None:

@@ -26,7 +26,7 @@ from functions.sink import Receipt
 from functions.warm import Opening
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy import Connection
 
@@ -41,6 +41,10 @@ logger = logging.getLogger(__name__)
 BATCH_MAX: Final = 512
 WAITING_MAX: Final = 4_096
 WAIT_SECONDS_MAX: Final = 15.0
+
+
+def _nobody(_notes: Mapping[str, str]) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Log:
     """Every tenant's log, behind one committing thread.
 
     `open_store` runs on a thread as soon as this is made, and again if it fails.
+    `committed` is told each batch's checkpoints by tenant, and must not wait.
     """
 
     def __init__(
@@ -73,8 +78,10 @@ class Log:
         keys: KeyProvider,
         *,
         wait_seconds_max: float = WAIT_SECONDS_MAX,
+        committed: Callable[[Mapping[str, str]], None] = _nobody,
     ) -> None:
         self._keys = keys
+        self._committed = committed
         self._wait_seconds_max = wait_seconds_max
         self._store = Opening(open_store)
         self._changed = threading.Condition()
@@ -84,7 +91,13 @@ class Log:
         self._thread.start()
 
     @classmethod
-    def at(cls, url: str, keys: KeyProvider) -> Log:
+    def at(
+        cls,
+        url: str,
+        keys: KeyProvider,
+        *,
+        committed: Callable[[Mapping[str, str]], None] = _nobody,
+    ) -> Log:
         """Return the log in the database at `url`."""
 
         def open_store() -> Store:
@@ -92,7 +105,7 @@ class Log:
 
             return Store.open(url)
 
-        return cls(open_store, keys)
+        return cls(open_store, keys, committed=committed)
 
     @property
     def store(self) -> Store:
@@ -156,6 +169,7 @@ class Log:
             growth = _Growth(heads, store.find(db, _keys(batch)))
             placed = [growth.place(leaf) for leaf in batch]
             notes = growth.write(db, signer)
+        self._committed(notes)
         return [each.appended(notes) for each in placed]
 
 

@@ -109,6 +109,7 @@ def _local(name: str, place: Place) -> dict[str, str]:
         "GUISE_JWKS": str(place.home.jwks),
         "GUISE_ISSUER": ISSUER,
         "GUISE_DATABASE": place.home.database_url(name),
+        "GUISE_WITNESS": "",  # a second store on the same disk would not be one
         "GUISE_WORKER_URL": place.urls["worker"],
         "GUISE_AUDIT_URL": place.urls["audit"],
     }
