@@ -52,7 +52,24 @@ PING: Final = "dev.knative.sources.ping"
 OPERATOR: Final = "operator"
 """The tenant id in whose log the operator's own acts are; no tenant swaps as it."""
 
-WAKE_UPS: Final = frozenset({OBJECT_FINALIZED, SWAP_REQUESTED})
+S3_OBJECTS: Final = frozenset(
+    {
+        "org.apache.camel.event.aws.s3.getObject",
+        "dev.knative.connector.event.aws-s3",
+        "dev.knative.eventing.aws-s3",
+    }
+)
+"""Events about an object of S3 whose data is the object itself."""
+NOTICES: Final = frozenset(
+    {
+        "google.cloud.pubsub.topic.v1.messagePublished",
+        "org.apache.camel.event.aws.sqs.receiveMessage",
+        "dev.knative.connector.event.aws-sqs",
+        "dev.knative.eventing.aws-sqs",
+    }
+)
+"""Events in whose data a bucket's own notification lies."""
+WAKE_UPS: Final = S3_OBJECTS | NOTICES | {OBJECT_FINALIZED, SWAP_REQUESTED}
 """Events that audit is sent only so that it wakes while the worker does."""
 
 _REQUIRED: Final = ("id", "source", "type", "specversion")

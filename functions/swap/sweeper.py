@@ -4,26 +4,34 @@ It goes by the marks in `outbox/`, which stand from a job's acceptance until its
 events are delivered, so a tenant with nothing open costs one listing.  The mark that
 is oldest comes first, and a job that could not be settled has its mark set anew: so
 each has its turn, and none, however broken, keeps another from its own.
+
+`python -m functions.swap.sweeper` sweeps the tenant of the environment once: what a
+CronJob runs on a cluster.  On one machine `guise up` sweeps.
 """
 
 from __future__ import annotations
 
 import heapq
 import logging
+import os
+import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from functions.problems import Failed, InvalidRequest, NotFound, Unavailable
+from functions.keys import FileKeys
+from functions.problems import Failed, InvalidRequest, NotFound, Problem, Unavailable
+from functions.settings import Settings, SettingsError
+from functions.sink import HttpAuditor, HttpSink
+from functions.storage import Stores
 from functions.swap import intake, ledger, outbox, retention
 from functions.swap.dispatch import ask
-from functions.swap.journal import end_unreached
+from functions.swap.journal import Books, end_unreached
 
 if TYPE_CHECKING:
     from functions.swap.intake import Accepted
-    from functions.swap.journal import Books
     from functions.swap.retention import Retired
 
 log = logging.getLogger(__name__)
@@ -196,3 +204,36 @@ def _bury(job: str, fault: ledger.Broken, books: Books) -> What:
     outbox.note(books.tenant, job, [letter], books.store)
     books.store.delete(books.tenant.outbox(job))
     return "broken"
+
+
+def books_of(settings: Settings) -> Books:
+    """Return the books of the one tenant of an environment, or raise `SettingsError`.
+
+    It takes GUISE_TENANT, GUISE_STORE, GUISE_KEYS and K_SINK; audit is not asked.
+    """
+    tenant = settings.need("tenant")
+    settings.require("store", "keys", "sink_url")
+    return Books(
+        tenant,
+        Stores.from_settings(settings).of(tenant),
+        FileKeys(settings.need("keys")),
+        HttpAuditor(settings.audit_url),
+        HttpSink.from_settings(settings),
+        settings.limits,
+    )
+
+
+def main() -> None:
+    """Sweep once, and print what was done as JSON; what fails is told on exit."""
+    try:
+        books = books_of(Settings.from_env(os.environ))
+        books.store.sweep()
+        swept, retired = Sweeper().run(books)
+    except (SettingsError, Problem) as error:
+        sys.exit(f"error: {error} ({type(error).__name__})")
+    document = msgspec.to_builtins(swept) | {"retired": asdict(retired)}
+    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+
+
+if __name__ == "__main__":
+    main()

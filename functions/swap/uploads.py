@@ -29,13 +29,6 @@ if TYPE_CHECKING:
 
 _GOOGLES: Final = "google.cloud.storage.object.v1."
 _OURS: Final = "dev.guise."
-_OF_OBJECTS: Final = frozenset(
-    {
-        "org.apache.camel.event.aws.s3.getObject",
-        "dev.knative.connector.event.aws-s3",
-        "dev.knative.eventing.aws-s3",
-    }
-)
 _BUCKETS: Final = ("aws.s3.bucket.", "arn:aws:s3:::")
 _TEST: Final = "s3:TestEvent"
 _WHICH: Final = ("sequencer", "versionId", "eTag")
@@ -94,7 +87,7 @@ def _media(headers: Mapping[str, str]) -> str:
 def _is_of_an_object(attributes: Mapping[str, str]) -> bool:
     """Return whether the body is the object itself, which may be anything."""
     lower = {name.lower(): value for name, value in attributes.items()}
-    return lower.get("ce-type") in _OF_OBJECTS and lower.get(
+    return lower.get("ce-type") in events.S3_OBJECTS and lower.get(
         "ce-source", ""
     ).startswith(_BUCKETS)
 
@@ -102,7 +95,7 @@ def _is_of_an_object(attributes: Mapping[str, str]) -> bool:
 def _read_event(event: Event) -> Event | Uploads:
     if event.type.startswith(_GOOGLES):
         return _of_google(event)
-    if event.type in _OF_OBJECTS and event.source.startswith(_BUCKETS):
+    if event.type in events.S3_OBJECTS and event.source.startswith(_BUCKETS):
         return (_of_attributes(event),)
     if event.type.startswith(_OURS):
         return event

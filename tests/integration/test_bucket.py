@@ -11,6 +11,7 @@ import pytest
 from functions.problems import NotFound
 from functions.storage import Store, open_store
 from functions.tenant import Key, Tenant
+from tests.cli.test_commands import guise
 from tests.integration.stack import COLLINS, GUISE, HOPPER, REPOSITORY, SWAP, until, up
 from tests.storage import gcs_server
 from tests.storage.s3_process import ENVIRON, Server, serving
@@ -77,6 +78,11 @@ def test_an_upload_to_a_bucket_becomes_a_picture_there(
         answer = stack.get("/v1/swaps/j1/result", Accept="image/*", **stack.headers)
         assert answer.content == output
         assert stack.post(SWAP).status_code == 201
+        by_hand = ("--home", stack.home, "--tenant", "demo", "--store", url, "--json")
+        swept = json.loads(guise("jobs", "sweep", *by_hand).stdout)
+        assert (swept["broken"], swept["later"], swept["retired"]["jobs"]) == (0, 0, 0)
+        listed = guise("jobs", "list", *by_hand).stdout.splitlines()
+        assert {json.loads(each)["state"] for each in listed} == {"completed"}
         stack.sleep()
         assert stack.status().dead_letters == 0
     assert not any((tmp_path / "home" / "tenants").rglob("*.*"))

@@ -175,6 +175,17 @@ UPLOAD = {"type": events.OBJECT_FINALIZED, "subject": "objects/requests/a.json"}
     [
         (UPLOAD, {WORKER, AUDIT}),
         (UPLOAD | {"subject": "objects/results/a/job.json"}, set()),
+        *(
+            ({"type": kind, "subject": "requests/a.json"}, {WORKER, AUDIT})
+            for kind in sorted(events.S3_OBJECTS)
+        ),
+        *(
+            ({"type": kind, "subject": "results/a/job.json"}, set())
+            for kind in sorted(events.S3_OBJECTS)
+        ),
+        # Knative's own source for S3 names no object: nobody can do anything with it.
+        ({"type": "dev.knative.eventing.aws-s3", "subject": "aws-s3-source"}, set()),
+        *(({"type": kind}, {WORKER, AUDIT}) for kind in sorted(events.NOTICES)),
         ({"type": events.SWAP_REQUESTED}, {WORKER, AUDIT}),
         ({"type": events.SWAP_STARTED}, set()),
         ({"type": events.SWAP_COMPLETED}, {AUDIT}),
