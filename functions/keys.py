@@ -1,6 +1,7 @@
 """Who signs, and who may verify: keys by name, from a `KeyProvider`.
 
 Names in use: `events/<tenant>` (each tenant's events), `audit` (checkpoints),
+`billing` (what billing says of a tenant: budgets, stored bytes),
 `provenance` (Content Credentials), `tokens` (the development profile's own issuer).
 A verifier keeps every public key a name ever had, so what was signed before a
 rotation still verifies.
@@ -74,6 +75,9 @@ class KeyProvider(Protocol):
 
     def signer(self, name: str) -> Signer:
         """Return the current private key of `name`, or raise `Failed`."""
+
+BILLING: Final = "billing"
+"""The name of the key that signs what billing says of a tenant."""
 
     def verifiers(self, name: str) -> Verifiers:
         """Return every public key `name` has had; empty when there is no such."""

@@ -8,6 +8,7 @@ the slug being the class name in kebab case):
     + InvalidRequest        400  not well formed, or asks for what does not exist
       - UnsupportedOption   400  asks for what this pack has no model for
     + Unauthenticated       401
+    + OverBudget            402  the tenant's hard budget of this month is used up
     + Forbidden             403
       - UnknownTenant       403
       - ConsentMissing      403
@@ -92,6 +93,12 @@ class Unauthenticated(Refused):
     """No bearer token, or one that does not verify."""
 
     status, title = 401, "Who are you?"
+
+
+class OverBudget(Refused):
+    """A job of a tenant whose hard budget of this month is used up."""
+
+    status, title = 402, "Over budget"
 
 
 class Forbidden(Refused):

@@ -27,6 +27,8 @@ UNDELIVERED: Final = Key("undelivered/")
 CONSENTS: Final = Key("consents/")
 GATE: Final = Key("policy/gate.json")
 RETENTION: Final = Key("policy/retention.json")
+BUDGET: Final = Key("policy/budget.json")
+"""Billing's signed word on the tenant's budget; nobody else writes it."""
 SWEPT: Final = Key("policy/swept")
 """Written by each look for what is too old: its time is the store's own now."""
 RETIRING: Final = Key("policy/retiring/")

@@ -185,7 +185,7 @@ class Door:
             actor=caller.subject,
             limits=self._limits,
         )
-        admission = admit(job, books.store)
+        admission = admit(job, books.store, books.keys)
         intake.accept(
             job,
             admission,

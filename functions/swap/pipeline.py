@@ -109,9 +109,10 @@ def process(tenant: Tenant, job_id: str, services: Services) -> Record:
     operation = accepted.request.operation
     try:
         job = intake.job_of(accepted, tenant, books.limits)
-        # Again: a consent may have been withdrawn since, and what stands now is
-        # what goes on record.
-        accepted = structs.replace(accepted, admission=admit(job, books.store))
+        # Again: a consent may have been withdrawn since, or a budget used up, and
+        # what stands now is what goes on record.
+        admission = admit(job, books.store, books.keys)
+        accepted = structs.replace(accepted, admission=admission)
         return run(job, accepted, services)
     except Refused as refusal:
         return end_unreached(job_id, operation, refusal, books)

@@ -1,4 +1,11 @@
-"""Admission: may this tenant do this, on this ground?  No pixels are looked at."""
+"""Admission: may this tenant do this, on this ground?  No pixels are looked at.
+
+A budget is what billing last said of it, signed, in the tenant's own store: nobody
+is called.  No such object is no budget, and one of another month binds nobody: what
+this month has come to is for billing to say, as soon as there is any.  One that is
+not billing's signed word lets nothing run, and ends no job either: either somebody
+wrote who may not, or a key is missing here, and both are for the operator to mend.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +14,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from functions import events
+from functions import events, keys
 from functions.problems import (
     ConsentMissing,
     Forbidden,
     InvalidRequest,
     NotFound,
+    OverBudget,
     TooLarge,
+    Unavailable,
 )
 from functions.swap import gate
-from functions.tenant import GATE
+from functions.tenant import BUDGET, GATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from functions.keys import KeyProvider
     from functions.storage import Store
     from functions.swap.job import SwapJob
+    from functions.tenant import Tenant
 
 _RECORD_BYTES_MAX: Final = 65_536
 _DEFAULT: Final = "default"
@@ -37,15 +48,57 @@ class ConsentRecord(msgspec.Struct, frozen=True):
     state: str
 
 
-def admit(job: SwapJob, store: Store) -> dict[str, Any]:
+class BudgetState(msgspec.Struct, frozen=True):
+    """What admission goes by of what billing says of a budget.
+
+    `period` is a month in UTC, `limit` decimal text in `currency`; `exhausted` says
+    that the limit is reached, and `hard` that nothing runs then.
+    """
+
+    period: str
+    currency: str
+    limit: str
+    hard: bool
+    exhausted: bool
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    event: dict[str, Any]
+
+
+def admit(job: SwapJob, store: Store, provider: KeyProvider) -> dict[str, Any]:
     """Return the verdict that goes into the audit record, or raise `Refused`.
 
     For a swap it says by which policy the content gate will judge; see `gate_policy`.
+    Raises `Unavailable` where it cannot be told what the budget is.
     """
+    _within_budget(job.tenant, store, provider)
     admission = {"verdict": "admitted", "consent": _consent(job, store)}
     if job.operation == "swap":
         admission["gate"] = _gate(store)
     return admission
+
+
+def _within_budget(tenant: Tenant, store: Store, provider: KeyProvider) -> None:
+    try:
+        data = store.get(BUDGET, bytes_max=_RECORD_BYTES_MAX).data
+        state = _said_by_billing(data, tenant, provider)
+    except NotFound:
+        return
+    except (InvalidRequest, Forbidden, TooLarge, msgspec.ValidationError) as fault:
+        raise Unavailable(internal=f"{tenant.id}: {BUDGET}: {fault}") from fault
+    if state.hard and state.exhausted and state.period == events.now()[:7]:
+        limit = f"{state.limit} {state.currency}"
+        raise OverBudget(f"the budget of {limit} for {state.period} is used up")
+
+
+def _said_by_billing(data: bytes, tenant: Tenant, provider: KeyProvider) -> BudgetState:
+    kept = msgspec.convert(events.strict_json(data), _Kept)
+    event = events.from_dict(kept.event)
+    if (event.type, event.tenant) != (events.BUDGET_CHANGED, tenant.id):
+        raise Forbidden("it is about something else")
+    events.verify(event, provider.verifiers(keys.BILLING))
+    return msgspec.convert(event.data, BudgetState)
 
 
 def gate_policy(admission: Mapping[str, Any]) -> gate.Policy | None:

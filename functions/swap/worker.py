@@ -216,7 +216,7 @@ class Worker:
                 actor=UPLOAD_ACTOR,
                 limits=self._limits,
             )
-            admission = admit(parsed, books.store)
+            admission = admit(parsed, books.store, books.keys)
             intake.accept(parsed, admission, books.store, self._limits)
         except Refused as problem:
             if ledger.known(tenant, job, books.store):

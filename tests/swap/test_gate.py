@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from functions.keys import MemoryKeys
 from functions.problems import ContentRefused, Failed, Forbidden, NoContentGate
 from functions.settings import Limits
 from functions.storage.memory import MemoryStore
@@ -145,7 +146,7 @@ def admitted(policy: bytes | None) -> Policy | None:
         store.put(GATE, policy)
     body = msgspec.json.encode(SWAP)
     job = SwapJob.parse(body, job="j", tenant=ACME, actor="ann", limits=Limits())
-    return gate_policy(admit(job, store))
+    return gate_policy(admit(job, store, MemoryKeys()))
 
 
 def test_a_tenant_s_policy_is_read_as_it_stands() -> None:
