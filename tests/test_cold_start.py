@@ -15,6 +15,7 @@ DOORS = (
 )
 HEAVY = frozenset(
     {
+        "alembic",
         "boto3",
         "botocore",
         "c2pa",
