@@ -64,6 +64,12 @@ class Period:
         return Period(year, month + 1)
 
     @property
+    def preceding(self) -> Period:
+        """The month before it."""
+        year, month = divmod(self.year * _MONTHS + self.month - 2, _MONTHS)
+        return Period(year, month + 1)
+
+    @property
     def start_ms(self) -> int:
         """Its first millisecond since the epoch."""
         first = datetime(self.year, self.month, 1, tzinfo=UTC)

@@ -1,61 +1,50 @@
 """Usage, counted once per (tenant, source, id) for ever, and its sums.
 
-Only this module knows SQL; it runs on SQLite and PostgreSQL alike.  Every
-quantity is a whole number (milliseconds, bytes, pieces): neither database sums a
-fraction, and neither can lose one.
+Counting and reading: this module, `closing` and `tables` know SQL, which runs on
+SQLite and PostgreSQL alike.  Every quantity is a whole number (milliseconds, bytes,
+pieces): neither database sums a fraction, and neither can lose one.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from functions.database import open_database, transaction
+from functions.billing.invoice import Period
+from functions.billing.tables import accounts, usages
+from functions.commits import GroupCommit
+from functions.database import Schema, open_schema, transaction
 from functions.problems import InvalidRequest
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection, Engine
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy import ColumnElement, Connection, Engine, Select
 
     from functions.billing.usage import Usage
 
+SCHEMA: Final = Schema(
+    scripts="functions.billing:migrations",
+    newest="0002",
+    table="billing_version",
+    old="usage",
+    command="`guise bill migrate`",
+)
 GROUPS_MAX: Final = 1_000
 _DAY_MS: Final = 86_400_000
+_ROWS_READ: Final = 10_000
+_ROWS_WRITTEN: Final = 1_000
 
-metadata: Final = sa.MetaData()
-
-usages: Final = sa.Table(
-    "usage",
-    metadata,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("source", sa.Text, primary_key=True),
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("digest", sa.LargeBinary, nullable=False),
-    sa.Column("at_ms", sa.BigInteger, nullable=False),
-    sa.Column("job", sa.Text, nullable=False),
-    sa.Column("operation", sa.Text, nullable=False),
-    sa.Column("outcome", sa.Text, nullable=False),
-    sa.Column("billable", sa.Boolean, nullable=False),
-    sa.Column("device_kind", sa.Text, nullable=False),
-    sa.Column("device_name", sa.Text, nullable=False),
-    sa.Column("device_uuid", sa.Text, nullable=False),
-    sa.Column("device_share", sa.Text, nullable=False),
-    sa.Column("model_digest", sa.Text, nullable=False),
-    sa.Column("lease_ms", sa.BigInteger, nullable=False),
-    sa.Column("gpu_ms", sa.BigInteger, nullable=False),
-    sa.Column("cpu_ms", sa.BigInteger, nullable=False),
-    sa.Column("load_ms", sa.BigInteger, nullable=False),
-    sa.Column("requests", sa.BigInteger, nullable=False),
-    sa.Column("faces", sa.BigInteger, nullable=False),
-    sa.Column("frames", sa.BigInteger, nullable=False),
-    sa.Column("input_bytes", sa.BigInteger, nullable=False),
-    sa.Column("output_bytes", sa.BigInteger, nullable=False),
-    sa.Index("usage_of_period", "tenant", "at_ms"),
+_MODEL: Final[ColumnElement[str]] = sa.case(
+    (usages.c.device_kind == "cpu", sa.literal("")),
+    else_=usages.c.device_name,
 )
-
 _GROUPS: Final[dict[str, ColumnElement[Any]]] = {
     "": sa.literal(""),
     "day": usages.c.at_ms // _DAY_MS,
@@ -92,62 +81,217 @@ class Sum:
     frames: int = 0
     input_bytes: int = 0
     output_bytes: int = 0
+    byte_hours: int = 0
     billed_gpu_ms: int = 0
     billed_cpu_ms: int = 0
     billed_load_ms: int = 0
     billed_requests: int = 0
+    billed_byte_hours: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The sums of one group on one GPU model; "" where it ran on none."""
+
+    group: str
+    model: str
+    sum: Sum
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which usage: by its time, `stop_ms` not in, and by the invoices that have it.
+
+    `upto` is the last period whose invoice may have it, `of` the only one.
+    """
+
+    tenant: str
+    start_ms: int
+    stop_ms: int
+    upto: str = ""
+    of: str = ""
+
+    def narrow(self, query: Select[Any]) -> Select[Any]:
+        """Return the query over this usage alone."""
+        query = query.where(
+            usages.c.tenant == self.tenant,
+            usages.c.at_ms >= self.start_ms,
+            usages.c.at_ms < self.stop_ms,
+        )
+        if self.upto:
+            query = query.where(usages.c.period <= self.upto)
+        return query.where(usages.c.period == self.of) if self.of else query
 
 
 class Ledger:
-    """The table behind an engine."""
+    """The tables behind an engine, and the one thread that counts."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
         # Both databases have ON CONFLICT, each in a module of its own.
         dialect = import_module(f"sqlalchemy.dialects.{engine.dialect.name}")
+        self.insert = dialect.insert
+        names = usages.c.tenant, usages.c.source, usages.c.id
         insert = dialect.insert(usages).on_conflict_do_nothing()
-        self._insert = insert.execution_options(preserve_rowcount=True)
+        self._insert_usage = insert.returning(*names)
+        self._commit = GroupCommit(self._count)
 
     @classmethod
     def open(cls, url: str) -> Ledger:
-        """Return the ledger at `url`, its table made if there is none."""
-        engine = open_database(url)
-        with transaction(engine) as db:
-            if not sa.inspect(db).has_table(usages.name):
-                metadata.create_all(db)
-        return cls(engine)
+        """Return the ledger at `url`; see `database.open_schema`."""
+        return cls(open_schema(url, SCHEMA))
 
     def close(self) -> None:
-        """Close every connection."""
-        self._engine.dispose()
+        """Count what waits, take no more, and close every connection."""
+        self._commit.close()
+        self.engine.dispose()
+
+    def reading(self, tenant: str) -> AbstractContextManager[Connection]:
+        """Return a transaction that reads what one tenant used and was billed."""
+        return transaction(self.engine, role="guise_billing_reader", tenant=tenant)
+
+    def closing(self) -> AbstractContextManager[Connection]:
+        """Return a transaction that closes periods and issues documents."""
+        return transaction(self.engine, role="guise_billing_closer")
 
     def post(self, usage: Usage) -> Posted:
         """Count `usage` unless it is counted; durable when this returns."""
-        with transaction(self._engine) as db:
-            if db.execute(self._insert, _row(usage)).rowcount == 1:
-                return Posted.NEW
-            known = _digest_of(db, usage)
-        return Posted.DUPLICATE if known == usage.digest else Posted.CONFLICT
+        return self.post_all([usage])[0]
 
-    def sums(self, tenant: str, start_ms: int, stop_ms: int, by: str) -> dict[str, Sum]:
-        """Return the sums of a span (`stop_ms` not in) for each group of `by`.
+    def post_all(self, batch: Sequence[Usage]) -> list[Posted]:
+        """Count each of a batch unless it is counted: all of them, or none.
 
-        Raises `InvalidRequest` where there are more than 1,000 groups.
+        Raises `Unavailable`.
+        """
+        return self._commit(batch)
+
+    def _count(self, batches: list[Sequence[Usage]]) -> list[list[Posted]]:
+        """Count what many brought, in one transaction."""
+        first: dict[_Key, Usage] = {}
+        for each in (usage for batch in batches for usage in batch):
+            first.setdefault(_key(each), each)
+        # In order, so that no two writers wait for one another's rows.
+        keys = sorted(first)
+        with transaction(self.engine, role="guise_billing_committer") as db:
+            closed = self._share(db, sorted({tenant for tenant, _, _ in keys}))
+            new = self._insert(db, [_row(first[key], closed) for key in keys])
+            known = _digests(db, [key for key in keys if key not in new])
+        return [
+            [_posted(each, first, new, known) for each in batch] for batch in batches
+        ]
+
+    def _share(self, db: Connection, tenants: list[str]) -> dict[str, str]:
+        """Return how far each account is closed, which stays so until the commit."""
+        query = (
+            sa.select(accounts.c.tenant, accounts.c.closed)
+            .where(accounts.c.tenant.in_(tenants))
+            .order_by(accounts.c.tenant)
+            .with_for_update(read=True)
+        )
+        found = {row.tenant: row.closed for row in db.execute(query)}
+        missing = [tenant for tenant in tenants if tenant not in found]
+        if missing:
+            new = self.insert(accounts).on_conflict_do_nothing()
+            db.execute(new, [{"tenant": tenant} for tenant in missing])
+            found = {row.tenant: row.closed for row in db.execute(query)}
+        return found
+
+    def _insert(self, db: Connection, rows: list[dict[str, Any]]) -> set[_Key]:
+        """Insert those rows that are not there, and return their keys."""
+        new: set[_Key] = set()
+        for start in range(0, len(rows), _ROWS_WRITTEN):
+            found = db.execute(self._insert_usage, rows[start : start + _ROWS_WRITTEN])
+            new.update((row.tenant, row.source, row.id) for row in found)
+        return new
+
+    def sums(self, wanted: Selection, by: str = "") -> list[Part]:
+        """Return the sums of each group of `by` and each GPU model, in their order.
+
+        Raises `InvalidRequest` where there are more than 1,000 of them.
         """
         group = _GROUPS[by].label("grouped")
-        query = (
-            sa.select(group, *_SUMS)
-            .where(usages.c.tenant == tenant)
-            .where(usages.c.at_ms >= start_ms, usages.c.at_ms < stop_ms)
-            .group_by(group)
-            .order_by(group)
-            .limit(GROUPS_MAX + 1)
-        )
-        with transaction(self._engine) as db:
-            rows = db.execute(query).mappings().all()
+        model = _MODEL.label("model")
+        query = wanted.narrow(sa.select(group, model, *_SUMS))
+        query = query.group_by(group, model).order_by(group, model)
+        with self.reading(wanted.tenant) as db:
+            rows = db.execute(query.limit(GROUPS_MAX + 1)).mappings().all()
         if len(rows) > GROUPS_MAX:
             raise InvalidRequest(f"over {GROUPS_MAX} groups: ask for a shorter time")
-        return {str(row["grouped"]): _sum(row) for row in rows}
+        return [Part(str(row["grouped"]), row["model"], _sum(row)) for row in rows]
+
+    def late_months(self, tenant: str, period: Period) -> list[Period]:
+        """Return the months whose late usage a period's invoice takes up, in order."""
+        day = (usages.c.at_ms // _DAY_MS).label("day")
+        query = sa.select(day).distinct().where(*_taken_up(tenant, period))
+        with self.reading(tenant) as db:
+            days = db.execute(query.where(usages.c.late)).scalars().all()
+        return sorted({_month(day * _DAY_MS) for day in days})
+
+    def digests(self, tenant: str, period: Period) -> Iterator[bytes]:
+        """Yield the digest of each event that a period's invoice takes up, in order."""
+        column = usages.c.digest
+        query = sa.select(column).where(*_taken_up(tenant, period)).order_by(column)
+        for digest in self._stream(tenant, query):
+            yield bytes(digest)
+
+    def jobs(self, tenant: str, period: Period) -> Iterator[bytes]:
+        """Yield the id of each job that a period's invoice takes up, once, in order."""
+        # A job's id is ASCII; "C" is the order of its bytes.
+        plain = self.engine.dialect.name == "sqlite"
+        column = usages.c.job if plain else sa.collate(usages.c.job, "C")
+        query = sa.select(column).distinct().where(*_taken_up(tenant, period))
+        for job in self._stream(
+            tenant, query.where(usages.c.job != "").order_by(column)
+        ):
+            yield job.encode()
+
+    def _stream(self, tenant: str, query: Select[Any]) -> Iterator[Any]:
+        with self.reading(tenant) as db:
+            found = db.execution_options(stream_results=True).execute(query)
+            yield from found.yield_per(_ROWS_READ).scalars()
+
+
+_Key = tuple[str, str, str]
+
+
+def _key(usage: Usage) -> _Key:
+    return usage.tenant, usage.source, usage.id
+
+
+def _posted(
+    usage: Usage, first: dict[_Key, Usage], new: set[_Key], known: dict[_Key, bytes]
+) -> Posted:
+    key = _key(usage)
+    if key in new and first[key] is usage:
+        return Posted.NEW
+    digest = first[key].digest if key in new else known[key]
+    return Posted.DUPLICATE if usage.digest == digest else Posted.CONFLICT
+
+
+def _digests(db: Connection, keys: list[_Key]) -> dict[_Key, bytes]:
+    """Return the digests of usage that is there."""
+    names = usages.c.tenant, usages.c.source, usages.c.id
+    query = sa.select(usages.c.digest).where(
+        *(column == sa.bindparam(f"the_{column.name}") for column in names)
+    )
+    named = {
+        key: dict(zip(("the_tenant", "the_source", "the_id"), key, strict=True))
+        for key in keys
+    }
+    return {key: bytes(db.execute(query, named[key]).scalar_one()) for key in keys}
+
+
+def _taken_up(tenant: str, period: Period) -> tuple[ColumnElement[bool], ...]:
+    """Return what holds of the usage that a period's invoice takes up.
+
+    Either it is of the period, or it came late; each has an index.
+    """
+    own = sa.and_(usages.c.at_ms >= period.start_ms, usages.c.at_ms < period.stop_ms)
+    return (
+        usages.c.tenant == tenant,
+        usages.c.period == str(period),
+        sa.or_(own, usages.c.late),
+    )
 
 
 def _sums() -> list[ColumnElement[Any]]:
@@ -172,23 +316,22 @@ def _sum(row: Any) -> Sum:  # noqa: ANN401  # a row of any query
     return Sum(**{each.name: int(row[each.name]) for each in fields(Sum)})
 
 
-def _digest_of(db: Connection, usage: Usage) -> bytes:
-    query = sa.select(usages.c.digest).where(
-        usages.c.tenant == usage.tenant,
-        usages.c.source == usage.source,
-        usages.c.id == usage.id,
-    )
-    return bytes(db.execute(query).scalar_one())
+def _month(at_ms: int) -> Period:
+    return Period.of(datetime.fromtimestamp(at_ms // 1000, UTC))
 
 
-def _row(usage: Usage) -> dict[str, Any]:
+def _row(usage: Usage, closed: dict[str, str]) -> dict[str, Any]:
     data, device = usage.data, usage.data.device
+    month, through = str(_month(usage.at_ms)), closed[usage.tenant]
+    late = month <= through
     return {
         "tenant": usage.tenant,
         "source": usage.source,
         "id": usage.id,
         "digest": usage.digest,
         "at_ms": usage.at_ms,
+        "period": str(Period.parse(through).following) if late else month,
+        "late": late,
         "job": data.job,
         "operation": data.operation,
         "outcome": data.outcome,
@@ -207,4 +350,5 @@ def _row(usage: Usage) -> dict[str, Any]:
         "frames": data.frames,
         "input_bytes": data.input_bytes,
         "output_bytes": data.output_bytes,
+        "byte_hours": 0,
     }

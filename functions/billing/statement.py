@@ -9,17 +9,18 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from functions.billing import drafting
-from functions.billing.drafting import Bill
-from functions.billing.evidence import Root
-from functions.billing.money import plain, seconds, total
+from functions.billing.drafting import Bill, Late
+from functions.billing.evidence import root_of
+from functions.billing.ledger import Selection
+from functions.billing.money import gib_months, plain, seconds, total
 from functions.billing.rating import Meter, Metered, rate_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from functions.billing.invoice import Invoice, Period
-    from functions.billing.ledger import Ledger, Sum
-    from functions.billing.rates import RateCards
+    from functions.billing.ledger import Ledger, Part, Sum
+    from functions.billing.rates import RateCards, Sku
     from functions.billing.rating import Charge
 
 _DAY_SECONDS: Final = 86_400
@@ -69,15 +70,44 @@ def usage(
 
 def draft(ledger: Ledger, cards: RateCards, tenant: str, period: Period) -> Invoice:
     """Return the invoice of a period as it stands."""
-    span = Span(period.start_ms, period.stop_ms)
-    parts = _parts(ledger, cards, tenant, span, "")
-    metered = tuple(each for _, _, each in parts)
-    events = Root(sum(each.events for _, each, _ in parts), root="")
-    bill = Bill(tenant=tenant, period=period, metered=metered, events=events)
-    return drafting.draft(bill, cards)
+    return drafting.draft(bill_of(ledger, cards, tenant, period), cards)
 
 
-_Priced = tuple["Sum", "list[Charge]"]
+def bill_of(
+    ledger: Ledger,
+    cards: RateCards,
+    tenant: str,
+    period: Period,
+) -> Bill:
+    """Return what was used and the invoice of a period takes up, without credits."""
+    return Bill(
+        tenant=tenant,
+        period=period,
+        metered=_metered(ledger, cards, tenant, period, period),
+        late=tuple(
+            Late(
+                month,
+                before=_metered(ledger, cards, tenant, month, period.preceding),
+                after=_metered(ledger, cards, tenant, month, period),
+            )
+            for month in ledger.late_months(tenant, period)
+        ),
+        events=root_of(ledger.digests(tenant, period)),
+        jobs=root_of(ledger.jobs(tenant, period)),
+        log=f"guise.audit/{tenant}",
+    )
+
+
+def _metered(
+    ledger: Ledger, cards: RateCards, tenant: str, month: Period, upto: Period
+) -> tuple[Metered, ...]:
+    """Return what was used in a month, of what the invoices up to one have."""
+    span = Span(month.start_ms, month.stop_ms)
+    parts = _parts(ledger, cards, tenant, span, upto=str(upto))
+    return tuple(metered for _, _, metered in parts)
+
+
+_Priced = tuple["list[Sum]", "list[Charge]"]
 
 
 def _priced(
@@ -91,8 +121,8 @@ def _priced(
     found: defaultdict[str, list[_Priced]] = defaultdict(list)
     parts = _parts(ledger, cards, tenant, span, by)
     charged = rate_parts(metered for _, _, metered in parts)
-    for (name, each, _), charges in zip(parts, charged, strict=True):
-        found[name].append((each, charges))
+    for (name, sums, _), charges in zip(parts, charged, strict=True):
+        found[name].append((sums, charges))
     return found
 
 
@@ -101,24 +131,44 @@ def _parts(
     cards: RateCards,
     tenant: str,
     span: Span,
-    by: str,
-) -> list[tuple[str, Sum, Metered]]:
-    """Return (group, sums, what is to be billed) in the order of time and group."""
-    return [
-        (name, each, Metered(terms, start_ms, stop_ms, quantities(each)))
-        for terms, start_ms, stop_ms in cards.spans(tenant, span.start_ms, span.stop_ms)
-        for name, each in ledger.sums(tenant, start_ms, stop_ms, by).items()
-    ]
+    by: str = "",
+    upto: str = "",
+) -> list[tuple[str, list[Sum], Metered]]:
+    """Return (group, sums, what is to be billed) in the order of time and group.
+
+    Where nothing was used there is still a part for each of the terms: they may ask
+    for a minimum.
+    """
+    found = []
+    for terms, start_ms, stop_ms in cards.spans(tenant, span.start_ms, span.stop_ms):
+        groups: dict[str, list[Part]] = {} if by else {"": []}
+        for part in ledger.sums(Selection(tenant, start_ms, stop_ms, upto), by):
+            groups.setdefault(part.group, []).append(part)
+        for name, parts in groups.items():
+            metered = Metered(terms, start_ms, stop_ms, quantities(parts))
+            found.append((name, [part.sum for part in parts], metered))
+    return found
 
 
-def quantities(summed: Sum) -> dict[Meter, Decimal]:
+def quantities(parts: Iterable[Part]) -> dict[Meter, Decimal]:
     """Return how much of each SKU is to be billed, in the SKU's unit."""
-    return {
-        Meter("gpu.exec"): seconds(summed.billed_gpu_ms),
-        Meter("gpu.load"): seconds(summed.billed_load_ms),
-        Meter("cpu.exec"): seconds(summed.billed_cpu_ms),
-        Meter("request"): Decimal(summed.billed_requests),
-    }
+    found: defaultdict[Meter, int] = defaultdict(int)
+    for part in parts:
+        found[Meter("gpu.exec", part.model)] += part.sum.billed_gpu_ms
+        found[Meter("gpu.load", part.model)] += part.sum.billed_load_ms
+        found[Meter("cpu.exec")] += part.sum.billed_cpu_ms
+        found[Meter("request")] += part.sum.billed_requests
+        found[Meter("storage")] += part.sum.billed_byte_hours
+    return {meter: _IN_UNITS[meter.sku](count) for meter, count in found.items()}
+
+
+_IN_UNITS: Final[dict[Sku, Callable[[int], Decimal]]] = {
+    "gpu.exec": seconds,
+    "gpu.load": seconds,
+    "cpu.exec": seconds,
+    "request": Decimal,
+    "storage": gib_months,
+}
 
 
 def _shown(priced: Iterable[_Priced]) -> dict[str, Any]:
@@ -135,7 +185,7 @@ def _shown(priced: Iterable[_Priced]) -> dict[str, Any]:
 
 
 def _added(priced: Iterable[_Priced], name: str) -> int:
-    return sum(getattr(each, name) for each, _ in priced)
+    return sum(getattr(each, name) for sums, _ in priced for each in sums)
 
 
 def _lines(charges: Iterable[Charge]) -> Iterator[dict[str, str]]:

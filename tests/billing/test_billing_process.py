@@ -15,7 +15,7 @@ import pytest
 
 from functions import events
 from functions.auth import jwks_document
-from functions.billing.ledger import Ledger
+from functions.billing.ledger import Ledger, Selection
 from functions.keys import FileKeys
 from functions.sink import post_event
 from tests.billing.house import usage_data
@@ -108,5 +108,5 @@ def test_what_was_acknowledged_before_kill_9_is_counted_once(
                     signed = events.sign(event, signer)
                     assert post_event(url, signed, timeout=30).status == 204
     ledger = Ledger.open(f"sqlite:///{tmp_path}/billing.db")
-    assert ledger.sums("acme", 0, 2**53, "")[""].events == EVENTS
+    assert ledger.sums(Selection("acme", 0, 2**53))[0].sum.events == EVENTS
     ledger.close()

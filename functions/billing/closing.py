@@ -1,0 +1,346 @@
+"""From an open period to an issued invoice: each step whole, or not at all.
+
+A period is open, then in grace; closing it says that what comes later is billed in
+the next one; issuing it gives its invoice a number, once.  Each is one transaction
+that holds the tenant's account, so two who close at once come to the same.  What is
+issued never changes; a credit note takes it back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from functions.billing import credits as credit_ledger
+from functions.billing import drafting, notes
+from functions.billing.canonical import canonical
+from functions.billing.credits import Available, Credit
+from functions.billing.invoice import Invoice, Period, State, issue, number, parse
+from functions.billing.statement import bill_of
+from functions.billing.tables import (
+    accounts,
+    credit_entries,
+    documents,
+    grants,
+    usages,
+)
+from functions.billing.tables import (
+    cards as card_table,
+)
+from functions.problems import Conflict, InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from functions.billing.credits import Entry
+    from functions.billing.ledger import Ledger
+    from functions.billing.rates import RateCards
+
+GRACE_DAYS: Final = 3
+"""How long after its end a period waits for usage that is still on its way."""
+_DAY_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a tenant's account is closed ("" for nothing), and its documents."""
+
+    closed: str
+    documents: int
+
+
+def state(ledger: Ledger, tenant: str, period: Period, now: datetime) -> State:
+    """Return where a period of a tenant stands."""
+    with ledger.reading(tenant) as db:
+        if _invoice_of(db, tenant, period) is not None:
+            return State.ISSUED
+        if str(period) <= _standing(db, tenant).closed:
+            return State.CLOSED
+    return State.OPEN if _ms(now) < period.stop_ms else State.GRACE
+
+
+def tenants(ledger: Ledger) -> list[str]:
+    """Return every tenant that has an account, in order."""
+    with ledger.closing() as db:
+        query = sa.select(accounts.c.tenant).order_by(accounts.c.tenant)
+        return list(db.execute(query).scalars())
+
+
+def close(ledger: Ledger, tenant: str, period: Period, now: datetime) -> None:
+    """Close a period, and with it all before; closed already is fine.
+
+    Raises `InvalidRequest` while it is open or in grace, or where an earlier period
+    has usage that no invoice took up.
+    """
+    over_ms = period.stop_ms + GRACE_DAYS * _DAY_MS
+    if _ms(now) < over_ms:
+        raise InvalidRequest(f"{period} can be closed {GRACE_DAYS} days after its end")
+    with ledger.closing() as db:
+        standing = _lock(ledger, db, tenant)
+        if str(period) <= standing.closed:
+            return
+        waiting = _first_open(db, tenant, standing)
+        if waiting and waiting < str(period):
+            raise InvalidRequest(f"{waiting} of {tenant} is to be closed first")
+        update = sa.update(accounts).where(accounts.c.tenant == tenant)
+        db.execute(update.values(closed=str(period)))
+
+
+def issued(
+    ledger: Ledger, cards: RateCards, tenant: str, period: Period, now: datetime
+) -> Invoice | None:
+    """Return the invoice of a closed period, issued now unless it was before.
+
+    `None` where there is nothing to bill.  Raises `InvalidRequest` for a period that
+    is not closed, `Conflict` where a rate card says something else than it did when
+    it priced something, and what `drafting.draft` raises.
+    """
+    known = invoice_of(ledger, tenant, period)
+    if known is not None:
+        return known
+    if state(ledger, tenant, period, now) is not State.CLOSED:
+        raise InvalidRequest(f"{period} of {tenant} is not closed")
+    # What a closed period comes to stays as it is: it is summed without a lock.
+    bill = bill_of(ledger, cards, tenant, period)
+    with ledger.closing() as db:
+        standing = _lock(ledger, db, tenant)
+        found = _invoice_of(db, tenant, period)
+        if found is not None:
+            return found
+        bill = replace(bill, credits=tuple(_available(db, tenant)))
+        draft = drafting.draft(bill, cards)
+        if not draft.lines and not draft.events.count:
+            return None
+        numbered = number(tenant, standing.documents + 1)
+        made = issue(draft, numbered, now.date(), cards.due_days)
+        _hold_cards(ledger, db, cards, made)
+        _write(db, standing, made, notes.applied(made))
+    return made
+
+
+def credit_note(
+    ledger: Ledger,
+    tenant: str,
+    refers: str,
+    *,
+    now: datetime,
+    reason: str,
+    amounts: Mapping[int, int] | None = None,
+) -> Invoice:
+    """Issue a note that takes back an invoice, or some of its lines; see `notes`."""
+    with ledger.closing() as db:
+        standing = _lock(ledger, db, tenant)
+        invoice = _document(db, tenant, refers)
+        earlier = _documents(db, tenant, documents.c.refers == refers)
+        note = notes.credit_note(
+            invoice,
+            earlier,
+            number=number(tenant, standing.documents + 1),
+            issued=now.date(),
+            reason=reason,
+            amounts=amounts,
+        )
+        _write(db, standing, note, notes.returned(invoice, note))
+    return note
+
+
+def grant(ledger: Ledger, credit: Credit) -> None:
+    """Grant a credit, once; `Conflict` where its id is another one's."""
+    content = canonical(credit)
+    with ledger.closing() as db:
+        _lock(ledger, db, credit.tenant)
+        query = sa.select(grants.c.content).where(
+            grants.c.tenant == credit.tenant, grants.c.id == credit.id
+        )
+        known = db.execute(query).scalar_one_or_none()
+        if known is not None and bytes(known) != content:
+            raise Conflict(f"{credit.tenant} has another credit {credit.id}")
+        if known is None:
+            row = {"tenant": credit.tenant, "id": credit.id, "content": content}
+            db.execute(sa.insert(grants), row)
+            _enter(db, credit.tenant, [credit_ledger.granted(credit)])
+
+
+def available(ledger: Ledger, tenant: str) -> list[Available]:
+    """Return a tenant's credits and what is left of each, in the order of use."""
+    with ledger.reading(tenant) as db:
+        return credit_ledger.in_order(_available(db, tenant))
+
+
+def expire(ledger: Ledger, tenant: str, now: datetime) -> list[Entry]:
+    """End what is left of credits that are over; return the new entries.
+
+    A credit that held in a period pays for it even when that is issued later, so
+    one ends only once every period in which it held is closed.
+    """
+    with ledger.closing() as db:
+        standing = _lock(ledger, db, tenant)
+        through = Period.parse(standing.closed).stop_ms if standing.closed else 0
+        moment_ms = min(_ms(now), through)
+        found = [
+            credit_ledger.expired(each, moment_ms) for each in _available(db, tenant)
+        ]
+        ended = [each for each in found if each is not None]
+        _enter(db, tenant, ended)
+    return ended
+
+
+def document(ledger: Ledger, tenant: str, number_: str) -> Invoice:
+    """Return an issued invoice or credit note, or raise `NotFound`."""
+    with ledger.reading(tenant) as db:
+        return _document(db, tenant, number_)
+
+
+def invoice_of(ledger: Ledger, tenant: str, period: Period) -> Invoice | None:
+    """Return the issued invoice of a period, if there is one."""
+    with ledger.reading(tenant) as db:
+        return _invoice_of(db, tenant, period)
+
+
+def issued_documents(ledger: Ledger, tenant: str) -> list[Invoice]:
+    """Return all that a tenant was sent, in the order of the numbers."""
+    with ledger.reading(tenant) as db:
+        return _documents(db, tenant)
+
+
+def untold(ledger: Ledger) -> list[Invoice]:
+    """Return what was issued and nobody was told of yet."""
+    query = sa.select(documents.c.content).where(documents.c.told_ms.is_(None))
+    with ledger.closing() as db:
+        rows = db.execute(query.order_by(documents.c.tenant, documents.c.number))
+        return [parse(bytes(content)) for content in rows.scalars()]
+
+
+def told(ledger: Ledger, invoice: Invoice, now: datetime) -> None:
+    """Note that the event of a document is delivered."""
+    update = sa.update(documents).where(
+        documents.c.tenant == invoice.tenant, documents.c.number == invoice.number
+    )
+    with ledger.closing() as db:
+        db.execute(update.values(told_ms=_ms(now)))
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _lock(ledger: Ledger, db: Connection, tenant: str) -> Standing:
+    """Return the tenant's account, and hold it until the end of the transaction."""
+    new = ledger.insert(accounts).on_conflict_do_nothing()
+    db.execute(new, {"tenant": tenant})
+    return _standing(db, tenant, lock=True)
+
+
+def _standing(db: Connection, tenant: str, *, lock: bool = False) -> Standing:
+    query = sa.select(accounts).where(accounts.c.tenant == tenant)
+    row = db.execute(query.with_for_update() if lock else query).one_or_none()
+    return Standing(row.closed, row.documents) if row else Standing("", 0)
+
+
+def _first_open(db: Connection, tenant: str, standing: Standing) -> str:
+    """Return the first period with usage that is not closed; "" if there is none."""
+    query = sa.select(sa.func.min(usages.c.period)).where(
+        usages.c.tenant == tenant, usages.c.period > standing.closed
+    )
+    return db.execute(query).scalar_one_or_none() or ""
+
+
+def _invoice_of(db: Connection, tenant: str, period: Period) -> Invoice | None:
+    of_period = documents.c.period == str(period), documents.c.kind == "invoice"
+    return next(iter(_documents(db, tenant, *of_period)), None)
+
+
+def _document(db: Connection, tenant: str, number_: str) -> Invoice:
+    found = _documents(db, tenant, documents.c.number == number_)
+    if not found:
+        raise NotFound(f"{tenant} was sent no {number_}")
+    return found[0]
+
+
+def _documents(
+    db: Connection, tenant: str, *which: sa.ColumnElement[bool]
+) -> list[Invoice]:
+    query = sa.select(documents.c.content).where(documents.c.tenant == tenant, *which)
+    rows = db.execute(query.order_by(documents.c.number)).scalars()
+    return [parse(bytes(content)) for content in rows]
+
+
+def _available(db: Connection, tenant: str) -> list[Available]:
+    left = sa.func.sum(credit_entries.c.amount_minor)
+    query = (
+        sa.select(grants.c.content, left)
+        .join(
+            credit_entries,
+            sa.and_(
+                credit_entries.c.tenant == grants.c.tenant,
+                credit_entries.c.credit == grants.c.id,
+            ),
+        )
+        .where(grants.c.tenant == tenant)
+        .group_by(grants.c.id, grants.c.content)
+    )
+    return [
+        Available(msgspec.json.decode(bytes(content), type=Credit), int(minor))
+        for content, minor in db.execute(query)
+    ]
+
+
+def _hold_cards(
+    ledger: Ledger, db: Connection, cards: RateCards, invoice: Invoice
+) -> None:
+    """Note what each card said that prices something for the first time.
+
+    Raises `Conflict` where one says something else since.
+    """
+    used = {line.rate_card for line in invoice.lines if line.rate_card}
+    digests = {version: cards.digests[version] for version in sorted(used)}
+    new = ledger.insert(card_table).on_conflict_do_nothing()
+    for version, digest in digests.items():
+        db.execute(new, {"version": version, "digest": digest})
+    query = sa.select(card_table).where(card_table.c.version.in_(used))
+    for row in db.execute(query):
+        if row.digest != digests[row.version]:
+            raise Conflict(
+                f"rate card {row.version} has priced an invoice, and says something"
+                " else now: a new price is a new card"
+            )
+
+
+def _write(
+    db: Connection, standing: Standing, made: Invoice, entries: Iterable[Entry]
+) -> None:
+    row: dict[str, Any] = {
+        "tenant": made.tenant,
+        "number": made.number,
+        "kind": made.kind,
+        "period": made.period,
+        "refers": made.refers,
+        "content": canonical(made),
+        "told_ms": None,
+    }
+    db.execute(sa.insert(documents), row)
+    update = sa.update(accounts).where(accounts.c.tenant == made.tenant)
+    db.execute(update.values(documents=standing.documents + 1))
+    _enter(db, made.tenant, entries)
+
+
+def _enter(db: Connection, tenant: str, entries: Iterable[Entry]) -> None:
+    rows = [
+        {
+            "tenant": tenant,
+            "credit": each.credit,
+            "id": each.id,
+            "kind": each.kind,
+            "amount_minor": each.amount_minor,
+            "document": each.document,
+        }
+        for each in entries
+    ]
+    if rows:
+        db.execute(sa.insert(credit_entries), rows)

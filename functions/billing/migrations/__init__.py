@@ -1,0 +1,1 @@
+"""Billing's tables, version by version; see `functions.database.migrate`."""
