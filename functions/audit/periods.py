@@ -121,9 +121,12 @@ def label(start_ms: int, scale: Scale) -> str:
 
 
 def tick(start_ms: int, scale: Scale) -> str:
-    """Return its name as short as an axis needs it: `21 Nov`, `14:00`, `Nov 2026`."""
-    forms = {Scale.HOUR: "%d %b %H:%M", Scale.MONTH: "%b %Y"}
-    return moment(start_ms).strftime(forms.get(scale, "%d %b")).lstrip("0")
+    """Return its name as short as an axis needs it: `21 Nov`, `21 Nov 14h`."""
+    at = moment(start_ms)
+    form = "%b %Y" if scale is Scale.MONTH else "%d %b"
+    if scale is Scale.HOUR and at.hour:
+        form = "%d %b %Hh"
+    return at.strftime(form).lstrip("0")
 
 
 def moment(at_ms: int) -> datetime:

@@ -134,7 +134,8 @@ class Report:
     """What was found in a period; every list holds the newest of `*_total`.
 
     `lanes` has a count for each of `starts`, which are the beginnings of the
-    timeline's steps in milliseconds since the epoch.
+    timeline's steps in milliseconds since the epoch.  `continues` says that the log
+    goes on from an earlier one, after a restore.
     """
 
     period: Period
@@ -144,6 +145,7 @@ class Report:
     entries: int = 0
     first_index: int | None = None
     last_index: int | None = None
+    continues: bool = False
     unreadable: int = 0
     unsent: int = 0
     begun: int = 0

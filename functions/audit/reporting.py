@@ -250,7 +250,7 @@ def _in_words(report: Report, lanes: Sequence[str]) -> str:
 def _caption(report: Report) -> str:
     weeks = ", from its Monday on" if report.scale is Scale.WEEK else ""
     return (
-        f"One bar a {report.scale.value}{weeks} (UTC), at the time that the ending"
+        f"One bar per {report.scale.value}{weeks} (UTC), at the time that the ending"
         " states. Each row has a scale of its own, and at its right the total."
     )
 

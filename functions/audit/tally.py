@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from functions import events
+from functions.audit.continued import CONTINUED
 from functions.audit.leaf import CONFLICT
 from functions.audit.periods import scale_of, starts_of
 from functions.audit.report import (
@@ -77,6 +78,7 @@ class Tally:
             events.SWAP_ERASED: self._erase,
             events.MODELS_ACCEPTED: self._accept,
             CONFLICT: self._contradict,
+            CONTINUED: self._continue,
             **dict.fromkeys(_ENDINGS, self._end),
         }
 
@@ -162,7 +164,7 @@ class Tally:
             self._ended[index] = replace(self._ended[index], erased=True)
         if not entry.inside:
             return
-        why = _text(entry.data.get("outcome")) or "deleted"
+        why = _text(entry.data.get("outcome")) or _text(entry.data.get("reason"))
         uploads = _whole(entry.data.get("uploads"))
         self._mark(ERASED, entry)
         self._report.erasures_total += 1
@@ -193,6 +195,10 @@ class Tally:
             *(_text(data.get("reason")), _text(data.get("actor"))),
         )
         _keep(self._report.acceptances, found)
+
+    def _continue(self, entry: _Entry) -> None:
+        """Note that the log goes on from an earlier one, as its first entry says."""
+        self._report.continues = self._report.continues or entry.index == 0
 
     def _mark(self, lane: str, entry: _Entry) -> None:
         step = bisect_right(self._report.starts, entry.at_ms) - 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from functions import events
 from functions.audit.bundle import log_verifiers
 from functions.audit.merkle import VerificationError
+from functions.audit.notes import in_epoch, parse_origin
 from functions.audit.periods import Period, moment, moment_ms, month_so_far
 from functions.audit.report import CANCELLED, COMPLETED, FAILED, REFUSED
 from functions.audit.reporting import About, page, survey
@@ -26,17 +27,24 @@ if TYPE_CHECKING:
 
     from functions.audit.report import Report
     from functions.audit.reporting import Proof
+    from functions.audit.source import LogSource
+    from functions.audit.tiles import NoteVerifier
     from functions.cli.audit_place import Place
+    from functions.keys import KeyProvider
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Whose report, of what period, with how many jobs listed; "" is left open."""
+    """Whose report, of what period and log, with how many jobs listed.
+
+    "" is left open; without an `epoch` it is the current log.
+    """
 
     tenant: str
     since: str
     until: str
     jobs: int
+    epoch: int | None = None
 
     def period(self, now: datetime) -> Period:
         """Return the period; raises `InvalidRequest`."""
@@ -53,10 +61,12 @@ def write_report(place: Place, wanted: Wanted, out: Path, *, json: bool) -> None
     now = datetime.now(UTC)
     period = wanted.period(now)
     tally = Tally(period, jobs_max=wanted.jobs)
-    verifiers = log_verifiers(tenant, place.key_provider())
+    keys = place.key_provider()
     with closing(place.store()) as store, _progress(quiet=json) as progress:
+        log = KeptLog(store, tenant, wanted.epoch)
         try:
-            proof = survey(KeptLog(store, tenant), verifiers, tally, progress)
+            verifiers = _verifiers(log, tenant, keys)
+            proof = survey(log, verifiers, tally, progress)
         except VerificationError as error:
             fail("VerificationError", f"no report: {error}")
     found = tally.report()
@@ -65,10 +75,14 @@ def write_report(place: Place, wanted: Wanted, out: Path, *, json: bool) -> None
     _tell(out, found, proof, json=json)
 
 
+def _verifiers(log: LogSource, tenant: str, keys: KeyProvider) -> list[NoteVerifier]:
+    """Return who may have signed for the log, which may be one after a restore."""
+    name = log.checkpoint().partition("\n")[0]
+    return in_epoch(log_verifiers(tenant, keys), *parse_origin(name))
+
+
 def _about(tenant: str, period: Period, now: datetime) -> About:
-    since, until = (
-        events.rfc3339(moment(each)) for each in (period.start_ms, period.stop_ms)
-    )
+    since, until = _rfc3339(period.start_ms), _rfc3339(period.stop_ms)
     return About(
         tenant,
         source="the database that the audit function writes to",
@@ -77,6 +91,10 @@ def _about(tenant: str, period: Period, now: datetime) -> About:
         entries=f"/v1/tenants/{tenant}/log/entries?from={since}&to={until}",
         made_ms=int(now.timestamp() * 1000),
     )
+
+
+def _rfc3339(at_ms: int) -> str:
+    return events.rfc3339(moment(at_ms)).replace(".000Z", "Z")
 
 
 def _write(out: Path, text: str) -> None:
@@ -98,8 +116,8 @@ def _tell(out: Path, found: Report, proof: Proof, *, json: bool) -> None:
         "verified": True,
         "size": proof.checkpoint.size,
         "root": proof.checkpoint.root.hex(),
-        "from": events.rfc3339(moment(found.period.start_ms)),
-        "to": events.rfc3339(moment(found.period.stop_ms)),
+        "from": _rfc3339(found.period.start_ms),
+        "to": _rfc3339(found.period.stop_ms),
         "entries": found.entries,
         **{name: count[name] for name in (COMPLETED, REFUSED, FAILED, CANCELLED)},
         "erasures": found.erasures_total,

@@ -13,7 +13,7 @@ reporting = typer.Typer()
 
 
 @reporting.command()
-def report(  # noqa: PLR0913  # a command's options
+def report(  # noqa: PLR0913, PLR0917  # a command's options
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the page goes.")],
     tenant: Annotated[str, typer.Option(help="Whose log.")],
     since: Annotated[
@@ -28,6 +28,10 @@ def report(  # noqa: PLR0913  # a command's options
         int,
         typer.Option(help="How many of the period's jobs to list.", min=1, max=10_000),
     ] = 200,
+    epoch: Annotated[
+        int | None,
+        typer.Option(help="The log before a restore, by its number.", min=1, max=9999),
+    ] = None,
     home: Home = HOME,
     database: Database = "",
     keys: Keys = None,
@@ -40,5 +44,5 @@ def report(  # noqa: PLR0913  # a command's options
     """
     from functions.cli.audit_report import Wanted, write_report
 
-    wanted = Wanted(tenant, since, until, jobs)
+    wanted = Wanted(tenant, since, until, jobs, epoch)
     write_report(Place(home, database, keys), wanted, out, json=json)

@@ -20,6 +20,8 @@ LANE_PX: Final = 63
 AXIS_PX: Final = 24
 _TOP_PX: Final = 22
 _TICKS_MAX: Final = 5
+_NICE: Final = (1, 2, 3, 4, 6, 12, 24)
+"""So many steps from tick to tick: hours and months divide so."""
 _LAST_TICK: Final = Fraction(85, 100)
 _SHORTEST_PX: Final = 2
 
@@ -122,10 +124,11 @@ def _peak(row: Row, peak: int | Decimal, steps: Sequence[str]) -> str:
 
 
 def _ticks(names: Sequence[str]) -> tuple[Tick, ...]:
-    every = -(-len(names) // _TICKS_MAX)
+    fewest = -(-len(names) // _TICKS_MAX)
+    every = next((each for each in _NICE if each >= fewest), fewest)
     return tuple(
         Tick(_percent(Fraction(place, len(names))), names[place])
-        for place in range(0, len(names), every or 1)
+        for place in range(0, len(names), every)
         if Fraction(place, len(names)) <= _LAST_TICK
     )
 

@@ -13,6 +13,7 @@ import pytest
 from functions import events
 from functions.audit import periods, tally
 from functions.audit.bundle import SIGNING_KEY
+from functions.audit.continued import CONTINUED
 from functions.audit.leaf import CONFLICT
 from functions.audit.log import Log
 from functions.audit.merkle import VerificationError
@@ -238,7 +239,7 @@ def test_memory_is_bounded_whatever_the_log_holds() -> None:
             Scale.HOUR,
             24,
             "2026-11-21 00:00",
-            "21 Nov 00:00",
+            "21 Nov",
         ),
         (("2026-11-01", "2026-12-01"), Scale.DAY, 30, "2026-11-01", "1 Nov"),
         (("2026-01-01", "2027-01-01"), Scale.WEEK, 53, "2025-12-29", "29 Dec"),
@@ -257,6 +258,12 @@ def test_the_timeline_is_never_too_fine(
     assert starts[-1] < asked.stop_ms
     assert periods.label(starts[0], scale) == first
     assert periods.tick(starts[0], scale) == tick
+
+
+def test_an_hour_of_a_day_is_named_with_its_day() -> None:
+    """Ticks a day apart that all read 10:00 would tell nobody anything."""
+    at = moment_ms("2026-11-09T10:00:00Z")
+    assert periods.tick(at, Scale.HOUR) == "9 Nov 10h"
 
 
 def test_an_odd_hour_still_has_its_step() -> None:
@@ -422,6 +429,14 @@ def test_what_could_not_be_read_is_said() -> None:
     assert "1 entries of the log are not in a form" in page.text
 
 
+def test_a_log_after_a_restore_says_that_it_goes_on() -> None:
+    """Its first entry is audit's own; the same words elsewhere mean nothing."""
+    first = leaf(CONTINUED, "2026-11-01", epoch=2, earlier=[])
+    page = hold(FakeLog([first, *lively()]).page())
+    assert "This log goes on after a restore from a backup." in page.text
+    assert "goes on after" not in hold(FakeLog([*lively(), first]).page()).text
+
+
 def test_progress_is_told_of_every_entry() -> None:
     """Pruned or not, so that a bar reaches its end."""
     log, told = FakeLog(lively(), pruned={0}), list[int]()
@@ -496,6 +511,16 @@ def test_no_page_is_written_of_what_does_not_verify(
     run("-o", out, "--home", home, "--keys", tmp_path / "keys", *MONTH, code=1)
     assert "no report: the note is not signed by a known key" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_log_that_is_not_there_is_an_error(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No such epoch, and no such tenant: said in one line."""
+    out = tmp_path / "report.html"
+    run("-o", out, "--home", home, "--epoch", 2, *MONTH, code=1)
+    run("-o", out, "--home", home, "--tenant", "other", *MONTH, code=1)
+    assert capsys.readouterr().err.count("urn:guise:problem:not-found") == 2
 
 
 def test_a_page_that_cannot_be_written_leaves_nothing_behind(

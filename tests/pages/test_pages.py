@@ -51,6 +51,17 @@ def test_money_is_drawn_without_a_float() -> None:
     assert [each.height for each in lane.bars] == [BAR_PX, BAR_PX // 2]
 
 
+@pytest.mark.parametrize(
+    ("number", "every"), [(1, 1), (5, 1), (24, 6), (72, 24), (96, 24), (300, 60)]
+)
+def test_ticks_are_few_and_even(number: int, every: int) -> None:
+    """At most five, at every sixth hour or every midnight rather than anywhere."""
+    drawn = chart([row([0] * number)], steps(number), steps(number))
+    names = [each.name for each in drawn.ticks]
+    assert names == steps(number)[::every][: len(names)]
+    assert len(names) >= min(number, 4) - 1
+
+
 def test_an_empty_lane_is_a_line_and_no_bars() -> None:
     """Where nothing happened, the baseline says so."""
     (lane,) = chart([row([0, 0])], steps(2), steps(2)).lanes
