@@ -176,9 +176,8 @@ class Ledger:
             closed = self._share(db, sorted({tenant for tenant, _, _ in keys}))
             new = self._insert(db, [_row(first[key], closed) for key in keys])
             known = _digests(db, [key for key in keys if key not in new])
-        return [
-            [_posted(each, first, new, known) for each in batch] for batch in batches
-        ]
+        stands = known | {key: first[key].digest for key in new}
+        return [[_posted(each, stands, new) for each in batch] for batch in batches]
 
     def _share(self, db: Connection, tenants: list[str]) -> dict[str, str]:
         """Return how far each account is closed, which stays so until the commit."""
@@ -258,14 +257,13 @@ def _key(usage: Usage) -> _Key:
     return usage.tenant, usage.source, usage.id
 
 
-def _posted(
-    usage: Usage, first: dict[_Key, Usage], new: set[_Key], known: dict[_Key, bytes]
-) -> Posted:
+def _posted(usage: Usage, stands: dict[_Key, bytes], new: set[_Key]) -> Posted:
+    """Return what became of one use; whoever asks first about a `new` key was it."""
     key = _key(usage)
-    if key in new and first[key] is usage:
+    if key in new:
+        new.remove(key)
         return Posted.NEW
-    digest = first[key].digest if key in new else known[key]
-    return Posted.DUPLICATE if usage.digest == digest else Posted.CONFLICT
+    return Posted.DUPLICATE if usage.digest == stands[key] else Posted.CONFLICT
 
 
 def _digests(db: Connection, keys: list[_Key]) -> dict[_Key, bytes]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from functions.billing.ledger import Ledger
     from functions.keys import MemoryKeys
 
+BOTH = ("sqlite", "postgresql")
+"""The databases that what touches the ledger is tested on."""
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 

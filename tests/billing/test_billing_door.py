@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,18 @@ from functions import events
 from functions.billing.app import create_app
 from functions.billing.ledger import Ledger
 from functions.billing.usage import usage_of
+from functions.database import open_database, transaction
 from functions.problems import InvalidRequest
 from functions.settings import Settings, SettingsError
-from tests.billing.house import NOW, TokensByName, clock, usage_data
+from tests.billing.house import BOTH, NOW, TokensByName, clock, usage_data
+from tests.postgres import APP, OWNER
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.billing.house import House
+
+DATABASES = BOTH
 
 
 def test_usage_is_counted_and_answered_with_nothing(house: House) -> None:
@@ -54,10 +57,10 @@ def test_eight_threads_with_duplicates_count_exactly_once(house: House) -> None:
     assert house.total()["events"] == 20
 
 
-def test_usage_survives_a_restart(house: House, tmp_path: Path) -> None:
+def test_usage_survives_a_restart(house: House, url: str) -> None:
     """What was counted before is known to the next process."""
     house.post(house.event())
-    again = Ledger.open(f"sqlite:///{tmp_path}/billing.db")
+    again = Ledger.open(url)
     app = create_app(
         ledger=again,
         keys=house.keys,
@@ -232,12 +235,13 @@ def test_usage_may_say_when_the_device_was_granted(house: House) -> None:
 
 def test_the_door_answers_503_while_the_database_fails(
     house: House,
-    tmp_path: Path,
+    url: str,
 ) -> None:
     """A broker tries again, and the cause stays in our log."""
-    with sqlite3.connect(tmp_path / "billing.db") as db:
-        db.execute("ALTER TABLE usage RENAME TO elsewhere")
-    db.close()
+    owned = open_database(url.replace(f"//{APP}@", f"//{OWNER}@"))
+    with transaction(owned) as db:
+        db.exec_driver_sql("ALTER TABLE usage RENAME TO elsewhere")
+    owned.dispose()
     answer = house.post(house.event())
     assert answer.status_code == 503
     assert b"elsewhere" not in answer.data

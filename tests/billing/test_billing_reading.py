@@ -15,12 +15,14 @@ from functions.auth import BILLING_READ, TokenAuthenticator, issue_token, jwks_d
 from functions.billing.app import create_app
 from functions.billing.ledger import GROUPS_MAX, Ledger
 from functions.billing.usage import usage_of
-from tests.billing.house import NOW, usage_data
+from tests.billing.house import BOTH, NOW, usage_data
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.billing.house import House
+
+DATABASES = BOTH
 
 
 def test_one_swap_has_a_price_that_is_not_zero(house: House) -> None:
