@@ -12,10 +12,11 @@ from flask import Response, request
 from functions import events
 from functions.auth import BILLING_READ, TokenAuthenticator
 from functions.database import check_database
-from functions.keys import FileKeys, events_key
+from functions.keys import BILLING, FileKeys, events_key
 from functions.metrics import Metrics
-from functions.problems import InvalidRequest, UnknownTenant
+from functions.problems import Failed, InvalidRequest, Unavailable, UnknownTenant
 from functions.settings import Settings
+from functions.storage import Stores
 from functions.tenant import Tenant
 from functions.warm import Opening
 from functions.web import answer_broker, json_response, new_app
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from functions.auth import Authenticator
-    from functions.billing.ledger import Ledger
+    from functions.billing.budgets import Watch
+    from functions.billing.ledger import Ledger, Posted
     from functions.billing.rates import RateCards
     from functions.billing.statement import Span
     from functions.events import Event
@@ -77,10 +79,13 @@ def create_app(
     ledger: Ledger | None = None,
     keys: KeyProvider | None = None,
     authenticator: Authenticator | None = None,
+    stores: Stores | None = None,
+    watch: Watch | None = None,
     now: Callable[[], datetime] = _now,
 ) -> Flask:
     """Wire one billing function; the environment decides what is not handed in.
 
+    Without stores nothing that is stored is measured, without a watch no budget kept.
     Returns before the database is open.  Raises `SettingsError`.
     """
     settings = settings or Settings.from_env(os.environ)
@@ -97,7 +102,10 @@ def create_app(
         bytes_max=settings.limits.event_bytes_max,
         metrics=books.metrics,
     )
-    _add_events(app, books, keys)
+    if stores is None and settings.store:
+        stores = Stores.from_settings(settings)
+    _add_events(app, books, keys, watch)
+    _add_ticks(app, books, keys, stores)
     _add_statements(app, books, authenticator)
     return app
 
@@ -108,30 +116,97 @@ def _open(url: str) -> Ledger:
     return Ledger.open(url)
 
 
-def _add_events(app: Flask, books: Books, keys: KeyProvider) -> None:
+def _add_events(
+    app: Flask, books: Books, keys: KeyProvider, watch: Watch | None
+) -> None:
     @app.post("/v1/tenants/<tenant>/events")
     def receive(tenant: str) -> Response:
-        return answer_broker(lambda event: post(event, Tenant(tenant), books, keys))
+        def handle(event: Event) -> Response | None:
+            who = Tenant(tenant)
+            posted = post(event, who, books, keys)
+            if watch is None:
+                return None
+            return _reply(after(event, who, posted, watch))
+
+        return answer_broker(handle)
 
 
-def post(event: Event, tenant: Tenant, books: Books, keys: KeyProvider) -> None:
+def _add_ticks(
+    app: Flask, books: Books, keys: KeyProvider, stores: Stores | None
+) -> None:
+    @app.post("/v1/tenants/<tenant>/ticks")
+    def tick(tenant: str) -> Response:
+        def handle(event: Event) -> Response | None:
+            if stores is None:
+                log.warning("no GUISE_STORE: nothing stored is measured")
+                return None
+            return _reply(measure(event, Tenant(tenant), books, keys, stores))
+
+        return answer_broker(handle)
+
+
+def _reply(event: Event | None) -> Response | None:
+    """Return the answer that a broker takes for an event of its own."""
+    if event is None:
+        return None
+    headers, body = events.encode(event)
+    return Response(body, headers=headers)
+
+
+def measure(
+    tick: Event, tenant: Tenant, books: Books, keys: KeyProvider, stores: Stores
+) -> Event:
+    """Return the usage event of what the tenant stored on the day before the tick.
+
+    Raises `InvalidRequest` (400), `Unavailable` (503), or what the store does.
+    """
+    from functions.billing import storing
+
+    day = storing.day_before(tick, books.now())
+    stored = storing.measure(stores.of(tenant), day)
+    return storing.told(tenant, day, stored, keys)
+
+
+def after(event: Event, tenant: Tenant, posted: Posted, watch: Watch) -> Event | None:
+    """Return what became of the tenant's budget by the usage, if anything did.
+
+    Where that cannot be told now the broker comes again (503); where it never can,
+    the usage is counted all the same.
+    """
+    cause = f"{event.source} {event.id}"
+    try:
+        return watch.after(tenant, cause, again=posted is not posted.NEW)
+    except Unavailable:
+        raise
+    except Failed:
+        log.exception("the budget of %s", tenant.id)
+        return None
+
+
+def post(event: Event, tenant: Tenant, books: Books, keys: KeyProvider) -> Posted:
     """Count a usage event that came to `tenant`'s door, once.
 
+    What the tenant's functions used they sign; what is stored, billing itself.
     Raises `InvalidRequest` (400), `Forbidden` (403), `Unavailable` (503).
     """
     from functions.billing.usage import usage_of
 
     if event.type != events.USAGE_RECORDED:
         raise InvalidRequest(f"billing does not count {event.type}")
-    if event.tenant != tenant.id or event.source != events.swap_source(tenant.id):
+    signers = {
+        events.swap_source(tenant.id): events_key(tenant.id),
+        events.billing_source(tenant.id): BILLING,
+    }
+    if event.tenant != tenant.id or event.source not in signers:
         raise UnknownTenant(internal=f"{event.source!r} at {tenant.id}'s door")
     if event.subject != tenant.id:
         raise UnknownTenant(internal=f"usage of {event.subject!r} from {tenant.id}")
-    events.verify(event, keys.verifiers(events_key(tenant.id)))
+    events.verify(event, keys.verifiers(signers[event.source]))
     posted = books.ledger.post(usage_of(event, now=books.now()))
     books.metrics.count("usage_events", posted=posted.value)
     if posted is posted.CONFLICT:
         log.warning("usage %r of %s came with other content", event.id, tenant.id)
+    return posted
 
 
 def _add_statements(app: Flask, books: Books, authenticator: Authenticator) -> None:

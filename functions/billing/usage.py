@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -37,6 +37,12 @@ Share = Annotated[
     ),
 ]
 """The part of the device that was leased, above 0 and at most 1: 0.5, or 1/7."""
+
+
+Whole = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,17})\Z")]
+"""A whole number that a BIGINT holds, as text: JSON's end at 2**53."""
+Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
+T = TypeVar("T")
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,11 +87,47 @@ class UsageData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leased_at: Name = ""
 
 
+_NO_WORK: Final = UsageData(
+    job="",
+    operation="",
+    device=Device("none", "", "", "1"),
+    lease_ms=0,
+    gpu_seconds="0",
+    cpu_seconds="0",
+    load_ms=0,
+    requests=0,
+    faces=0,
+    frames=0,
+    input_bytes=0,
+    output_bytes=0,
+    model_digest="",
+    outcome="completed",
+    billable=False,
+)
+
+
+class StorageData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The data of the event that billing itself sends of a tenant's stored bytes.
+
+    `day` is a day in UTC; `bytes` and `objects` are what it ended with, `byte_hours`
+    the time that they had lain there of it, as decimal text.
+    """
+
+    operation: Literal["storage"]
+    day: Day
+    objects: Count
+    bytes: Count
+    byte_hours: Whole
+    billable: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """One usage event: when, how much, and the digest of all that it states.
 
     `at_ms` is milliseconds since the epoch, `gpu_ms` and `cpu_ms` milliseconds.
+    `leased_ms` is when the device was granted, also since the epoch, None where
+    nobody said.  Of stored bytes there are `byte_hours`, and no device in `data`.
     """
 
     tenant: str
@@ -96,16 +138,38 @@ class Usage:
     cpu_ms: int
     digest: bytes
     data: UsageData
+    byte_hours: int = 0
+    leased_ms: int | None = None
 
 
 def usage_of(event: Event, *, now: datetime) -> Usage:
     """Return what the event says, or raise `InvalidRequest`."""
     if not _ID.fullmatch(event.id):
         raise InvalidRequest("an event's id has 1 to 128 visible ASCII characters")
-    try:
-        data = msgspec.convert(event.data, UsageData)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"usage data: {error}") from error
+    if event.source == events.billing_source(event.tenant):
+        return _stored(event, now)
+    return _worked(event, now)
+
+
+def _stored(event: Event, now: datetime) -> Usage:
+    data = _read(event, StorageData)
+    return Usage(
+        tenant=event.tenant,
+        source=event.source,
+        id=event.id,
+        at_ms=_past_ms(event.time, now),
+        gpu_ms=0,
+        cpu_ms=0,
+        digest=_digest(event),
+        data=msgspec.structs.replace(
+            _NO_WORK, operation=data.operation, billable=data.billable
+        ),
+        byte_hours=int(data.byte_hours),
+    )
+
+
+def _worked(event: Event, now: datetime) -> Usage:
+    data = _read(event, UsageData)
     gpu_ms = _exact_ms(data.gpu_seconds)
     # Both are cut off, each by itself: the lease was under a millisecond longer.
     held = min(
@@ -123,7 +187,15 @@ def usage_of(event: Event, *, now: datetime) -> Usage:
         cpu_ms=_exact_ms(data.cpu_seconds),
         digest=_digest(event),
         data=data,
+        leased_ms=_past_ms(data.leased_at, now) if data.leased_at else None,
     )
+
+
+def _read(event: Event, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(event.data, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"usage data: {error}") from error
 
 
 def _exact_ms(seconds: str) -> int:

@@ -20,7 +20,7 @@ from functions.auth import (
     issue_token,
     jwks_document,
 )
-from functions.keys import FileKeys, events_key
+from functions.keys import BILLING, FileKeys, events_key
 from functions.settings import SettingsError
 from functions.storage.locate import PLACE
 from functions.swap.provenance import chain as provenance
@@ -136,6 +136,7 @@ class Home:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         keys = FileKeys(self.keys)
         keys.create("audit")
+        keys.create(BILLING)
         for tenant in tenants:
             keys.create(events_key(tenant.id))
             for inner in ("", REQUESTS, UPLOADS):

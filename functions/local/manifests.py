@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SYSTEM: Final = "system"
 TENANT: Final = "tenant"
 _VISIBILITY: Final = "networking.knative.dev/visibility"
+_DAILY: Final = re.compile(r"([0-9]|[1-5][0-9]) ([0-9]|1[0-9]|2[0-3]) \* \* \*")
 _DURATION: Final = re.compile(
     r"P(?:(?P<d>\d+)D)?(?:T(?:(?P<h>\d+)H)?(?:(?P<m>\d+)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?",
 )
@@ -127,6 +128,22 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """A `sources.knative.dev/v1` PingSource: an event a day, at a time in UTC."""
+
+    namespace: str
+    name: str
+    broker: str
+    minutes: int
+    """Of the day, at which it is due."""
+
+    @property
+    def source(self) -> str:
+        """The CloudEvents source of its events, as on a cluster."""
+        return f"/apis/v1/namespaces/{self.namespace}/pingsources/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Manifests:
     """Everything in one folder of manifests."""
 
@@ -134,6 +151,7 @@ class Manifests:
     triggers: tuple[Trigger, ...] = ()
     brokers: tuple[Broker, ...] = ()
     bindings: tuple[Binding, ...] = ()
+    pings: tuple[Ping, ...] = ()
 
 
 def documents(folder: Path, values: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -173,6 +191,7 @@ def parse(objects: Iterable[Mapping[str, Any]]) -> Manifests:
         triggers=tuple(found["Trigger"]),
         brokers=tuple(found["Broker"]),
         bindings=tuple(found["SinkBinding"]),
+        pings=tuple(found["PingSource"]),
     )
 
 
@@ -254,9 +273,22 @@ def _binding(each: Mapping[str, Any]) -> Binding:
     return Binding(subject, _reference(each["spec"]["sink"], namespace))
 
 
+def _ping(each: Mapping[str, Any]) -> Ping:
+    namespace, name = _names(each)
+    spec = each["spec"]
+    sink = _reference(spec["sink"], namespace)
+    if (spec["timezone"], sink.kind, sink.namespace) != ("UTC", "Broker", namespace):
+        raise ValueError("a PingSource goes by UTC, and to a broker beside it")
+    daily = _DAILY.fullmatch(spec["schedule"])
+    if daily is None:
+        raise ValueError(f"the schedule {spec['schedule']!r} is not once a day")
+    return Ping(namespace, name, sink.name, int(daily[2]) * 60 + int(daily[1]))
+
+
 _READERS: Final[Mapping[str, Any]] = {
     "Service": _service,
     "Trigger": _trigger,
     "Broker": _broker,
     "SinkBinding": _binding,
+    "PingSource": _ping,
 }

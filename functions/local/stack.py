@@ -28,7 +28,7 @@ from functions.local.polling import POLL_SECONDS, BucketUploads
 from functions.local.ports import LOOPBACK, listen, url_of
 from functions.local.queue import Queue
 from functions.local.status import StackStatus, rss_bytes
-from functions.local.timers import Timer
+from functions.local.timers import PING_SECONDS, Pings, Timer
 from functions.local.uploads import LOOK_SECONDS, Uploads
 from functions.tenant import REQUESTS
 
@@ -118,8 +118,8 @@ class Stack:
             # Closed before the broker: a delivery to a closed socket ends at once.
             activator = self._activator(found, urls, listeners)
             ending.enter_context(closing(activator))
-            uploads = self._uploads(broker)
-            self._start_threads(running, broker, activator, listeners, uploads, ending)
+            timers = (self._uploads(broker), self._pings(found, broker))
+            self._start_threads(running, broker, activator, listeners, timers, ending)
             self._home.announce(running)
             self._stoppers = [broker.pause, activator.stop]
             with _signals(self.stop, activator.waker):
@@ -177,7 +177,7 @@ class Stack:
         broker: Broker,
         activator: Activator,
         listeners: Mapping[str, socket.socket],
-        uploads: Timer,
+        timers: Sequence[Timer],
         ending: ExitStack,
     ) -> None:
         def status() -> StackStatus:
@@ -194,7 +194,7 @@ class Stack:
         ending.callback(ingress.close)
         ingress.start()
         broker.start()
-        for timer in (uploads, *self._sweeps(running)):
+        for timer in (*timers, *self._sweeps(running)):
             timer.start()
             ending.callback(timer.stop)
 
@@ -216,6 +216,10 @@ class Stack:
         buckets = tuple(tenant.id for tenant in self._tenants)
         look = Uploads(self._home.tenants, buckets, broker).look
         return Timer("uploads", LOOK_SECONDS, look)
+
+    def _pings(self, found: Manifests, broker: Broker) -> Timer:
+        look = Pings(found.pings, broker, self._home.run / "pinged.json").look
+        return Timer("pings", PING_SECONDS, look)
 
     def _sweeps(self, running: Running) -> list[Timer]:
         sweep = self._options.sweep
@@ -245,6 +249,7 @@ def _read(folder: Path, prefixes: Mapping[Tenant, str]) -> Manifests:
         triggers=triggers,
         brokers=tuple(each for part in parts for each in part.brokers),
         bindings=tuple(each for part in parts for each in part.bindings),
+        pings=tuple(each for part in parts for each in part.pings),
     )
 
 

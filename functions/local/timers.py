@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from functions import events
+from functions.events import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from functions.local.broker import Broker
+    from functions.local.manifests import Ping
 
 log = logging.getLogger(__name__)
+
+PING_SECONDS: Final = 60.0
+"""How often it is looked whether a PingSource is due."""
 
 
 class Timer:
@@ -42,3 +55,54 @@ class Timer:
                 self._work()
             except Exception:
                 log.exception("the timer %s failed", self._name)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Pings:
+    """What PingSources do on a cluster: an event each, once a day.
+
+    A machine that was off when one was due makes up for it as soon as it is on.
+    `file` remembers the day of each, over restarts; an event that went out and was
+    not remembered goes out again, under the same id.
+    """
+
+    def __init__(
+        self,
+        pings: Sequence[Ping],
+        broker: Broker,
+        file: Path,
+        now: Callable[[], datetime] = _now,
+    ) -> None:
+        self._pings = pings
+        self._broker = broker
+        self._file = file
+        self._now = now
+
+    def look(self) -> None:
+        """Send what is due and was not sent today."""
+        now = self._now()
+        today, minutes = now.date().isoformat(), now.hour * 60 + now.minute
+        sent = self._sent()
+        for ping in self._pings:
+            if minutes >= ping.minutes and sent.get(ping.source) != today:
+                self._send(ping, now)
+                sent[ping.source] = today
+                self._file.write_bytes(msgspec.json.encode(sent))
+
+    def _send(self, ping: Ping, now: datetime) -> None:
+        event = Event(
+            id=events.derived_id(ping.source, now.date().isoformat()),
+            source=ping.source,
+            type=events.PING,
+            time=events.rfc3339(now),
+        )
+        self._broker.publish(event, namespace=ping.namespace, name=ping.broker)
+
+    def _sent(self) -> dict[str, str]:
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=dict[str, str])
+        except (FileNotFoundError, msgspec.DecodeError):
+            return {}

@@ -83,6 +83,8 @@ def environ_of(service: Service, place: Place) -> dict[str, str]:
             raise ManifestError(f"{service.name}: {name} has no value on one machine")
         if here:
             environ[name] = here
+    if place.stores is not None and place.stores.pinned and "GUISE_STORE" in environ:
+        environ["GUISE_TENANT"] = place.stores.pinned.id  # there is no other's store
     return environ
 
 

@@ -14,15 +14,24 @@ from hypothesis import strategies as st
 
 from functions import events
 from functions.billing import budgets
+from functions.billing.app import create_app
 from functions.billing.budgets import Budget, State, Watch, decide
 from functions.keys import BILLING, MemoryKeys
-from functions.problems import Changed, InvalidRequest, Unavailable
+from functions.problems import Changed, Failed, InvalidRequest, Unavailable
 from functions.storage import Stores
 from functions.storage.memory import MemoryStore
 from functions.tenant import BUDGET, Tenant
+from tests.billing.house import TokensByName, clock
 
 if TYPE_CHECKING:
+    from flask.testing import FlaskClient
+    from werkzeug.test import TestResponse
+
+    from functions.events import Event
+    from functions.problems import Problem
+    from functions.storage import Object
     from functions.tenant import Key
+    from tests.billing.house import House
 
 ACME = Tenant("acme")
 HUNDRED = Budget(
@@ -312,3 +321,55 @@ def test_many_at_once_never_turn_the_state_back() -> None:
     assert state is not None
     assert state.exhausted
     assert state.crossed == (50, 80, 100)
+
+
+def told(house: House, watch: Watch) -> FlaskClient:
+    """Return the door of the house's billing, with budgets."""
+    app = create_app(
+        ledger=house.ledger,
+        keys=house.keys,
+        authenticator=TokensByName(),
+        watch=watch,
+        now=clock,
+    )
+    return app.test_client()
+
+
+def post(client: FlaskClient, event: Event) -> TestResponse:
+    headers, body = events.encode(event)
+    return client.post("/v1/tenants/acme/events", headers=headers, data=body)
+
+
+def test_who_delivers_usage_is_answered_with_the_budget_s_change(house: House) -> None:
+    """The broker takes the reply in; the same usage again gets it again, verbatim."""
+    books = Books(keys=house.keys, spent=Decimal(60))
+    client = told(house, books.watch())
+    answers = [post(client, house.event()) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    first, again = (events.decode(dict(a.headers), a.data) for a in answers)
+    assert first == again
+    events.verify(first, house.keys.verifiers(BILLING))
+    assert first.data["crossed"] == [50]
+    assert post(client, house.event("u2")).status_code == 204
+    assert house.total()["events"] == 2
+
+
+class Shut(MemoryStore):
+    """A store that is away, or shut for good."""
+
+    def __init__(self, fault: Problem) -> None:
+        super().__init__()
+        self.fault = fault
+
+    def get(self, key: Key, *, bytes_max: int | None = None) -> Object:
+        raise self.fault
+
+
+@pytest.mark.parametrize(("fault", "status"), [(Unavailable(), 503), (Failed(), 204)])
+def test_usage_is_counted_whatever_becomes_of_the_budget(
+    house: House, fault: Problem, status: int
+) -> None:
+    """A store that is away is asked again; one that never answers stops nobody."""
+    client = told(house, Books(keys=house.keys, store=Shut(fault)).watch())
+    assert post(client, house.event()).status_code == status
+    assert house.total()["events"] == 1

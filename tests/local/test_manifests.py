@@ -11,6 +11,7 @@ import pytest
 
 import knative
 from functions import events
+from functions.billing import storing
 from functions.local import manifests
 from functions.local.manifests import Delivery, ManifestError, Reference, Trigger
 from functions.settings import Limits, variables
@@ -242,6 +243,24 @@ def test_a_worker_is_asked_for_longer_than_a_claim_can_stand(name: str) -> None:
     assert max(pauses) <= 1_800
 
 
+def test_a_tenant_s_stored_bytes_are_asked_for_once_a_day() -> None:
+    """The PingSource's event passes the Trigger to billing, and no other's does."""
+    [ping] = READ.pings
+    assert (ping.namespace, ping.broker, ping.minutes) == ("guise-acme", "default", 17)
+    asked = trigger("storage-to-billing")
+    assert asked.passes({"type": events.PING, "source": ping.source})
+    assert not asked.passes({"type": events.PING, "source": f"{ping.source}-2"})
+    assert asked.subscriber.uri == "/v1/tenants/acme/ticks"
+    [billing] = [each for each in READ.services if each.name == "billing"]
+    assert asked.delivery.timeout_seconds >= billing.timeout_seconds
+
+
+def test_billing_gives_a_listing_up_before_its_request_ends() -> None:
+    """Who asks hears 503, and asks again."""
+    [billing] = [each for each in READ.services if each.name == "billing"]
+    assert billing.timeout_seconds > storing.SECONDS_MAX
+
+
 def delivery(**changes: Any) -> Delivery:
     fields = {
         "retry": 3,
@@ -289,6 +308,7 @@ def broken(name: str, *path: str | int, value: Any) -> dict[str, Any]:
 
 
 TRIGGER = "Trigger-usage-to-billing"
+PING = "PingSource-storage"
 
 
 @pytest.mark.parametrize(
@@ -306,6 +326,11 @@ TRIGGER = "Trigger-usage-to-billing"
         broken(TRIGGER, "spec", "delivery", "backoffPolicy", value="random"),
         broken(TRIGGER, "spec", "delivery", "timeout", value="1 minute"),
         broken(TRIGGER, "spec", "subscriber", value={"uri": "http://example.com"}),
+        broken(PING, "spec", "schedule", value="* * * * *"),
+        broken(PING, "spec", "schedule", value="17 24 * * *"),
+        broken(PING, "spec", "timezone", value="Europe/Berlin"),
+        broken(PING, "spec", "sink", "ref", "kind", value="Service"),
+        broken(PING, "spec", "sink", "ref", "namespace", value="elsewhere"),
     ],
     ids=named,
 )

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from functions.local.timers import Timer
+import pytest
+
+from functions import events
+from functions.local.manifests import Ping
+from functions.local.timers import Pings, Timer
 from tests.local.rig import until
+from tests.local.subscriber import HOME, broker, subscriber
 
 if TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
 
 
 def test_work_is_done_again_and_again() -> None:
@@ -69,3 +75,44 @@ def test_work_that_hangs_does_not_hold_the_end() -> None:
 def test_a_timer_that_never_began_can_be_stopped() -> None:
     """As when a stack fails while it starts."""
     Timer("test", 10, lambda: None).stop()
+
+
+PING = Ping(HOME, "storage", "default", 17)
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def test_a_ping_goes_out_once_a_day_over_every_restart(tmp_path: Path) -> None:
+    """Not before it is due; as soon as it is; and no more on that day."""
+    moments = [
+        ("2026-11-21T00:16:59Z", 0),
+        ("2026-11-21T00:17:00Z", 1),
+        ("2026-11-21T23:59:00Z", 1),
+        ("2026-11-22T00:00:00Z", 1),
+        ("2026-11-22T09:00:00Z", 2),
+    ]
+    with subscriber() as taker, broker(tmp_path, taker.url) as made:
+        for moment, sent in moments:
+            file = tmp_path / "pinged.json"
+            Pings([PING], made, file, lambda m=moment: at(m)).look()  # type: ignore[misc]  # m is text
+            until(lambda n=sent: len(taker.seen) == n)  # type: ignore[misc]  # n is a number
+    first, second = taker.seen
+    assert (first.type, first.source) == (events.PING, PING.source)
+    assert first.time == "2026-11-21T00:17:00.000Z"
+    assert first.id != second.id
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{"])
+def test_a_ping_nobody_remembers_goes_out_again(tmp_path: Path, text: str) -> None:
+    """Under the same id, so that it counts once."""
+    file = tmp_path / "pinged.json"
+    with subscriber() as taker, broker(tmp_path, taker.url) as made:
+        pings = Pings([PING], made, file, lambda: at("2026-11-21T12:00:00Z"))
+        pings.look()
+        until(lambda: len(taker.seen) == 1)
+        file.write_text(text)
+        pings.look()
+        until(lambda: len(taker.seen) == 2)
+    assert taker.seen[0].id == taker.seen[1].id

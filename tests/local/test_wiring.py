@@ -130,4 +130,4 @@ def test_where_the_tenants_data_lies_may_be_said(
             assert environ.get("GUISE_TENANT") == tenant
         else:
             assert "GUISE_TENANT" not in environ
-    assert readers == {"door", "worker"}
+    assert readers == {"billing", "door", "worker"}

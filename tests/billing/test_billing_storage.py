@@ -1,0 +1,286 @@
+"""Stored bytes: byte-hours of the day that is over, counted once."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions import events
+from functions.billing import storing
+from functions.billing.app import create_app
+from functions.billing.ledger import Ledger
+from functions.billing.usage import usage_of
+from functions.events import Event
+from functions.keys import BILLING, MemoryKeys, events_key
+from functions.problems import InvalidRequest, Unavailable
+from functions.storage import Info, Page, Stores
+from functions.storage.memory import MemoryStore
+from functions.tenant import Key, Tenant
+from tests.billing.house import NOW, TokensByName, clock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from flask.testing import FlaskClient
+    from werkzeug.test import TestResponse
+
+ACME = Tenant("acme")
+DAY = date(2026, 11, 20)
+BEGINS = datetime(2026, 11, 20, tzinfo=UTC)
+HOUR = 3_600
+
+
+class Written(MemoryStore):
+    """A store whose objects were written when somebody says."""
+
+    def __init__(self, objects: list[tuple[int, float]]) -> None:
+        super().__init__()
+        self.objects = objects
+        """The size of each, and the hours after the day began that it was written."""
+        self.pages = 0
+
+    def list(self, prefix: Key, *, cursor: str = "", limit: int = 1000) -> Page:
+        assert prefix == storing.EVERYTHING
+        self.pages += 1
+        start = int(cursor or 0)
+        some = self.objects[start : start + limit]
+        infos = tuple(
+            Info(Key(f"k{start + n}"), size, 1, BEGINS.timestamp() + hours * HOUR)
+            for n, (size, hours) in enumerate(some)
+        )
+        end = start + limit
+        return Page(infos, str(end) if end < len(self.objects) else "")
+
+
+def test_each_object_counts_for_as_long_of_the_day_as_it_lay_there() -> None:
+    """From its last write or the day's beginning; not before it was, nor after."""
+    store = Written([(100, -48), (10, 6), (1, 23), (7, 24), (5, 30)])
+    measured = storing.measure(store, DAY)
+    assert measured == storing.Stored(3, 111, 100 * 24 + 10 * 18 + 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**12), st.floats(-100, 100)), max_size=30))
+def test_no_day_has_more_than_twenty_four_hours(
+    objects: list[tuple[int, float]],
+) -> None:
+    """Whatever was written when: byte-hours are at most bytes x 24."""
+    measured = storing.measure(Written(objects), DAY)
+    assert 0 <= measured.byte_hours <= measured.bytes * 24
+
+
+def test_a_store_of_nothing_has_nothing() -> None:
+    """And is on record as such."""
+    assert storing.measure(MemoryStore(), DAY) == storing.Stored()
+
+
+def test_many_objects_are_held_a_page_at_a_time() -> None:
+    """200,000 objects, 200 pages, under two megabytes."""
+    store = Written([(1, -1)] * 200_000)
+    tracemalloc.start()
+    measured = storing.measure(store, DAY)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (measured.objects, store.pages) == (200_000, 200)
+    assert peak < 2_000_000
+
+
+def test_a_listing_that_takes_too_long_is_given_up() -> None:
+    """503, before the request would be cut off: the broker comes again."""
+    now = iter(range(0, 10**12, 10**11))
+    with pytest.raises(Unavailable):
+        storing.measure(
+            Written([(1, -1)] * 5_000), DAY, seconds_max=150, clock=lambda: next(now)
+        )
+
+
+def ping(time: str = "2026-11-21T00:17:00Z", **changes: Any) -> Event:
+    """Return what a PingSource sends."""
+    plain: dict[str, Any] = {
+        "id": "p1",
+        "source": "/apis/v1/namespaces/guise-acme/pingsources/storage",
+        "type": events.PING,
+        "time": time,
+    }
+    return Event(**(plain | changes))
+
+
+@pytest.mark.parametrize(
+    ("time", "day"),
+    [
+        ("2026-11-21T00:17:00Z", "2026-11-20"),
+        ("2026-11-21T23:59:59.999Z", "2026-11-20"),
+        ("2026-11-21T01:17:00+02:00", "2026-11-19"),
+        ("2026-11-01T00:00:00Z", "2026-10-31"),
+        ("2026-03-01T00:17:00Z", "2026-02-28"),
+    ],
+)
+def test_a_tick_asks_for_the_day_before_its_own(time: str, day: str) -> None:
+    """In UTC, however late it comes."""
+    assert storing.day_before(ping(time), NOW).isoformat() == day
+
+
+@pytest.mark.parametrize(
+    "tick",
+    [ping(""), ping("2026-11-22T00:17:00Z"), ping(type=events.USAGE_RECORDED)],
+)
+def test_a_tick_that_asks_for_no_day_is_malformed(tick: Event) -> None:
+    """Without a time, of tomorrow, or of no clock."""
+    with pytest.raises(InvalidRequest):
+        storing.day_before(tick, NOW)
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """One billing function, and the store of 1 GiB that it measures."""
+
+    client: FlaskClient
+    keys: MemoryKeys
+    store: Written
+
+    def tick(self, event: Event | None = None) -> TestResponse:
+        headers, body = events.encode(event or ping())
+        return self.client.post("/v1/tenants/acme/ticks", headers=headers, data=body)
+
+    def post(self, event: Event) -> TestResponse:
+        headers, body = events.encode(event)
+        return self.client.post("/v1/tenants/acme/events", headers=headers, data=body)
+
+    def measured(self) -> Event:
+        """Return the event that a tick is answered with."""
+        answer = self.tick()
+        assert answer.status_code == 200
+        return events.decode(dict(answer.headers), answer.data)
+
+    def events(self) -> int:
+        """Return how many events are counted."""
+        headers = {"Authorization": "Bearer acme"}
+        shown = self.client.get("/v1/tenants/acme/usage", headers=headers)
+        return int(shown.get_json()["total"]["events"])
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """Return a billing function with an empty ledger."""
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/billing.db")
+    keys, store = MemoryKeys(), Written([(2**30, -1)])
+    app = create_app(
+        ledger=ledger,
+        keys=keys,
+        authenticator=TokensByName(),
+        stores=Stores("memory://{tenant}", opener=lambda _: store),
+        now=clock,
+    )
+    yield Shop(app.test_client(), keys, store)
+    ledger.close()
+
+
+def test_a_tick_is_answered_with_usage_for_the_broker_to_carry(shop: Shop) -> None:
+    """Signed by billing, of the tenant, in the last moment of its day."""
+    usage = shop.measured()
+    events.verify(usage, shop.keys.verifiers(BILLING))
+    assert (usage.type, usage.subject) == (events.USAGE_RECORDED, "acme")
+    assert usage.time == "2026-11-20T23:59:59.999Z"
+    assert usage.data == {
+        "operation": "storage",
+        "day": "2026-11-20",
+        "objects": 1,
+        "bytes": 2**30,
+        "byte_hours": str(24 * 2**30),
+        "billable": True,
+    }
+
+
+def test_stored_bytes_are_counted_once_however_often_they_are_measured(
+    shop: Shop,
+) -> None:
+    """Twice, or later when more lies there: the first count of a day stands."""
+    first = shop.measured()
+    shop.store.objects.append((2**20, 1))
+    again = shop.measured()
+    assert again.id == first.id
+    assert again.data != first.data
+    assert [shop.post(each).status_code for each in (first, first, again)] == [204] * 3
+    assert shop.events() == 1
+
+
+def test_another_day_and_another_tenant_are_other_usage(shop: Shop) -> None:
+    """The id follows from the two, and from nothing else."""
+    stored = storing.Stored()
+    names = {
+        storing.told(Tenant(tenant), DAY + timedelta(days), stored, shop.keys).id
+        for tenant in ("acme", "umbrella")
+        for days in (0, 1)
+    }
+    assert len(names) == 4
+
+
+def test_a_tenant_cannot_say_itself_what_it_stores(shop: Shop) -> None:
+    """403: of stored bytes only billing's own word counts."""
+    own = replace(shop.measured(), sig="", sigkid="")
+    forged = events.sign(own, shop.keys.signer(events_key("acme")))
+    assert shop.post(forged).status_code == 403
+    assert shop.events() == 0
+
+
+def test_billing_s_key_signs_no_swaps(shop: Shop) -> None:
+    """403: usage of a worker is signed by its tenant."""
+    usage = replace(shop.measured(), source=events.swap_source("acme"))
+    forged = events.sign(usage, shop.keys.signer(BILLING))
+    assert shop.post(forged).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"byte_hours": 1},
+        {"byte_hours": "-1"},
+        {"byte_hours": "1.5"},
+        {"byte_hours": "9" * 19},
+        {"day": "yesterday"},
+        {"operation": "swap"},
+        {"objects": -1},
+        {"more": 1},
+    ],
+)
+def test_stored_bytes_that_make_no_sense_are_malformed(
+    shop: Shop, changes: dict[str, Any]
+) -> None:
+    """400, to the dead letters."""
+    told = shop.measured()
+    event = replace(told, data={**told.data, **changes})
+    signed = events.sign(event, shop.keys.signer(BILLING))
+    assert shop.post(signed).status_code == 400
+
+
+def test_stored_bytes_are_read_as_whole_byte_hours(shop: Shop) -> None:
+    """More than JSON's numbers hold, and no device."""
+    told = shop.measured()
+    most = replace(told, data={**told.data, "byte_hours": "9" * 18})
+    usage = usage_of(most, now=NOW)
+    assert usage.byte_hours == 10**18 - 1
+    assert (usage.data.job, usage.data.device.kind) == ("", "none")
+    assert (usage.gpu_ms, usage.cpu_ms, usage.data.requests) == (0, 0, 0)
+
+
+def test_a_tick_that_is_none_is_malformed(shop: Shop) -> None:
+    """400, and nothing is listed."""
+    assert shop.tick(ping("")).status_code == 400
+    assert shop.store.pages == 0
+
+
+def test_without_stores_there_is_nothing_to_measure(tmp_path: Path) -> None:
+    """204: the broker has done what it could."""
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/billing.db")
+    app = create_app(ledger=ledger, keys=MemoryKeys(), authenticator=TokensByName())
+    headers, body = events.encode(ping())
+    path = "/v1/tenants/acme/ticks"
+    answer = app.test_client().post(path, headers=headers, data=body)
+    assert answer.status_code == 204
+    ledger.close()
