@@ -21,6 +21,7 @@ TOKEN_CHARS_MAX: Final = 8192
 SWAP_WRITE: Final = "swap:write"
 SWAP_READ: Final = "swap:read"
 AUDIT_READ: Final = "audit:read"
+AUDIT_ERASE: Final = "audit:erase"
 BILLING_READ: Final = "billing:read"
 
 

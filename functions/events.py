@@ -283,6 +283,14 @@ def encode(event: Event) -> tuple[dict[str, str], bytes]:
     return headers, message.body
 
 
+def encode_structured(event: Event) -> tuple[dict[str, str], bytes]:
+    """Return the event as structured-mode HTTP headers and body.
+
+    For what is too large for a header, or must not lie in a log of headers.
+    """
+    return {"Content-Type": _STRUCTURED}, msgspec.json.encode(as_dict(event))
+
+
 def decode(
     headers: Mapping[str, str],
     body: bytes,

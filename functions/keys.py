@@ -5,6 +5,9 @@ Names in use: `events/<tenant>` (each tenant's events), `audit` (checkpoints),
 `provenance` (Content Credentials), `tokens` (the development profile's own issuer).
 A verifier keeps every public key a name ever had, so what was signed before a
 rotation still verifies.
+
+`audit` also has a secret, which does not change: keys that encrypt and index what
+the log's sidecars hold are derived from it.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
         Ed25519PrivateKey,
         Ed25519PublicKey,
     )
+
+SECRET_BYTES: Final = 32
+WITH_SECRET: Final = frozenset({"audit"})
+"""The names that have a secret beside their pair."""
 
 _NAME: Final = re.compile(r"[a-z0-9-]+(?:/[a-z0-9-]+)?")
 
@@ -69,6 +76,9 @@ class Verifier:
 Verifiers = Mapping[str, Verifier]
 """Verifiers by key id."""
 
+BILLING: Final = "billing"
+"""The name of the key that signs what billing says of a tenant."""
+
 
 class KeyProvider(Protocol):
     """Where keys come from."""
@@ -76,11 +86,11 @@ class KeyProvider(Protocol):
     def signer(self, name: str) -> Signer:
         """Return the current private key of `name`, or raise `Failed`."""
 
-BILLING: Final = "billing"
-"""The name of the key that signs what billing says of a tenant."""
-
     def verifiers(self, name: str) -> Verifiers:
         """Return every public key `name` has had; empty when there is no such."""
+
+    def secret(self, name: str) -> bytes:
+        """Return the 32 secret bytes of `name`, or raise `Failed`."""
 
 
 def key_id(public: bytes) -> str:
@@ -89,10 +99,11 @@ def key_id(public: bytes) -> str:
 
 
 class FileKeys:
-    """Keys in a folder: `<name>.key` (PKCS #8 PEM) and `<name>.pub`.
+    """Keys in a folder: `<name>.key` (PKCS #8 PEM), `<name>.pub`, `<name>.secret`.
 
-    `.pub` holds one base64 public key a line, the newest last.  A function that
-    only verifies is given the `.pub` files and none of the others.
+    `.pub` holds one base64 public key a line, the newest last; `.secret`, of the few
+    names that have one, base64 of 32 bytes.  A function that only verifies is given
+    the `.pub` files and none of the others.
     """
 
     def __init__(self, root: Path) -> None:
@@ -132,10 +143,23 @@ class FileKeys:
             for kid, public in zip(kids, publics, strict=True)
         }
 
+    def secret(self, name: str) -> bytes:
+        """Return the secret of `name`, or raise `Failed`."""
+        try:
+            text = self._path(name, ".secret").read_text("ascii").strip()
+            found = base64.b64decode(text, validate=True)
+        except (OSError, ValueError) as error:
+            what = type(error).__name__  # its text may hold what was read
+            raise Failed(internal=f"no secret {name!r}: {what}") from None
+        if len(found) != SECRET_BYTES:
+            raise Failed(internal=f"the secret {name!r} has not {SECRET_BYTES} bytes")
+        return found
+
     def create(self, name: str) -> Signer:
         """Make a key pair for `name` unless there is one, and return the signer.
 
-        Whoever comes second, in this process or another, gets the first's key.
+        So with the secret of a name that has one.  Whoever comes second, in this
+        process or another, gets the first's key.
         """
         path = self._path(name, ".key")
         for folder in (self._root, path.parent):
@@ -144,6 +168,10 @@ class FileKeys:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
                 self._write_new(name)
+            secret = self._path(name, ".secret")
+            if name in WITH_SECRET and not secret.exists():
+                fresh = base64.b64encode(secrets.token_bytes(SECRET_BYTES))
+                _replace(secret, fresh + b"\n", mode=0o600)
         return self.signer(name)
 
     def _write_new(self, name: str) -> None:
@@ -195,6 +223,7 @@ class MemoryKeys:
 
     def __init__(self) -> None:
         self._signers: dict[str, Signer] = {}
+        self._secrets: dict[str, bytes] = {}
 
     def signer(self, name: str) -> Signer:
         """Return the private key of `name`, made at first sight."""
@@ -208,6 +237,10 @@ class MemoryKeys:
         """Return the one public key of `name`."""
         signer = self.signer(name)
         return {signer.kid: Verifier(signer.kid, signer.private.public_key())}
+
+    def secret(self, name: str) -> bytes:
+        """Return the secret of `name`, drawn at first sight."""
+        return self._secrets.setdefault(name, secrets.token_bytes(SECRET_BYTES))
 
 
 def events_key(tenant: str) -> str:

@@ -264,4 +264,53 @@ def test_nothing_but_keys_is_left_in_the_folder(keys: FileKeys, root: Path) -> N
     """No half-written file, whose name somebody might take for a key's."""
     keys.create("audit")
     names = sorted(path.name for path in root.iterdir())
-    assert names == [".lock", "audit.key", "audit.pub"]
+    assert names == [".lock", "audit.key", "audit.pub", "audit.secret"]
+
+
+def test_a_secret_is_made_once_and_stays(keys: FileKeys, root: Path) -> None:
+    """What is derived from it finds and opens what is years old."""
+    keys.create("audit")
+    secret = keys.secret("audit")
+    assert len(secret) == 32
+    keys.create("audit")
+    (root / "audit.key").unlink()
+    FileKeys(root).create("audit")  # the pair is another one now
+    assert FileKeys(root).secret("audit") == secret
+    assert (root / "audit.secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_keys_from_before_there_were_secrets_get_one(
+    keys: FileKeys, root: Path
+) -> None:
+    """The pair stays what it is."""
+    signer = keys.create("audit")
+    (root / "audit.secret").unlink()
+    assert keys.create("audit").kid == signer.kid
+    assert len(keys.secret("audit")) == 32
+
+
+def test_only_what_needs_a_secret_has_one(keys: FileKeys) -> None:
+    """A tenant's key signs, and nothing is derived from it."""
+    keys.create(NAME)
+    with pytest.raises(Failed):
+        keys.secret(NAME)
+
+
+@pytest.mark.parametrize("data", [b"", b"not base64", b"c2hvcnQ=", b"\xff\xfe", None])
+def test_a_broken_secret_is_named_and_not_shown(
+    keys: FileKeys, root: Path, data: bytes | None
+) -> None:
+    """The log of the function may go anywhere."""
+    keys.create("audit")
+    path = root / "audit.secret"
+    path.unlink() if data is None else path.write_bytes(data)
+    with pytest.raises(Failed, match="audit") as fault:
+        keys.secret("audit")
+    assert not data or repr(data)[2:-1] not in str(fault.value)
+
+
+def test_memory_keys_keep_each_name_its_secret() -> None:
+    """The same for the same name, another for another."""
+    keys = MemoryKeys()
+    assert keys.secret("audit") == keys.secret("audit") != keys.secret("other")
+    assert len(keys.secret("audit")) == 32

@@ -7,7 +7,6 @@ again finds it; accepting something else under the same job id is refused.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +14,7 @@ import msgspec
 from msgspec import structs
 
 from functions import events
+from functions.commitments import commitment, sidecar_of
 from functions.problems import (
     Changed,
     Conflict,
@@ -30,8 +30,9 @@ from functions.swap.job import Request, SwapJob, encode_request
 from functions.swap.ledger import decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from functions.commitments import Role, Sidecar
     from functions.settings import Limits
     from functions.storage import Store
     from functions.tenant import Key, Tenant
@@ -69,10 +70,16 @@ class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return the salted commitment to one input: HMAC-SHA-256, hex."""
         return commitment(self.salt, self.inputs[key].sha256)
 
+    def sidecar(self, job: SwapJob) -> Sidecar:
+        """Return what opens every commitment in the job's `started`, for audit."""
+        return sidecar_of(self.salt, self._images(job))
 
-def commitment(salt: str, sha256: str) -> str:
-    """Return HMAC-SHA-256 under the job's `salt` of an image's SHA-256 (all hex)."""
-    return hmac.digest(bytes.fromhex(salt), bytes.fromhex(sha256), "sha256").hex()
+    def _images(self, job: SwapJob) -> Iterator[tuple[Role, str]]:
+        for key in job.sources:
+            yield "source", self.inputs[key].sha256
+        yield "target", self.inputs[job.target].sha256
+        for key in job.references:
+            yield "reference", self.inputs[key].sha256
 
 
 def accept(

@@ -166,10 +166,15 @@ class SwapJob:
         return "largest" if self.operation == "swap" else "all"
 
     @property
+    def references(self) -> tuple[Key, ...]:
+        """Every image that only says which face is meant."""
+        named = _references(self.request)
+        return tuple(dict.fromkeys(self.tenant.upload(key) for key in named))
+
+    @property
     def inputs(self) -> tuple[Key, ...]:
         """Every image the job reads: the target, the sources, the references."""
-        references = tuple(self.tenant.upload(key) for key in _references(self.request))
-        return tuple(dict.fromkeys((self.target, *self.sources, *references)))
+        return tuple(dict.fromkeys((self.target, *self.sources, *self.references)))
 
     def digest(self, inputs: Mapping[Key, str]) -> str:
         """Return the SHA-256 of what is asked and of which bytes, to tell repeats."""

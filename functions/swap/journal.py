@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from msgspec import structs
 
 from functions import __version__, events, keys
+from functions.commitments import SEALED, SIDECAR, commitment, seal_result
 from functions.metrics import Metrics
 from functions.problems import (
     Cancelled,
-    Failed,
     Changed,
+    Failed,
     NoReceipt,
     Problem,
     Refused,
@@ -24,7 +25,6 @@ from functions.problems import (
 )
 from functions.sink import Unrecordable
 from functions.swap import ledger, outbox
-from functions.swap.intake import commitment
 from functions.swap.lease import Meter, decimal_seconds
 from functions.swap.ledger import Record
 
@@ -74,8 +74,12 @@ class Books:
         kind: str,
         data: Mapping[str, Any],
         *distinct: str,
+        extensions: Mapping[str, str] | None = None,
     ) -> Event:
-        """Return an event about `job` with a derived id and the tenant's signature."""
+        """Return an event about `job` with a derived id and the tenant's signature.
+
+        The signature does not cover `extensions`.
+        """
         tenant = self.tenant.id
         event = events.Event(
             id=events.derived_id(tenant, job, kind, *distinct),
@@ -85,6 +89,7 @@ class Books:
             time=events.now(),
             tenant=tenant,
             data=data,
+            extensions=extensions or {},
         )
         return events.sign(event, self.keys.signer(keys.events_key(tenant)))
 
@@ -145,11 +150,6 @@ class Entry:
             raise Failed(internal="asked for an ending before there was one")
         return self.ending
 
-    def usage(self, job: SwapJob) -> dict[str, Any] | None:
-        """Return the data of `usage.recorded`; None if no device was leased.
-
-        Seconds are decimal text with exact milliseconds.  On a CPU there are no
-        GPU-seconds; CPU-seconds are those of the job's own thread from its receipt
     def cancelled(self, ended: str, job: SwapJob) -> dict[str, Any] | None:
         """Return the data of `usage.recorded` for a job cancelled at `ended`.
 
@@ -163,6 +163,11 @@ class Entry:
         data = part.usage(job)
         return None if data is None else {**data, "requests": 0}
 
+    def usage(self, job: SwapJob) -> dict[str, Any] | None:
+        """Return the data of `usage.recorded`; None if no device was leased.
+
+        Seconds are decimal text with exact milliseconds.  On a CPU there are no
+        GPU-seconds; CPU-seconds are those of the job's own thread from its receipt
         to its output, so what helper threads take is not billed, and no other
         tenant's work ever is.
         """
@@ -194,23 +199,35 @@ def started(
     books: Books,
     pack: Mapping[str, str],
 ) -> Event:
-    """Return the signed event that says what is about to be done, and on what."""
+    """Return the signed event that says what is about to be done, and on what.
+
+    It rests in the claim with its sidecar, is sent to audit alone, and dies with both.
+    """
+    commitments: dict[str, Any] = {
+        "sources": [accepted.commitment(key) for key in job.sources],
+        "target": accepted.commitment(job.target),
+    }
+    if job.references:
+        commitments["references"] = [accepted.commitment(key) for key in job.references]
     data: dict[str, Any] = {
         "job": job.id,
         "attempt": attempt,
         "operation": job.operation,
         "actor": job.actor,
-        "commitments": {
-            "sources": [accepted.commitment(key) for key in job.sources],
-            "target": accepted.commitment(job.target),
-        },
+        "commitments": commitments,
         "admission": _sealed(accepted),
         "pack": pack,
         "code": __version__,
     }
     if accepted.retries:
         data["retries"] = accepted.retries
-    return books.signed(job.id, events.SWAP_STARTED, data, str(attempt))
+    return books.signed(
+        job.id,
+        events.SWAP_STARTED,
+        data,
+        str(attempt),
+        extensions={SIDECAR: accepted.sidecar(job).text()},
+    )
 
 
 def _sealed(accepted: Accepted) -> dict[str, Any]:
@@ -338,7 +355,12 @@ def closing(
     usage: Mapping[str, Any] | None = None,
 ) -> Record:
     """Return the record with its signed ending events inside."""
-    told = [books.signed(ending.job, ENDINGS[ending.outcome], _data(ending, accepted))]
+    sealed = {}
+    if ending.output is not None and accepted is not None:
+        digest = ending.output.sha256
+        sealed[SEALED] = seal_result(accepted.salt, ending.job, digest)
+    kind, data = ENDINGS[ending.outcome], _data(ending, accepted)
+    told = [books.signed(ending.job, kind, data, extensions=sealed)]
     if usage is not None:
         usage = {**usage, "outcome": ending.outcome, "billable": _billable(ending)}
         told.append(books.signed(ending.job, events.USAGE_RECORDED, usage))

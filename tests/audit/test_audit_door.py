@@ -122,6 +122,10 @@ def test_an_event_signed_anew_after_a_rotation_is_the_same_event(
             """Return the tenant's old and new key."""
             return known
 
+        def secret(self, name: str) -> bytes:
+            """Return what it was before."""
+            return house.keys.secret(name)
+
     client = create_app(
         log=house.log,
         keys=BothKeys(),
