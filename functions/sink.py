@@ -153,16 +153,18 @@ def post(
     *,
     timeout: float,
     context: ssl.SSLContext | None = None,
+    way: http.client.HTTPConnection | None = None,
 ) -> Answer:
     """POST `body` to `url` and return the answer, or raise `Unavailable`.
 
     `timeout` is in seconds, and bounds the call once the host's name is looked up:
     connecting (to each of its addresses), sending, and reading the whole answer.
-    `context` is what vouches for an https server.  No redirect is followed.
+    `context` is what vouches for an https server, `way` a connection of the
+    caller's own that is to be made.  No redirect is followed.
     """
     deadline = time.monotonic() + timeout
     try:
-        with closing(_connection(url, timeout, context)) as connection:
+        with closing(way or _connection(url, timeout, context)) as connection:
             connection.response_class = partial(_Response, deadline=deadline)  # type: ignore[assignment]  # it is called, and no more
             connection.connect()
             connection.sock.settimeout(max(0.001, deadline - time.monotonic()))

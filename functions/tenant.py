@@ -31,6 +31,8 @@ BUDGET: Final = Key("policy/budget.json")
 """Billing's signed word on the tenant's budget; nobody else writes it."""
 SWEPT: Final = Key("policy/swept")
 """Written by each look for what is too old: its time is the store's own now."""
+WEBHOOKS: Final = Key("policy/webhooks.json")
+WEBHOOKS_DUE: Final = Key("webhooks/due/")
 RETIRING: Final = Key("policy/retiring/")
 """An object a look for what is too old, while it goes on; see `retiring`."""
 
@@ -126,6 +128,21 @@ class Tenant:
     def undelivered(self, job: str) -> Key:
         """Return the note of what cannot be delivered of `job`."""
         return Key(f"{UNDELIVERED}{job_id(job)}.json")
+
+    def webhook(self, job: str) -> Key:
+        """Return where it stands who was called about the end of `job`."""
+        return Key(f"webhooks/jobs/{job_id(job)}.json")
+
+    def webhook_due(self, job: str, when: float) -> Key:
+        """Return the mark that somebody is to be called about `job` at `when` (epoch).
+
+        Its name sorts by the time.
+        """
+        return Key(f"{WEBHOOKS_DUE}{int(when):012d}-{job_id(job)}")
+
+    def webhook_off(self, name: str) -> Key:
+        """Return the note that the endpoint `name` wants no more calls."""
+        return Key(f"webhooks/off/{job_id(name)}.json")
 
 
 def job_of_request(name: str) -> str:

@@ -227,7 +227,7 @@ def show_job(place: Place, job: str) -> None:
 
 def _details(job: str, books: Books) -> dict[str, Any]:
     """Return what the tenant is shown, and what the operator wants to know."""
-    from functions.swap import intake, ledger, outbox
+    from functions.swap import intake, ledger, outbox, webhooks
 
     ending = ledger.record(books.tenant, job, books.store)
     if ending is not None:
@@ -251,6 +251,8 @@ def _details(job: str, books: Books) -> dict[str, Any]:
             {"type": each.event.get("type", ""), "reason": each.reason}
             for each in note.letters
         ]
+    if calls := webhooks.shown(books.tenant, job, books.store):
+        shown["webhooks"] = calls
     return shown
 
 
@@ -287,12 +289,13 @@ def cancel_job(place: Place, job: str) -> None:
 def sweep_jobs(place: Place) -> None:
     """Sweep one tenant now, and print what was done."""
     from functions.swap import retention
-    from functions.swap.sweeper import sweep
+    from functions.swap.sweeper import call_back, sweep
 
     books = place.books()
     if isinstance(books.sink, Nobody):
         raise Unavailable(f"nothing runs in {place.home}: start it with `guise up`")
     swept, retired = sweep(books), retention.apply(books)
+    call_back(books, loopback=True)
     if place.json:
         document = msgspec.to_builtins(swept)
         print_json(document | {"retired": asdict(retired)})

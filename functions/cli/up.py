@@ -122,7 +122,7 @@ def sweep_all(
                 HttpSink(running.urls["broker"]),
                 Limits(),
             )
-            Sweeper(looked).run(books)
+            Sweeper(looked, loopback=True).run(books)
         except Problem:
             log.exception("the sweep of %s", tenant.id)
 

@@ -379,6 +379,7 @@ def tidy(ending: Record, *, tenant: Tenant, store: Store) -> None:
         store.delete(tenant.claim(ending.job))
         store.delete(tenant.pinned(ending.job))
         store.delete(tenant.request(ending.job))
+        store.delete(tenant.webhook(ending.job))
 
 
 def standing(tenant: Tenant, job: str, store: Store, limits: Limits) -> Standing:

@@ -18,6 +18,7 @@ import msgspec
 from functions import events
 from functions.problems import Changed, InvalidRequest, NotFound, Unavailable
 from functions.sink import Undeliverable
+from functions.swap import webhooks
 from functions.swap.ledger import decoded
 from functions.tenant import OUTBOX, UNDELIVERED
 
@@ -72,7 +73,8 @@ def deliver(
 ) -> Delivery:
     """Send the ending's events, and take the mark away once all went.
 
-    An event that is refused for ever does not keep the others back.
+    An event that is refused for ever does not keep the others back.  Who is to be
+    called by webhook is noted before the mark goes.
     """
     key = tenant.outbox(ending.job)
     generation = _generation(key, store)
@@ -82,6 +84,7 @@ def deliver(
         return LATER  # the mark stays: the sweeper delivers
     if letters:
         note(tenant, ending.job, letters, store)
+    webhooks.enqueue(ending, tenant=tenant, store=store)
     try:
         # Exactly the mark there was: an erasure may have set a new one meanwhile.
         if generation:

@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -26,7 +27,7 @@ from functions.problems import Failed, InvalidRequest, NotFound, Problem, Unavai
 from functions.settings import Settings, SettingsError
 from functions.sink import HttpAuditor, HttpSink
 from functions.storage import Stores
-from functions.swap import intake, ledger, outbox, retention
+from functions.swap import calling, intake, ledger, outbox, retention, webhooks
 from functions.swap.dispatch import ask
 from functions.swap.journal import Books, end_unreached
 
@@ -65,13 +66,18 @@ class Swept(msgspec.Struct):
 
 @dataclass(slots=True)
 class Sweeper:
-    """Sweeps tenants over and over; looks for what is too old once an hour."""
+    """Sweeps tenants over and over; looks for what is too old once an hour.
+
+    `loopback` lets webhooks call this machine: for development.
+    """
 
     looked: dict[str, float] = field(default_factory=dict)
+    loopback: bool = False
 
     def run(self, books: Books) -> tuple[Swept, Retired]:
-        """Sweep one tenant.  A fault in the one half leaves the other alone."""
+        """Sweep one tenant.  A fault in one part leaves the others alone."""
         swept = sweep(books)
+        call_back(books, loopback=self.loopback)
         tenant, now = books.tenant.id, time.monotonic()
         retired = retention.Retired()
         if now - self.looked.get(tenant, -_LOOK_SECONDS) >= _LOOK_SECONDS:
@@ -83,6 +89,18 @@ class Sweeper:
                 self.looked[tenant] = now
                 log.exception("looking for what is too old of %s", tenant)
         return swept, retired
+
+
+def call_back(books: Books, *, loopback: bool = False) -> int:
+    """Make the webhook calls that are due; return how many.  What fails is logged."""
+    call = partial(calling.call, loopback=loopback)
+    sender = webhooks.Sender(books.tenant, books.store, call)
+    try:
+        sender.run()
+    except Failed:
+        log.exception("the webhooks of %s", books.tenant.id)
+    books.metrics.count("webhook_calls", sender.made)
+    return sender.made
 
 
 def sweep(books: Books) -> Swept:
@@ -226,9 +244,11 @@ def books_of(settings: Settings) -> Books:
 def main() -> None:
     """Sweep once, and print what was done as JSON; what fails is told on exit."""
     try:
-        books = books_of(Settings.from_env(os.environ))
+        settings = Settings.from_env(os.environ)
+        books = books_of(settings)
         books.store.sweep()
-        swept, retired = Sweeper().run(books)
+        loopback = settings.profile == "development"
+        swept, retired = Sweeper(loopback=loopback).run(books)
     except (SettingsError, Problem) as error:
         sys.exit(f"error: {error} ({type(error).__name__})")
     document = msgspec.to_builtins(swept) | {"retired": asdict(retired)}
