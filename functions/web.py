@@ -190,6 +190,18 @@ def json_response(value: object, status: int = 200, **headers: str) -> Response:
     return response
 
 
+def html_response(page: str, **headers: str) -> Response:
+    """Return a page of `functions.pages`; `headers` are as for `json_response`."""
+    response = Response(page, mimetype="text/html")
+    # What the page itself cannot ask for: that nobody shows it in a frame.
+    response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cache-Control"] = "private, no-store"
+    for name, text in headers.items():
+        response.headers[name.replace("_", "-")] = text
+    return response
+
+
 def received_event(bytes_max: int = events.EVENT_BYTES_MAX) -> Event:
     """Return the event in the current request, or raise `Refused`."""
     body = _received(bytes_max)

@@ -19,7 +19,7 @@ from functions.settings import Settings
 from functions.storage import Stores
 from functions.tenant import Tenant
 from functions.warm import Opening
-from functions.web import answer_broker, json_response, new_app
+from functions.web import answer_broker, html_response, json_response, new_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OPEN_SECONDS_MAX: Final = 15.0
+JSON: Final = "application/json"
+HTML: Final = "text/html"
 
 
 def _now() -> datetime:
@@ -217,8 +219,12 @@ def _add_statements(app: Flask, books: Books, authenticator: Authenticator) -> N
         who = _reader(authenticator, tenant)
         by = _grouping()
         span = _span(books.now())
-        shown = statement.usage(books.ledger, books.cards, who.id, span, by)
-        return json_response(shown)
+        books_of = (books.ledger, books.cards, who.id, span)
+        if request.accept_mimetypes.best_match([JSON, HTML]) == HTML:
+            from functions.billing.page import usage_page
+
+            return html_response(usage_page(*books_of, books.now()), Vary="Accept")
+        return json_response(statement.usage(*books_of, by), Vary="Accept")
 
     @app.get("/v1/tenants/<tenant>/invoices/<period>")
     def invoice(tenant: str, period: str) -> Response:

@@ -22,7 +22,7 @@ _TOP_PX: Final = 22
 _TICKS_MAX: Final = 5
 _NICE: Final = (1, 2, 3, 4, 6, 12, 24)
 """So many steps from tick to tick: hours and months divide so."""
-_LAST_TICK: Final = Fraction(85, 100)
+_LAST_TICK: Final = Fraction(86, 100)
 _SHORTEST_PX: Final = 2
 
 
