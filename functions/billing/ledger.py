@@ -348,5 +348,6 @@ def _row(usage: Usage, closed: dict[str, str]) -> dict[str, Any]:
         "frames": data.frames,
         "input_bytes": data.input_bytes,
         "output_bytes": data.output_bytes,
-        "byte_hours": 0,
+        "byte_hours": usage.byte_hours,
+        "leased_ms": usage.leased_ms,
     }

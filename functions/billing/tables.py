@@ -43,6 +43,7 @@ usages: Final = sa.Table(
     sa.Column("input_bytes", sa.BigInteger, nullable=False),
     sa.Column("output_bytes", sa.BigInteger, nullable=False),
     sa.Column("byte_hours", sa.BigInteger, nullable=False),
+    sa.Column("leased_ms", sa.BigInteger),  # NULL where nobody said when it was granted
     sa.Index("usage_of_period", "tenant", "at_ms"),
 )
 sa.Index(

@@ -158,11 +158,16 @@ class Shop:
         assert answer.status_code == 200
         return events.decode(dict(answer.headers), answer.data)
 
-    def events(self) -> int:
-        """Return how many events are counted."""
+    def total(self) -> dict[str, Any]:
+        """Return what is counted, and what it comes to."""
         headers = {"Authorization": "Bearer acme"}
         shown = self.client.get("/v1/tenants/acme/usage", headers=headers)
-        return int(shown.get_json()["total"]["events"])
+        total: dict[str, Any] = shown.get_json()["total"]
+        return total
+
+    def events(self) -> int:
+        """Return how many events are counted."""
+        return int(self.total()["events"])
 
 
 @pytest.fixture
@@ -208,6 +213,14 @@ def test_stored_bytes_are_counted_once_however_often_they_are_measured(
     assert again.data != first.data
     assert [shop.post(each).status_code for each in (first, first, again)] == [204] * 3
     assert shop.events() == 1
+
+
+def test_a_gibibyte_that_lay_there_for_a_day_is_billed_as_that(shop: Shop) -> None:
+    """24 of the 730 hours of a month, cut off at the sixth decimal."""
+    shop.post(shop.measured())
+    [charge] = shop.total()["charges"]
+    assert (charge["sku"], charge["unit"]) == ("storage", "gib-month")
+    assert charge["quantity"] == "0.032876"
 
 
 def test_another_day_and_another_tenant_are_other_usage(shop: Shop) -> None:

@@ -37,7 +37,8 @@ def _add_period(dialect: str) -> None:
     period = sa.Column("period", sa.Text, nullable=False, server_default="")
     late = sa.Column("late", sa.Boolean, nullable=False, server_default=sa.false())
     stored = sa.Column("byte_hours", sa.BigInteger, nullable=False, server_default="0")
-    for column in (period, late, stored):
+    leased = sa.Column("leased_ms", sa.BigInteger)
+    for column in (period, late, stored, leased):
         op.add_column("usage", column)
     op.execute(f"UPDATE usage SET period = {MONTH[dialect]}")  # noqa: S608  # ours
     op.create_index(
