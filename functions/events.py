@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EVENT_BYTES_MAX: Final = 65_535
+_INTEGER_MAX: Final = 2**53 - 1
 
 OBJECT_FINALIZED: Final = "google.cloud.storage.object.v1.finalized"
 SWAP_REQUESTED: Final = "dev.guise.swap.requested.v1"
@@ -217,9 +218,31 @@ def canonical(value: object) -> bytes:
     import rfc8785
 
     try:
+        if _is_plain(value):
+            found = msgspec.json.encode(value, order="sorted")
+            # In ASCII both sort names alike; only escapes could differ.
+            if found.isascii() and b"\\" not in found:
+                return found
         return rfc8785.dumps(value)  # type: ignore[arg-type]  # it checks itself
-    except (rfc8785.CanonicalizationError, RecursionError) as error:
+    except (rfc8785.CanonicalizationError, RecursionError, UnicodeError) as error:
         raise InvalidRequest("data has no canonical JSON form") from error
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether msgspec, five times as fast, would write `value` alike.
+
+    No fractions, no numbers past 2^53, and nothing that JSON does not know.
+    """
+    kind = type(value)
+    if kind is dict:
+        members: dict[object, object] = value  # type: ignore[assignment]  # it is one
+        named = all(type(name) is str for name in members)
+        return named and all(map(_is_plain, members.values()))
+    if kind is list or kind is tuple:
+        return all(map(_is_plain, value))  # type: ignore[call-overload]  # as above
+    if kind is int:
+        return -_INTEGER_MAX <= value <= _INTEGER_MAX  # type: ignore[operator]  # as above
+    return kind is str or kind is bool or value is None
 
 
 def _signed_bytes(event: Event) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import rfc8785
 from cloudevents.core.bindings import http
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
@@ -647,3 +648,33 @@ class TestMalformed:
             except Refused:
                 continue
             encode(event)
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]))
+    | st.text('ab\\"/\x7f\x1f é'),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text("aB\\é\U00010000\uffff"), inner)
+    ),
+    max_leaves=20,
+)
+
+
+@given(JSON_VALUES)
+def test_canonical_json_is_that_of_rfc_8785(value: object) -> None:
+    """The quick way and the library's give the same bytes, for any JSON."""
+    assert events.canonical(value) == rfc8785.dumps(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"bytes", datetime(2026, 1, 1, tzinfo=UTC), {1: "a"}, {"a": {1, 2}}, 2**53],
+)
+def test_what_json_does_not_know_has_no_canonical_form(value: object) -> None:
+    """A quick encoder would write each of these; what is signed would be a guess."""
+    with pytest.raises(InvalidRequest):
+        events.canonical(value)
