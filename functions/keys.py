@@ -174,6 +174,18 @@ class FileKeys:
                 _replace(secret, fresh + b"\n", mode=0o600)
         return self.signer(name)
 
+    def rotate(self, name: str) -> Signer:
+        """Make a new key pair for `name`, which signs from now on, and return it.
+
+        What the earlier ones signed still verifies.  Raises `Failed` if there is none
+        to rotate.
+        """
+        self.signer(name)
+        with (self._path(name, ".key").parent / ".lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._write_new(name)
+        return self.signer(name)
+
     def _write_new(self, name: str) -> None:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import (

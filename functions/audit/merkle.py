@@ -46,6 +46,17 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
+def fold(row: bytes) -> bytes:
+    """Return the root over `row`: 2^k hashes, one after the other."""
+    digest = hashlib.sha256
+    while len(row) > HASH_BYTES:
+        pairs = range(0, len(row), 2 * HASH_BYTES)
+        row = b"".join(
+            [digest(b"\x01" + row[at : at + 2 * HASH_BYTES]).digest() for at in pairs]
+        )
+    return row
+
+
 @dataclass(frozen=True, slots=True)
 class Frontier:
     """All that appending needs to know of a tree: its size and its right edge.

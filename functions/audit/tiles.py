@@ -27,6 +27,7 @@ LEVEL_MAX: Final = 63
 ENTRY_BYTES_MAX: Final = 65_535
 NOTE_CHARACTERS_MAX: Final = 131_072
 
+_PROOF: Final = "c2sp.org/tlog-proof@v1"
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _ED25519: Final = b"\x01"
 _KEY_ID_BYTES: Final = 4
@@ -222,11 +223,47 @@ def parse_bundle(data: bytes) -> list[bytes]:
     return entries
 
 
-def proof_text(index: int, path: Sequence[bytes], checkpoint: str) -> str:
-    """Return a `tlog-proof`: an inclusion proof and its checkpoint in one file."""
-    lines = ["c2sp.org/tlog-proof@v1", f"index {index}"]
+def proof_text(
+    index: int, path: Sequence[bytes], checkpoint: str, leaf: bytes = b""
+) -> str:
+    """Return a `tlog-proof`: an inclusion proof and its checkpoint in one file.
+
+    With the `leaf` as the format's extra data, it proves what it holds.
+    """
+    lines = [_PROOF]
+    if leaf:
+        lines.append("extra " + base64.b64encode(leaf).decode())
+    lines.append(f"index {index}")
     lines += [base64.b64encode(each).decode() for each in path]
     return "\n".join(lines) + "\n\n" + checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class ProofFile:
+    """What a `tlog-proof` says; nobody vouches for `extra` until its hash is proven."""
+
+    index: int
+    path: tuple[bytes, ...]
+    checkpoint: str
+    extra: bytes = b""
+
+    @classmethod
+    def parse(cls, text: str) -> ProofFile:
+        """Return the proof in a file's text, or raise `VerificationError`."""
+        head, blank, checkpoint = text.partition("\n\n")
+        first, *lines = head.split("\n")
+        if first != _PROOF or not blank or len(lines) > LEVEL_MAX + 3:
+            raise VerificationError("not a tlog-proof")
+        extra = b""
+        if lines and lines[0].startswith("extra "):
+            extra = _base64(lines.pop(0).removeprefix("extra "))
+        name, _, index = (lines.pop(0) if lines else "").partition(" ")
+        if name != "index" or not _SIZE.fullmatch(index):
+            raise VerificationError("the tlog-proof has no index")
+        path = tuple(_base64(each) for each in lines)
+        if any(len(each) != HASH_BYTES for each in path):
+            raise VerificationError("a hash in the tlog-proof is cut short")
+        return cls(int(index), path, checkpoint, extra)
 
 
 def _base64(text: str) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from functions.cli.terminal import out, print_json
+from functions.cli.terminal import harmless, out, print_json
 from functions.events import SWAP_STARTED
 from functions.problems import NotFound, TooLarge
 from functions.swap.provenance import chain
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from functions.swap.provenance.manifest import Asserted
 
 BYTES_MAX: Final = 256 * 1024 * 1024
-_TEXT_CHARACTERS_MAX: Final = 200
 _DIGEST_CHARACTERS: Final = 12
 _LOGS: Final = "guise.audit/"
 
@@ -176,7 +175,7 @@ def _unknown(report: Report) -> Iterator[str]:
     for each in report.ingredients:
         if each.manifest and not each.trusted:
             yield (
-                f"Who signed the earlier manifest: {_plain(each.signer)} leads to no "
+                f"Who signed the earlier manifest: {harmless(each.signer)} leads to no "
                 "root that is trusted here."
             )
         if each.elsewhere:
@@ -216,13 +215,13 @@ def _show(
     if report.manifest is None and not report.faults:
         verdict = "no Content Credentials"
     colour = "green" if verified else "red"
-    console.print(Text(f"{_plain(str(path))}: {verdict}", style=f"bold {colour}"))
+    console.print(Text(f"{harmless(str(path))}: {verdict}", style=f"bold {colour}"))
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     rows = [*_rows(report), *(("audit", each) for each in audit.checked)]
     for name, text in rows:
-        table.add_row(Text(name, style="dim"), Text(_plain(text)))
+        table.add_row(Text(name, style="dim"), Text(harmless(text)))
     for fault in (*report.faults, *audit.faults):
-        text = _plain(f"{fault.binding}: {fault.text} ({fault.code})")
+        text = harmless(f"{fault.binding}: {fault.text} ({fault.code})")
         table.add_row(Text("broken", style="red"), Text(text, style="red"))
     for text in unknown:
         table.add_row(Text("unknown", style="dim"), Text(text, style="dim"))
@@ -259,11 +258,3 @@ def _receipt_rows(receipt: Asserted) -> Iterator[tuple[str, str]]:
     yield "models", " · ".join(filter(None, (models, digest)))
     where = f"{receipt.log}, entry {receipt.index}"
     yield "receipt", f"{where} · {receipt.leaf_hash[:_DIGEST_CHARACTERS]}"
-
-
-def _plain(text: str) -> str:
-    """Return a stranger's text so that no terminal obeys it."""
-    cut = text[:_TEXT_CHARACTERS_MAX]
-    return "".join(
-        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in cut
-    )
