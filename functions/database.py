@@ -11,6 +11,7 @@ something to migrate.
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from functions.problems import Unavailable
 from functions.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection, Engine
 
@@ -31,6 +32,12 @@ _BIND: Final = (
     "SELECT set_config('role', %(role)s, true),"
     " set_config('guise.tenant', %(tenant)s, true)"
 )
+_SNAPSHOT: Final[Mapping[str, Mapping[str, Any]]] = {
+    "sqlite": {"only_reads": True},
+    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+}
+_ALEMBIC: Final = threading.Lock()
+"""Alembic keeps where it is in globals: two threads at once would meet there."""
 _MIGRATING: Final = 0x6775697365  # "guise": the advisory lock of whoever migrates
 _NEW_ROLE: Final = """
 DO $$ BEGIN
@@ -82,16 +89,19 @@ def open_database(url: str) -> Engine:
 
 @contextmanager
 def transaction(
-    engine: Engine, *, role: str = "", tenant: str = ""
+    engine: Engine, *, role: str = "", tenant: str = "", snapshot: bool = False
 ) -> Iterator[Connection]:
     """Yield a connection whose work is durable once the block has ended.
 
     An exception undoes it all.  What the database itself raises is `Unavailable`.
     On PostgreSQL it acts as `role`, and sees of `tenant` alone what that role sees
-    of one tenant; both end with the transaction.
+    of one tenant; both end with the transaction.  A `snapshot` only reads: all of it
+    as of one moment, and no writer waits for it.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
+    if snapshot:
+        engine = engine.execution_options(**_SNAPSHOT[engine.dialect.name])
     try:
         with engine.begin() as connection:
             if role and engine.dialect.name == "postgresql":
@@ -100,6 +110,32 @@ def transaction(
             yield connection
     except SQLAlchemyError as error:
         raise Unavailable(internal=repr(error)) from error
+
+
+def scrub(engine: Engine) -> None:
+    """Leave nothing in SQLite's files of what is deleted; return when that is so.
+
+    In the database itself each deletion overwrites with zeros what it frees.  The
+    write-ahead log still holds the pages as they were: it is written back and cut to
+    nothing, for which no transaction may be open, a reader's neither.  `Unavailable`
+    after some seconds of waiting for that.  Other databases are left alone: what
+    remains of a deleted row there is for their own housekeeping.
+    """
+    import sqlite3
+
+    if engine.dialect.name != "sqlite":
+        return
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        busy, *_ = cursor.fetchone()
+    except sqlite3.OperationalError as error:
+        raise Unavailable(internal=f"the log is not cut: {error}") from error
+    finally:
+        connection.close()
+    if busy:
+        raise Unavailable(internal="the log is not cut: somebody reads or writes")
 
 
 def _make_sqlite_strict(engine: Engine) -> None:
@@ -117,10 +153,12 @@ def _make_sqlite_strict(engine: Engine) -> None:
         _to_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # see `scrub`
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:  # noqa: ANN401  # as above
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        only_reads = connection.get_execution_options().get("only_reads")
+        connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
 
 def _to_wal(connection: Any) -> None:  # noqa: ANN401  # as above
@@ -211,7 +249,7 @@ def migrate(engine: Engine, schema: Schema) -> list[str]:
     done: list[str] = []
     config = Config()
     config.set_main_option("script_location", schema.scripts)
-    with transaction(engine) as db:
+    with _ALEMBIC, transaction(engine) as db:
         on_server = engine.dialect.name == "postgresql"
         if on_server:
             db.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))

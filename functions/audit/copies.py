@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from functions.audit.notes import parse_origin
 from functions.audit.tiles import Checkpoint
-from functions.problems import Changed
+from functions.problems import Changed, UnknownTenant
 from functions.settings import SettingsError
 from functions.storage.locate import Location, open_store
 from functions.tenant import Key, Tenant, job_id
@@ -112,14 +112,35 @@ def copy(objects: Objects, key: Key, text: str) -> str:
 
 def epochs(objects: Objects, tenant: str) -> list[int]:
     """Return the epochs of a tenant's log that there are copies of, in order."""
-    prefix = Key(f"checkpoints/{Tenant(tenant).id}/")
+    found = _folders(objects, Key(f"checkpoints/{Tenant(tenant).id}/"))
+    return sorted(int(each) for each in found if _EPOCH.fullmatch(each))
+
+
+def tenants(objects: Objects) -> list[str]:
+    """Return whose checkpoints there are copies of."""
+    return list(filter(_is_tenant, _folders(objects, Key("checkpoints/"))))
+
+
+def erasing_tenants(objects: Objects) -> list[str]:
+    """Return of whom there are copies of statements."""
+    return list(filter(_is_tenant, _folders(objects, Key("erasures/"))))
+
+
+def _folders(objects: Objects, prefix: Key) -> list[str]:
+    """Return the names below `prefix`, and of each no more than the first object."""
     found, cursor = [], ""
-    # Of each, one name: a log may have a million copies.
     while page := objects.list(prefix, cursor=cursor, limit=1).objects:
         name = page[0].key.removeprefix(prefix).partition("/")[0]
         found.append(name)
         cursor = f"{prefix}{name}0"  # '0' is what comes after '/'
-    return sorted(int(each) for each in found if _EPOCH.fullmatch(each))
+    return found
+
+
+def _is_tenant(name: str) -> bool:
+    try:
+        return bool(Tenant(name))
+    except UnknownTenant:
+        return False
 
 
 def sizes(
