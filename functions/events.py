@@ -20,6 +20,7 @@ import base64
 import hashlib
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +31,7 @@ import msgspec
 from functions.problems import Forbidden, InvalidRequest, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from functions.keys import Signer, Verifiers
 
@@ -78,6 +79,9 @@ _ATTRIBUTES: Final = (*_REQUIRED, "subject", "time", "datacontenttype", "datasch
 _OURS: Final = ("tenant", "sig", "sigkid")
 _RESERVED: Final = frozenset({*_ATTRIBUTES, *_OURS, "data"})
 _STRUCTURED: Final = "application/cloudevents+json"
+BATCH: Final = "application/cloudevents-batch+json"
+BATCH_BYTES_MAX: Final = 1024 * 1024
+BATCH_EVENTS_MAX: Final = 1_000
 _JSON: Final = re.compile(r"(?i:(application|text)/([a-z0-9.-]+\+)?json)[ \t]*(;.*)?")
 _EXTENSION: Final = re.compile(r"[a-z0-9]+")
 # What CloudEvents forbids in text; a log, a header or PostgreSQL would trip over it.
@@ -342,6 +346,42 @@ def decode(
         attributes["datacontenttype"] = media
     _require_json(media)
     return _event(attributes, strict_json(body) if body else None)
+
+
+def is_batch(media: str) -> bool:
+    """Return whether a content type is that of CloudEvents' batch mode."""
+    return media.partition(";")[0].strip().lower() == BATCH
+
+
+def decode_batch(headers: Mapping[str, str], body: bytes) -> list[Event]:
+    """Return the events in a request of CloudEvents' batch mode, in their order.
+
+    Raises `InvalidRequest`, which names the first that is malformed, and `TooLarge`.
+    """
+    del headers  # the events have all that is said of them
+    if len(body) > BATCH_BYTES_MAX:
+        raise TooLarge(f"a batch has at most {BATCH_BYTES_MAX} bytes")
+    documents = strict_json(body)
+    if not isinstance(documents, list):
+        raise InvalidRequest("a batch is a JSON array of events")
+    if len(documents) > BATCH_EVENTS_MAX:
+        raise TooLarge(f"a batch has at most {BATCH_EVENTS_MAX} events")
+    return [_at(index, each) for index, each in enumerate(documents)]
+
+
+def _at(index: int, document: object) -> Event:
+    with naming(index):
+        return from_dict(_object(document))
+
+
+@contextmanager
+def naming(index: int) -> Iterator[None]:
+    """Say in a refusal of which event of a batch, from 0, it is."""
+    try:
+        yield
+    except (InvalidRequest, Forbidden) as problem:
+        detail = f"event {index} of the batch: {problem.detail}"
+        raise type(problem)(detail, internal=str(problem)) from problem
 
 
 def _unescaped(value: str) -> str:

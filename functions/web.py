@@ -232,10 +232,12 @@ def answer_broker(handle: Callable[[Event], Response | None]) -> Response:
 def answer_notice(
     handle: Callable[[T], Response | None],
     read: Callable[[Mapping[str, str], bytes], T],
+    *,
+    bytes_max: int = events.EVENT_BYTES_MAX,
 ) -> Response:
     """Answer as `answer_broker` does, whatever `read` makes of headers and body."""
     try:
-        notice = read(dict(request.headers), _received(events.EVENT_BYTES_MAX))
+        notice = read(dict(request.headers), _received(bytes_max))
         return handle(notice) or Response(status=204)
     except Forbidden:
         raise

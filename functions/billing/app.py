@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from datetime import UTC, datetime
@@ -19,7 +20,13 @@ from functions.settings import Settings
 from functions.storage import Stores
 from functions.tenant import Tenant
 from functions.warm import Opening
-from functions.web import answer_broker, html_response, json_response, new_app
+from functions.web import (
+    answer_broker,
+    answer_notice,
+    html_response,
+    json_response,
+    new_app,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +39,9 @@ if TYPE_CHECKING:
     from functions.billing.ledger import Ledger, Posted
     from functions.billing.rates import RateCards
     from functions.billing.statement import Span
+    from functions.billing.usage import Usage
     from functions.events import Event
-    from functions.keys import KeyProvider
+    from functions.keys import KeyProvider, Verifiers
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +109,7 @@ def create_app(
         check_database(settings.database)
     app = new_app(
         "billing",
-        bytes_max=settings.limits.event_bytes_max,
+        bytes_max=max(settings.limits.event_bytes_max, events.BATCH_BYTES_MAX),
         metrics=books.metrics,
     )
     if stores is None and settings.store:
@@ -130,6 +138,17 @@ def _add_events(
                 return None
             return _reply(after(event, who, posted, watch))
 
+        def handle_batch(batch: list[Event]) -> Response | None:
+            who = Tenant(tenant)
+            posted = post_all(batch, who, books, keys)
+            if watch is None or not batch:
+                return None
+            came_of_it = next((each for each in posted if each is each.NEW), posted[0])
+            return _reply(after(batch[-1], who, came_of_it, watch))
+
+        if events.is_batch(request.content_type or ""):
+            limit = events.BATCH_BYTES_MAX
+            return answer_notice(handle_batch, events.decode_batch, bytes_max=limit)
         return answer_broker(handle)
 
 
@@ -191,6 +210,27 @@ def post(event: Event, tenant: Tenant, books: Books, keys: KeyProvider) -> Poste
     What the tenant's functions used they sign; what is stored, billing itself.
     Raises `InvalidRequest` (400), `Forbidden` (403), `Unavailable` (503).
     """
+    return _counted([_checked(event, tenant, keys.verifiers, books)], books)[0]
+
+
+def post_all(
+    batch: list[Event], tenant: Tenant, books: Books, keys: KeyProvider
+) -> list[Posted]:
+    """Count each event of a batch, once: all of them, or none.
+
+    Raises what `post` does; a refusal names the first event that it is about.
+    """
+    usages = []
+    verifiers = functools.cache(keys.verifiers)  # a file is read once a batch
+    for index, event in enumerate(batch):
+        with events.naming(index):
+            usages.append(_checked(event, tenant, verifiers, books))
+    return _counted(usages, books) if usages else []
+
+
+def _checked(
+    event: Event, tenant: Tenant, verifiers: Callable[[str], Verifiers], books: Books
+) -> Usage:
     from functions.billing.usage import usage_of
 
     if event.type != events.USAGE_RECORDED:
@@ -203,12 +243,17 @@ def post(event: Event, tenant: Tenant, books: Books, keys: KeyProvider) -> Poste
         raise UnknownTenant(internal=f"{event.source!r} at {tenant.id}'s door")
     if event.subject != tenant.id:
         raise UnknownTenant(internal=f"usage of {event.subject!r} from {tenant.id}")
-    events.verify(event, keys.verifiers(signers[event.source]))
-    posted = books.ledger.post(usage_of(event, now=books.now()))
-    books.metrics.count("usage_events", posted=posted.value)
-    if posted is posted.CONFLICT:
-        log.warning("usage %r of %s came with other content", event.id, tenant.id)
-    return posted
+    events.verify(event, verifiers(signers[event.source]))
+    return usage_of(event, now=books.now())
+
+
+def _counted(usages: list[Usage], books: Books) -> list[Posted]:
+    found = books.ledger.post_all(usages)
+    for usage, posted in zip(usages, found, strict=True):
+        books.metrics.count("usage_events", posted=posted.value)
+        if posted is posted.CONFLICT:
+            log.warning("usage %r of %s: other content", usage.id, usage.tenant)
+    return found
 
 
 def _add_statements(app: Flask, books: Books, authenticator: Authenticator) -> None:
