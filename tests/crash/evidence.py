@@ -20,7 +20,7 @@ from functions.audit.leaf import CONFLICT
 from functions.audit.merkle import VerificationError
 from functions.audit.store import Selection
 from functions.audit.store import Store as LogStore
-from functions.billing.ledger import usages
+from functions.billing.tables import usages
 from functions.database import open_database, transaction
 from functions.keys import FileKeys
 from functions.local.home import Home
