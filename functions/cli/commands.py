@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from functions.cli.audit_commands import audit
+from functions.cli.bill_commands import bill
 from functions.cli.jobs_commands import jobs
 from functions.cli.models_commands import release
 from functions.cli.models_making import making
@@ -24,6 +25,7 @@ packs = typer.Typer(no_args_is_help=True, help="Packs of models.")
 app.add_typer(packs, name="models")
 app.add_typer(jobs, name="jobs")
 app.add_typer(audit, name="audit")
+app.add_typer(bill, name="bill")
 packs.add_typer(making)
 packs.add_typer(release)
 

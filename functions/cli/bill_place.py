@@ -1,0 +1,55 @@
+"""Where the ledger lies that a command works on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path  # Typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from functions.problems import NotFound
+
+if TYPE_CHECKING:
+    from functions.billing.ledger import Ledger
+
+HOME = Path(".guise")
+
+Home = Annotated[
+    Path,
+    typer.Option("--home", help="Where everything of this machine's stack lies."),
+]
+Database = Annotated[
+    str,
+    typer.Option(
+        help="The ledger's database; else GUISE_DATABASE, else the one in --home."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A ledger's database: named, of the environment, or of a home."""
+
+    home: Path
+    database: str = ""
+
+    def url(self) -> str:
+        """Return the database's URL, or raise `NotFound` where the home has none."""
+        from functions.local.home import Home as Folder
+
+        named = self.database or os.environ.get("GUISE_DATABASE", "")
+        if named:
+            return named
+        home = Folder(self.home.resolve())
+        if not (home.root / "billing.db").is_file():
+            raise NotFound(f"{self.home} holds no ledger")
+        return home.database_url("billing")
+
+    def ledger(self) -> Ledger:
+        """Return the opened ledger; the caller closes it."""
+        from functions.billing.ledger import Ledger
+
+        return Ledger.open(self.url())
