@@ -69,11 +69,12 @@ def set_retention(store: Store, tenant: str, days: int) -> None:
         _set(db, retentions, {"tenant": tenant}, {"days": days})
 
 
-def prune(store: Store, tenant: str, now_ms: int) -> list[Pruned]:
+def prune(store: Store, tenant: str, now_ms: int, *, step: int = STEP) -> list[Pruned]:
     """Drop what is older than the tenant's retention; return what of each epoch.
 
-    Raises `InvalidRequest` where there is no retention.  It may be stopped at any
-    moment, and goes on where it was.
+    Raises `InvalidRequest` where there is no retention.  No transaction drops more
+    than `step` entries, whole bundles.  It may be stopped at any moment, and goes on
+    where it was.
     """
     days = retention_of(store, tenant)
     if days is None:
@@ -83,16 +84,16 @@ def prune(store: Store, tenant: str, now_ms: int) -> list[Pruned]:
     with store.reading(tenant) as db:
         epochs = sorted(db.execute(query).scalars())
     before_ms = now_ms - days * DAY_MS
-    return [_prune(store, tenant, epoch, before_ms) for epoch in epochs]
+    return [_prune(store, tenant, epoch, before_ms, step) for epoch in epochs]
 
 
-def _prune(store: Store, tenant: str, epoch: int, before_ms: int) -> Pruned:
+def _prune(store: Store, tenant: str, epoch: int, before_ms: int, step: int) -> Pruned:
     with store.reading(tenant) as db:
         start = minimum_of(db, tenant, epoch)
         stop = _first_kept(db, tenant, epoch, start, before_ms)
     jobs = 0
-    for here in range(start, stop, STEP):
-        jobs += _drop(store, tenant, epoch, here, min(here + STEP, stop))
+    for here in range(start, stop, step):
+        jobs += _drop(store, tenant, epoch, here, min(here + step, stop))
     return Pruned(epoch, stop - start, jobs, stop)
 
 
