@@ -48,6 +48,7 @@ SWAP_REFUSED: Final = "dev.guise.swap.refused.v1"
 SWAP_ERASED: Final = "dev.guise.swap.erased.v1"
 USAGE_RECORDED: Final = "dev.guise.usage.recorded.v1"
 BUDGET_CHANGED: Final = "dev.guise.budget.changed.v1"
+INVOICE_ISSUED: Final = "dev.guise.invoice.issued.v1"
 MODELS_ACCEPTED: Final = "dev.guise.models.accepted.v1"
 PING: Final = "dev.knative.sources.ping"
 

@@ -173,6 +173,7 @@ class Settings:
     ca_certs: str = _setting("K_CA_CERTS", _certificates, "")
     token_file: Path | None = _setting("GUISE_TOKEN_FILE", Path, None)
     database: str = _setting("GUISE_DATABASE", str, "")
+    rates: Path | None = _setting("GUISE_RATES", Path, None)
     witness: str = _setting("GUISE_WITNESS", str, "")
     keys: Path | None = _setting("GUISE_KEYS", Path, None)
     provenance: Path | None = _setting("GUISE_PROVENANCE", Path, None)

@@ -61,16 +61,18 @@ class Books:
         self,
         open_ledger: Callable[[], Ledger],
         now: Callable[[], datetime] = _now,
+        rates: Path | None = None,
     ) -> None:
         self.now = now
+        self._rates = rates
         self.metrics = Metrics()
         self._open_ledger = open_ledger
         self._opening = Opening(self._open)
 
     def _open(self) -> tuple[Ledger, RateCards]:
-        from functions.billing.rates import RateCards
+        from functions.billing.rates import FILE, RateCards
 
-        return self._open_ledger(), RateCards.load()
+        return self._open_ledger(), RateCards.load(self._rates or FILE)
 
     @property
     def ledger(self) -> Ledger:
@@ -104,7 +106,7 @@ def create_app(
     settings.require(*(name for name, given in needed.items() if given is None))
     keys = keys or FileKeys(cast("Path", settings.keys))
     authenticator = authenticator or TokenAuthenticator.from_settings(settings)
-    books = Books(lambda: ledger or _open(settings.database), now)
+    books = Books(lambda: ledger or _open(settings.database), now, settings.rates)
     if ledger is None:
         check_database(settings.database)
     app = new_app(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from functions.cli.bill_closing import closing
 from functions.cli.bill_reconciling import reconciling
 
 bill = typer.Typer(
@@ -11,10 +12,5 @@ bill = typer.Typer(
 )
 
 
-@bill.callback()
-def _group() -> None:
-    """Keep this a group of commands while there is but one."""
-
-
-for topic in (reconciling,):
+for topic in (closing, reconciling):
     bill.add_typer(topic)

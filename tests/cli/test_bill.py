@@ -1,0 +1,279 @@
+"""`guise bill`, over the ledger of a home, as finance and as a script would use it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from functions.billing import closing
+from functions.billing.invoice import Period, State
+from functions.billing.ledger import Ledger
+from functions.billing.rates import FILE, RateCards
+from functions.billing.telling import issued_event, tell
+from functions.billing.usage import usage_of
+from functions.cli import main
+from functions.events import INVOICE_ISSUED, Event, billing_source, swap_source, verify
+from functions.keys import BILLING, FileKeys, MemoryKeys
+from functions.problems import Unavailable
+from functions.sink import Undeliverable
+from tests.billing.house import usage_data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LONG_AGO = Period(2025, 3)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """Return a home with a ledger: acme and other used something in March 2025."""
+    made = tmp_path / "home"
+    made.mkdir()
+    ledger = Ledger.open(f"sqlite:///{made}/billing.db")
+    for tenant, count in (("acme", 3), ("other", 1)):
+        for each in range(count):
+            data = usage_data(job=f"j{each}", requests=100_000)
+            event = Event(
+                id=f"u{each}",
+                source=swap_source(tenant),
+                type="dev.guise.usage.recorded.v1",
+                subject=tenant,
+                tenant=tenant,
+                time="2025-03-10T12:00:00.000Z",
+                data=data,
+            )
+            ledger.post(usage_of(event, now=datetime.now(UTC)))
+    ledger.close()
+    FileKeys(made / "keys").create(BILLING)
+    yield made
+    os.environ.pop("GUISE_RATES", None)
+
+
+def run(
+    capfdbinary: pytest.CaptureFixture[bytes],
+    home: Path,
+    *arguments: object,
+    code: int = 0,
+) -> str:
+    """Run a command in this process, and return what it printed."""
+    capfdbinary.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["bill", *map(str, arguments), "--home", str(home)])
+    assert (ended.value.code or 0) == code, capfdbinary.readouterr().err
+    said = capfdbinary.readouterr()
+    return (said.out if code == 0 else said.err).decode()
+
+
+def lines(printed: str) -> list[dict[str, Any]]:
+    """Return what `--json` printed, line by line."""
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+def test_a_month_is_closed_for_everybody_once(
+    home: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The same command again prints the same invoices, and makes none."""
+    first = run(capfdbinary, home, "close", "--period", LONG_AGO, "--json")
+    assert [(each["number"], each["total"]) for each in lines(first)] == [
+        ("acme-000001", "120.00"),
+        ("other-000001", "40.00"),
+    ]
+    assert run(capfdbinary, home, "close", "--period", LONG_AGO, "--json") == first
+    shown = run(capfdbinary, home, "close", "--period", LONG_AGO)
+    assert "acme-000001" in shown
+    assert "120.00 USD" in shown
+    assert "2 documents wait to be told of" in shown
+
+
+def test_a_month_is_held_until_it_is_issued(
+    home: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Finance may look at the drafts of a closed month before they are sent."""
+    arguments = ("close", "--period", LONG_AGO)
+    held = run(capfdbinary, home, *arguments, "--tenant", "acme", "--hold")
+    assert "nothing to invoice" in held
+    draft = run(capfdbinary, home, "invoice", "--tenant", "acme", "--period", LONG_AGO)
+    assert json.loads(draft)["status"] == "draft"
+    issued = lines(run(capfdbinary, home, *arguments, "--json"))
+    assert {each["number"] for each in issued} == {"acme-000001", "other-000001"}
+
+
+def test_a_fault_with_one_tenant_stops_nobody_else(
+    home: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """What went wrong is said, the exit status is 1, and the others are closed."""
+    later = LONG_AGO.following
+    run(capfdbinary, home, "close", "--period", LONG_AGO, "--tenant", "other")
+    said = run(capfdbinary, home, "close", "--period", later, code=1)
+    assert "2025-03 of acme is to be closed first" in said
+    ledger = Ledger.open(f"sqlite:///{home}/billing.db")
+    now = datetime.now(UTC)
+    assert closing.state(ledger, "other", later, now) is State.CLOSED
+    ledger.close()
+
+
+def test_an_invoice_is_written_in_every_form(
+    home: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """By what the file is called, or as told; a number names the same as its month."""
+    run(capfdbinary, home, "close", "--period", LONG_AGO)
+    named = ("invoice", "--tenant", "acme", "--number", "acme-000001")
+    for suffix, begins in (
+        ("json", b"{"),
+        ("html", b"<!doctype html>"),
+        ("pdf", b"%PDF"),
+        ("csv", b"invoice,"),
+    ):
+        path = tmp_path / f"invoice.{suffix}"
+        run(capfdbinary, home, *named, "-o", path)
+        assert path.read_bytes()[:20].lower().startswith(begins.lower())
+    by_month = ("invoice", "--tenant", "acme", "--period", LONG_AGO)
+    assert run(capfdbinary, home, *by_month) == run(capfdbinary, home, *named)
+    focus = run(capfdbinary, home, *named, "--as", "focus")
+    billed = sum(float(row["BilledCost"]) for row in csv.DictReader(io.StringIO(focus)))
+    assert round(billed, 2) == 120.0
+
+
+def test_a_months_documents_are_exported_as_one_file(
+    home: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Every tenant's, or one's; a month without any is an error."""
+    said = run(capfdbinary, home, "export", "--period", LONG_AGO, code=1)
+    assert "nothing was issued for 2025-03" in said
+    run(capfdbinary, home, "close", "--period", LONG_AGO)
+    rows = list(
+        csv.DictReader(
+            io.StringIO(run(capfdbinary, home, "export", "--period", LONG_AGO))
+        )
+    )
+    assert {row["SubAccountId"] for row in rows} == {"acme", "other"}
+    only = ("export", "--period", LONG_AGO, "--tenant", "acme", "--as", "json")
+    assert [each["tenant"] for each in lines(run(capfdbinary, home, *only))] == ["acme"]
+
+
+def test_a_credit_pays_and_a_refund_gives_back(
+    home: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Credits are listed with what is left; a note may take back a part of a line."""
+    granted = ("credit", "--tenant", "acme", "--id", "hello", "--amount", "20.00")
+    since = ("--from", "2025-01-01T00:00:00Z", "--until", "2026-01-01T00:00:00Z")
+    run(capfdbinary, home, *granted, *since)
+    run(capfdbinary, home, *granted, *since)
+    said = run(capfdbinary, home, *granted, "--note", "another", *since, code=1)
+    assert "another credit" in said
+    run(capfdbinary, home, "close", "--period", LONG_AGO)
+    listed = run(capfdbinary, home, "credits", "--tenant", "acme", "--json")
+    assert [each["left_minor"] for each in lines(listed)] == [0]
+    assert "hello" in run(capfdbinary, home, "credits", "--tenant", "acme")
+    back = ("refund", "--tenant", "acme", "--number", "acme-000001", "--reason", "late")
+    document = json.loads(
+        run(capfdbinary, home, "invoice", "--tenant", "acme", "--period", LONG_AGO)
+    )
+    number = 1 + next(
+        index for index, line in enumerate(document["lines"]) if "request" in str(line)
+    )
+    said = run(capfdbinary, home, *back, "--line", f"{number}=5.00")
+    assert "acme-000002 takes back -5.00 USD" in said
+    note = json.loads(run(capfdbinary, home, *back, "--json"))
+    assert note["total"] == "-95.00"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("credit", "--tenant", "acme", "--id", "x", "--amount", "1.005"),
+        ("credit", "--tenant", "acme", "--id", "x", "--amount", "much"),
+        ("credit", "--tenant", "acme", "--id", "X!", "--amount", "1.00"),
+        ("refund", "--tenant", "acme", "--number", "n", "--reason", "r", "--line", "2"),
+        ("close", "--period", "yesterday"),
+        ("close", "--period", "2999-01"),
+        ("invoice", "--tenant", "acme", "--number", "acme-000009"),
+    ],
+)
+def test_what_cannot_be_is_one_line_that_says_why(
+    home: Path, capfdbinary: pytest.CaptureFixture[bytes], arguments: tuple[str, ...]
+) -> None:
+    """And nothing is written."""
+    said = run(capfdbinary, home, *arguments, code=1)
+    assert "urn:guise:problem:" in said
+    assert "Traceback" not in said
+
+
+def test_usage_is_shown_by_day(
+    home: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """With its exact price; and as JSON what the door answers."""
+    span = ("--from", "2025-03-01T00:00:00Z", "--to", "2025-04-01T00:00:00Z")
+    shown = run(capfdbinary, home, "usage", "--tenant", "acme", *span)
+    assert "2025-03-10" in shown
+    assert "300000" in shown
+    found = json.loads(
+        run(capfdbinary, home, "usage", "--tenant", "acme", *span, "--json")
+    )
+    assert found["total"]["requests"] == 300_000
+
+
+def test_rate_cards_may_be_the_operators_own(
+    home: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """By an option or by GUISE_RATES, as the function reads it."""
+    path = tmp_path / "rates.toml"
+    path.write_text(FILE.read_text().replace('"0.0004"', '"0.001"'))
+    month = ("invoice", "--tenant", "acme", "--period", LONG_AGO)
+    one = json.loads(run(capfdbinary, home, *month, "--rates", path))
+    os.environ["GUISE_RATES"] = str(path)
+    other = json.loads(run(capfdbinary, home, *month))
+    assert one["total"] == other["total"] == "300.00"
+
+
+def test_migrating_says_what_it_did(
+    home: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """A SQLite ledger is of the newest version from the start."""
+    assert "nothing to do" in run(capfdbinary, home, "migrate")
+    assert lines(run(capfdbinary, home, "migrate", "--json"))[0]["done"] == []
+
+
+class Listener:
+    """A sink that takes what it is told to."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        self.answers = list(answers)
+        self.events: list[Event] = []
+
+    def deliver(self, event: Event, *, timeout: float) -> None:
+        """Take an event, or raise the next answer."""
+        del timeout
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            raise answer
+        self.events.append(event)
+
+
+def test_an_issued_invoice_is_told_once_it_can_be(home: Path) -> None:
+    """What no sink took is told the next time, in the same words, signed by billing."""
+    ledger, keys = Ledger.open(f"sqlite:///{home}/billing.db"), MemoryKeys()
+    now = datetime.now(UTC)
+    for tenant in ("acme", "other"):
+        closing.close(ledger, tenant, LONG_AGO, now)
+        closing.issued(ledger, RateCards.load(), tenant, LONG_AGO, now)
+    away = Listener(Unavailable("later"), Undeliverable("never"))
+    assert len(tell(ledger, keys, away, now)) == 2
+    sink = Listener()
+    assert tell(ledger, keys, sink, now) == []
+    assert tell(ledger, keys, sink, now) == []
+    first = sink.events[0]
+    assert (first.type, first.source) == (INVOICE_ISSUED, billing_source("acme"))
+    verify(first, keys.verifiers(BILLING))
+    invoice = closing.invoice_of(ledger, "acme", LONG_AGO)
+    assert invoice is not None
+    assert issued_event(invoice, keys) == first
+    assert first.data["total"] == "120.00"
+    ledger.close()
