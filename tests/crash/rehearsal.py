@@ -34,7 +34,7 @@ from tests.swap.aging import AgingStore
 from tests.swap.house import ACME, SWAP, PaperEngine, finalized, picture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from flask.testing import FlaskClient
@@ -247,22 +247,39 @@ class World:
         return evidence.Evidence(accepted, records, outputs, leaves, bills, left, fault)
 
 
-def rehearse(world: World, kills: int, seed: int) -> evidence.Findings:
-    """Let a worker die `kills` times, each at a step drawn from the seed.
+class Draw:
+    """Steps to die at and steps to be stopped at: each once before any comes again.
+
+    A window one step wide would else be missed by chance.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)  # noqa: S311  # no secret
+        self.deaths = self._steps()
+        self.stops = self._steps()
+
+    def _steps(self) -> Iterator[int]:
+        while True:
+            yield from self.rng.sample(range(1, STEPS_MAX), STEPS_MAX - 1)
+
+
+def rehearse(world: World, kills: int, draw: Draw) -> evidence.Findings:
+    """Let a worker die `kills` times, each at a step that is drawn.
 
     As often one is stopped past its claim, while another does the job.  What died
     is delivered again, or, once it was accepted, left to the sweeper.
     """
-    rng = random.Random(seed)  # noqa: S311  # no secret
+    rng = draw.rng
     jobs: list[str] = []
     left = kills
     while left:
         job = f"j{len(jobs)}"
         jobs.append(job)
         event = world.upload(job)
-        fate = Fate(rng.randrange(1, STEPS_MAX))
         if rng.random() < 0.5:
-            fate.meanwhile = partial(_meanwhile, world, event)
+            fate = Fate(next(draw.deaths))
+        else:
+            fate = Fate(next(draw.stops), partial(_meanwhile, world, event))
         world.send(event, fate)
         left -= fate.dead
         if rng.random() < 0.5 or not _accepted(world, job):

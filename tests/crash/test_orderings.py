@@ -11,7 +11,7 @@ import pytest
 from functions import events
 from tests.crash.broken import ORDERINGS
 from tests.crash.evidence import findings
-from tests.crash.rehearsal import Fate, World, rehearse
+from tests.crash.rehearsal import STEPS_MAX, Draw, Fate, World, rehearse
 from tests.swap.house import ACME
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ DELIVERIES = 1_000
 
 def test_a_worker_may_die_or_be_stopped_at_any_step(tmp_path: Path) -> None:
     """A hundred deaths: nothing is lost, doubled, unrecorded or left."""
-    assert rehearse(World(tmp_path), ROUNDS * KILLS, seed=5).all == []
+    assert rehearse(World(tmp_path), ROUNDS * KILLS, Draw(5)).all == []
 
 
 @pytest.mark.parametrize("broken", ORDERINGS)
@@ -36,10 +36,11 @@ def test_a_wrong_order_is_caught_within_a_hundred_kills(
     broken: Callable[[Parts], Parts], tmp_path: Path
 ) -> None:
     """Each of the five; a check that misses one proves nothing of the right order."""
-    for seed in range(ROUNDS):
-        folder = tmp_path / str(seed)
+    draw = Draw(0)
+    for number in range(ROUNDS):
+        folder = tmp_path / str(number)
         folder.mkdir()
-        if rehearse(World(folder, broken), KILLS, seed).all:
+        if rehearse(World(folder, broken), KILLS, draw).all:
             return
     pytest.fail(f"{ROUNDS * KILLS} kills did not show it")
 
@@ -48,7 +49,7 @@ def test_a_job_has_steps_to_die_at(tmp_path: Path) -> None:
     """The store, the auditor and the sink are called some dozen times a job."""
     world, fate = World(tmp_path), Fate()
     assert world.send(world.upload("whole"), fate) == 204
-    assert fate.steps > 30
+    assert 30 < fate.steps < STEPS_MAX
     dying = Fate(at=10)
     assert world.send(world.upload("dying"), dying) == 0
     assert dying.dead
