@@ -88,10 +88,6 @@ class Archive:
         self._zip.close()
         self._file.close()
 
-    def __contains__(self, name: str) -> bool:
-        """Return whether there is such a file."""
-        return name in self._known
-
     def names(self) -> Iterable[str]:
         """Return the name of each file."""
         return self._known.keys()
@@ -131,7 +127,7 @@ def _opened(file: BinaryIO) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]
         if info.filename in known:
             raise VerificationError(f"{info.filename} is there twice")
         known[info.filename] = info
-    _check_places(found.infolist(), found.start_dir)
+    check_places(found.infolist(), found.start_dir)
     return found, known
 
 
@@ -175,7 +171,7 @@ def _check(info: zipfile.ZipInfo) -> None:
         raise VerificationError(f"{shown} is a link, or something not a file")
 
 
-def _check_places(infos: list[zipfile.ZipInfo], end: int) -> None:
+def check_places(infos: list[zipfile.ZipInfo], end: int) -> None:
     """Refuse files that lie over one another: a small zip could hold terabytes."""
     if len(infos) > FILES_MAX:
         raise VerificationError(f"over {FILES_MAX} files")
