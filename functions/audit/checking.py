@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
     """Told how many entries of how many are checked."""
 
+    Saw = Callable[[int, int, bytes], None]
+    """Shown an entry: epoch, index, leaf."""
+
 
 @dataclass(slots=True)
 class Report:
@@ -61,22 +64,28 @@ def _untold(_done: int, _all: int) -> None:
     """Tell nobody."""
 
 
+def _unseen(_epoch: int, _index: int, _leaf: bytes) -> None:
+    """Show it to nobody."""
+
+
 def verify_bundle(
     path: Path,
     verifiers: Sequence[NoteVerifier],
     *,
     tenant_keys: Verifiers | None = None,
     progress: Progress = _untold,
+    saw: Saw = _unseen,
 ) -> Report:
     """Return what holds of the bundle at `path`; raises `OSError` and nothing else.
 
     `verifiers` are the log's keys, got from elsewhere.  With `tenant_keys` every
-    event's own signature is checked, too.
+    event's own signature is checked, too.  `saw` is shown each entry once it is
+    proven; what it makes of them counts only if the whole bundle is verified.
     """
     report = Report()
     try:
         with Archive(path) as archive:
-            _Check(archive, verifiers, tenant_keys, progress, report).run()
+            _Check(archive, verifiers, tenant_keys, progress, saw, report).run()
     except Broken as broken:
         report.fault = broken.fault
     except VerificationError as error:
@@ -113,12 +122,13 @@ class _Check:
         verifiers: Sequence[NoteVerifier],
         tenant_keys: Verifiers | None,
         progress: Progress,
+        saw: Saw,
         report: Report,
     ) -> None:
         manifest = Manifest.parse(archive.read(MANIFEST))
         facts = Facts(manifest.tenant, tenant_keys)
         period = Period.of(manifest)
-        self._context = Context(archive, manifest, period, facts, self._tell)
+        self._context = Context(archive, manifest, period, facts, self._tell, saw)
         self._verifiers = verifiers
         self._progress = progress
         self._report = report

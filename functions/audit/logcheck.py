@@ -106,7 +106,8 @@ class Period:
 class Context:
     """What the logs of one bundle are checked with.
 
-    `tell` is told how many more entries are done.
+    `tell` is told how many more entries are done; `saw` is shown each that is proven,
+    with its epoch and index.
     """
 
     archive: Archive
@@ -114,6 +115,7 @@ class Context:
     period: Period
     facts: Facts
     tell: Callable[[int], None]
+    saw: Callable[[int, int, bytes], None]
 
 
 def about(epoch: int, index: int, event: dict[str, Any] | None, text: str) -> Broken:
@@ -263,6 +265,7 @@ class LogCheck:
             self._check_time(index, event)
         except VerificationError as error:
             raise about(self._logged.epoch, index, event, str(error)) from error
+        self._context.saw(self._logged.epoch, index, leaf)
 
     def _check_singles(self) -> None:
         """Check the entries that stand alone, each with a proof of its own."""
@@ -283,6 +286,7 @@ class LogCheck:
                     raise VerificationError("is of another job")  # noqa: TRY301 - one way out
             except VerificationError as error:
                 raise about(self._logged.epoch, index, event, str(error)) from error
+            self._context.saw(self._logged.epoch, index, proof.extra)
             self.checked.entries += 1
 
     # --- times ---------------------------------------------------------------

@@ -37,8 +37,12 @@ LANES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What is known of a job from its first `started` entry."""
+    """What is known of a job from its first `started` entry.
 
+    An entry's place is its `index` in the log of its `epoch`.
+    """
+
+    epoch: int
     index: int
     at_ms: int
     job: str
@@ -55,6 +59,7 @@ class Job:
     `index` is the entry of its ending.
     """
 
+    epoch: int
     index: int
     at_ms: int
     job: str
@@ -69,6 +74,7 @@ class Job:
 class Erasure:
     """An entry that says what was erased: a job, or `uploads` nobody had used."""
 
+    epoch: int
     index: int
     at_ms: int
     job: str
@@ -80,6 +86,7 @@ class Erasure:
 class Contradiction:
     """An id that came again with other content; `first` is the entry that stands."""
 
+    epoch: int
     index: int
     at_ms: int
     job: str
@@ -92,12 +99,28 @@ class Contradiction:
 class Acceptance:
     """What the operator took on itself, in the operator's own log."""
 
+    epoch: int
     index: int
     at_ms: int
     kind: str
     pack: str
     reason: str
     actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """A log that goes on from an earlier one, of whose `size` entries `held` are left.
+
+    `epoch` is the log that goes on, `earlier` the one before it.
+    """
+
+    epoch: int
+    index: int
+    at_ms: int
+    earlier: int
+    held: int
+    size: int
 
 
 @dataclass(slots=True)
@@ -134,8 +157,8 @@ class Report:
     """What was found in a period; every list holds the newest of `*_total`.
 
     `lanes` has a count for each of `starts`, which are the beginnings of the
-    timeline's steps in milliseconds since the epoch.  `continues` says that the log
-    goes on from an earlier one, after a restore.
+    timeline's steps in milliseconds since the epoch; `spans` has the first and the
+    last entry of the period in each epoch's log.
     """
 
     period: Period
@@ -143,9 +166,8 @@ class Report:
     starts: list[int]
     lanes: dict[str, list[int]]
     entries: int = 0
-    first_index: int | None = None
-    last_index: int | None = None
-    continues: bool = False
+    spans: dict[int, tuple[int, int]] = field(default_factory=dict)
+    restores: list[Restore] = field(default_factory=list)
     unreadable: int = 0
     unsent: int = 0
     begun: int = 0

@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from functions import __version__, events
+from functions.audit.archive import MANIFEST, Archive
+from functions.audit.checking import verify_bundle
+from functions.audit.manifest import Manifest
 from functions.audit.merkle import HASH_BYTES, VerificationError, leaf_hash, tree_root
+from functions.audit.notes import in_epoch
 from functions.audit.periods import Scale, label, moment, tick
 from functions.audit.report import (
     ACTORS_MAX,
@@ -30,10 +34,14 @@ from functions.problems import NotFound
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from functions.audit.logcheck import Checked
     from functions.audit.report import Report
     from functions.audit.source import LogSource
     from functions.audit.tally import Tally
     from functions.audit.tiles import Checkpoint, NoteVerifier
+
+    Progress = Callable[[int, int], None]
+    """Told how many entries of how many were read."""
 
 ACTORS_SHOWN: Final = 20
 TEMPLATE: Final = Path(__file__).with_name("report.html.j2")
@@ -58,14 +66,16 @@ _OUTCOMES: Final = (COMPLETED, REFUSED, FAILED, CANCELLED)
 class Proof:
     """A log as it was verified: its signed note, what that says, and who signed.
 
-    `hidden` counts entries of which only the hash was there.
+    `read` counts the entries that were read, `hidden` those of which only the hash
+    was there, `left_out` those that were not there at all.
     """
 
     note: str
     checkpoint: Checkpoint
     signed_by: tuple[str, ...]
+    read: int
     hidden: int = 0
-    hidden_why: str = ""
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +97,69 @@ def survey(
     source: LogSource,
     verifiers: Sequence[NoteVerifier],
     tally: Tally,
-    progress: Callable[[int], None] = lambda _read: None,
+    *,
+    epoch: int = 1,
+    progress: Progress = lambda _read, _all: None,
 ) -> Proof:
-    """Show every entry of a log to `tally`, and return how they were verified.
+    """Show every entry of one log to `tally`, and return how they were verified.
 
-    `progress` is told how many entries were read.  Raises `VerificationError` where
-    the entries are not those of the signed checkpoint: then what `tally` has counted
-    means nothing.
+    `progress` is told how many entries of how many were read.  Raises
+    `VerificationError` where the entries are not those of the signed checkpoint:
+    then what `tally` has counted means nothing.
     """
     note = source.checkpoint()
     checkpoint = open_checkpoint(note, verifiers)
-    reading = _Reading(source, checkpoint.size, tally, progress)
+
+    def see(index: int, leaf: bytes) -> None:
+        tally.add(index, leaf, epoch)
+
+    reading = _Reading(source, checkpoint.size, see, progress)
     if tree_root(reading.hashes()) != checkpoint.root:
         raise VerificationError("the entries are not those of the checkpoint")
-    return Proof(
-        note,
-        checkpoint,
-        tuple(each.line for each in verifiers if _signed(note, each)),
-        hidden=reading.hidden,
-        hidden_why="it was pruned when its retention ended." if reading.hidden else "",
-    )
+    read = checkpoint.size - reading.hidden
+    signers = _signers(note, verifiers)
+    return Proof(note, checkpoint, signers, read, hidden=reading.hidden)
+
+
+def survey_bundle(
+    path: Path,
+    verifiers: Sequence[NoteVerifier],
+    tally: Tally,
+    *,
+    progress: Progress = lambda _read, _all: None,
+) -> list[Proof]:
+    """Show every entry in a bundle to `tally`; return how each log was verified.
+
+    Everything is checked that `guise audit verify` checks.  Raises
+    `VerificationError`.
+    """
+    with Archive(path) as archive:
+        manifest = Manifest.parse(archive.read(MANIFEST))
+        notes = [archive.text(f"{each.folder}checkpoint") for each in manifest.logs]
+
+    def see(epoch: int, index: int, leaf: bytes) -> None:
+        tally.add(index, leaf, epoch)
+
+    checked = verify_bundle(path, verifiers, progress=progress, saw=see)
+    if checked.fault is not None:
+        raise VerificationError(checked.fault.text)
+    return [
+        _proof(note, in_epoch(verifiers, checked.tenant, log.epoch), log)
+        for note, log in zip(notes, checked.logs, strict=True)
+    ]
+
+
+def _proof(note: str, verifiers: Sequence[NoteVerifier], log: Checked) -> Proof:
+    checkpoint = open_checkpoint(note, verifiers)
+    if (checkpoint.size, checkpoint.root.hex()) != (log.size, log.root):
+        raise VerificationError("the bundle changed while it was read")
+    left_out = log.size - log.entries - log.hashes
+    signers = _signers(note, verifiers)
+    return Proof(note, checkpoint, signers, log.entries, log.hashes, left_out)
+
+
+def _signers(note: str, verifiers: Sequence[NoteVerifier]) -> tuple[str, ...]:
+    return tuple(each.line for each in verifiers if _signed(note, each))
 
 
 def _signed(note: str, verifier: NoteVerifier) -> bool:
@@ -124,12 +177,12 @@ class _Reading:
         self,
         source: LogSource,
         size: int,
-        tally: Tally,
-        progress: Callable[[int], None],
+        see: Callable[[int, bytes], None],
+        progress: Progress,
     ) -> None:
         self._source = source
         self._size = size
-        self._tally = tally
+        self._see = see
         self._progress = progress
         self.hidden = 0
 
@@ -140,11 +193,11 @@ class _Reading:
             entries = self._entries(start, width)
             if entries is None:
                 yield from self._pruned(start, width)
-                continue
-            for index, entry in enumerate(entries, start):
-                self._tally.add(index, entry)
-                yield leaf_hash(entry)
-            self._progress(width)
+            else:
+                for index, entry in enumerate(entries, start):
+                    self._see(index, entry)
+                    yield leaf_hash(entry)
+            self._progress(start + width, self._size)
 
     def _entries(self, start: int, width: int) -> list[bytes] | None:
         try:
@@ -167,10 +220,9 @@ class _Reading:
         for at in range(0, len(data), HASH_BYTES):
             yield data[at : at + HASH_BYTES]
         self.hidden += width
-        self._progress(width)
 
 
-def page(report: Report, proof: Proof, about: About) -> str:
+def page(report: Report, proofs: Sequence[Proof], about: About) -> str:
     """Return the report as HTML that needs nothing but itself."""
     lanes = [name for name in _NAMES if name in _ALWAYS or any(report.lanes[name])]
     steps = [label(each, report.scale) for each in report.starts]
@@ -178,7 +230,10 @@ def page(report: Report, proof: Proof, about: About) -> str:
         TEMPLATE,
         {
             "report": report,
-            "proof": proof,
+            "proofs": proofs,
+            "read": sum(each.read for each in proofs),
+            "hidden": sum(each.hidden for each in proofs),
+            "left_out": sum(each.left_out for each in proofs),
             "tenant": about.tenant,
             "source": about.source,
             "export": about.export,

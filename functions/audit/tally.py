@@ -8,6 +8,7 @@ at its beginning is kept until it ends.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from functions.audit.report import (
     Erasure,
     Job,
     Report,
+    Restore,
 )
 from functions.problems import InvalidRequest
 
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from functions.audit.periods import Period
 
 T = TypeVar("T")
+_Place = tuple[int, int]
+"""Where an entry stands: the epoch of its log, and its index there."""
 
 JOBS_MAX: Final = 200
 LISTED_MAX: Final = 200
@@ -52,6 +56,7 @@ TEXT_MAX: Final = 200
 NOT_STATED: Final = "not stated"
 NO_JOB: Final = "no job"
 
+_SIZE: Final = re.compile(r"[0-9]{1,19}")
 _PROBLEM: Final = "urn:guise:problem:"
 _OPERATIONS: Final = LANES[:3]
 _ENDINGS: Final = {
@@ -71,8 +76,8 @@ class Tally:
         self._report = Report(period, scale, starts, lanes)
         self._jobs_max = jobs_max
         self._open: OrderedDict[str, Begun] = OrderedDict()
-        self._ended: OrderedDict[int, Job] = OrderedDict()
-        self._listed: dict[str, int] = {}
+        self._ended: OrderedDict[_Place, Job] = OrderedDict()
+        self._listed: dict[str, _Place] = {}
         self._known: dict[str, Callable[[_Entry], None]] = {
             events.SWAP_STARTED: self._begin,
             events.SWAP_ERASED: self._erase,
@@ -82,20 +87,19 @@ class Tally:
             **dict.fromkeys(_ENDINGS, self._end),
         }
 
-    def add(self, index: int, leaf: bytes) -> None:
-        """Count the entry at `index`; indices only ever grow."""
+    def add(self, index: int, leaf: bytes, epoch: int = 1) -> None:
+        """Count the entry at `index` of an epoch's log; all in their order."""
         report = self._report
         try:
-            entry = _read(index, leaf, report.period)
+            entry = _read(epoch, index, leaf, report.period)
         except (msgspec.DecodeError, InvalidRequest):
             report.unreadable += 1
             return
         if entry.inside:
             report.entries += 1
             report.types.add(entry.type)
-            report.last_index = index
-            if report.first_index is None:
-                report.first_index = index
+            first, _ = report.spans.get(epoch, (index, index))
+            report.spans[epoch] = (first, index)
         count = self._known.get(entry.type)
         if count is not None:
             count(entry)
@@ -151,24 +155,25 @@ class Tally:
 
     def _list(self, job: Job) -> None:
         self._report.jobs_total += 1
-        self._ended[job.index] = job
-        self._listed[job.job] = job.index
+        place = (job.epoch, job.index)
+        self._ended[place] = job
+        self._listed[job.job] = place
         if len(self._ended) > self._jobs_max:
-            index, oldest = self._ended.popitem(last=False)
-            if self._listed.get(oldest.job) == index:
+            place, oldest = self._ended.popitem(last=False)
+            if self._listed.get(oldest.job) == place:
                 del self._listed[oldest.job]
 
     def _erase(self, entry: _Entry) -> None:
-        index = self._listed.get(entry.job)
-        if entry.job and index is not None:
-            self._ended[index] = replace(self._ended[index], erased=True)
+        place = self._listed.get(entry.job)
+        if place is not None:
+            self._ended[place] = replace(self._ended[place], erased=True)
         if not entry.inside:
             return
         why = _text(entry.data.get("outcome")) or _text(entry.data.get("reason"))
         uploads = _whole(entry.data.get("uploads"))
         self._mark(ERASED, entry)
         self._report.erasures_total += 1
-        found = Erasure(entry.index, entry.at_ms, entry.job, why, uploads)
+        found = Erasure(*entry.place, entry.at_ms, entry.job, why, uploads)
         _keep(self._report.erasures, found)
 
     def _contradict(self, entry: _Entry) -> None:
@@ -177,7 +182,7 @@ class Tally:
         self._mark("conflict", entry)
         self._report.conflicts_total += 1
         found = Contradiction(
-            *(entry.index, entry.at_ms, entry.job),
+            *(*entry.place, entry.at_ms, entry.job),
             type=_text(entry.data.get("type")),
             first=_whole(entry.data.get("index")),
             leaf_hash=_text(entry.data.get("leaf_hash")),
@@ -191,14 +196,24 @@ class Tally:
         pack = f"{_text(data.get('pack'))} {_text(data.get('version'))}"
         self._report.acceptances_total += 1
         found = Acceptance(
-            *(entry.index, entry.at_ms, _text(data.get("kind")), pack),
+            *(*entry.place, entry.at_ms, _text(data.get("kind")), pack),
             *(_text(data.get("reason")), _text(data.get("actor"))),
         )
         _keep(self._report.acceptances, found)
 
     def _continue(self, entry: _Entry) -> None:
-        """Note that the log goes on from an earlier one, as its first entry says."""
-        self._report.continues = self._report.continues or entry.index == 0
+        """Note that a log goes on from an earlier one, as its first entry says."""
+        earlier = entry.data.get("earlier")
+        if entry.index or not isinstance(earlier, list) or not earlier:
+            return
+        before = _mapping(earlier[-1])
+        found = Restore(
+            *(*entry.place, entry.at_ms),
+            earlier=_whole(before.get("epoch")),
+            held=_whole(before.get("held")),
+            size=_size(before.get("checkpoint")),
+        )
+        _keep(self._report.restores, found)
 
     def _mark(self, lane: str, entry: _Entry) -> None:
         step = bisect_right(self._report.starts, entry.at_ms) - 1
@@ -207,12 +222,16 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    index: int
+    place: _Place
     type: str
     at_ms: int
     inside: bool
     job: str
     data: Mapping[str, Any]
+
+    @property
+    def index(self) -> int:
+        return self.place[1]
 
 
 class _Leaf(msgspec.Struct):
@@ -224,18 +243,19 @@ class _Leaf(msgspec.Struct):
 _LEAF: Final = msgspec.json.Decoder(_Leaf)
 
 
-def _read(index: int, leaf: bytes, period: Period) -> _Entry:
+def _read(epoch: int, index: int, leaf: bytes, period: Period) -> _Entry:
     said = _LEAF.decode(leaf)
     at_ms = events.milliseconds(said.time)
     job = _text(said.data.get("job"))
-    return _Entry(index, said.type, at_ms, at_ms in period, job, said.data)
+    inside = at_ms in period
+    return _Entry((epoch, index), said.type, at_ms, inside, job, said.data)
 
 
 def _begun(entry: _Entry) -> Begun:
     data = entry.data
     admission = _mapping(data.get("admission"))
     return Begun(
-        *(entry.index, entry.at_ms, entry.job),
+        *(*entry.place, entry.at_ms, entry.job),
         operation=_text(data.get("operation")) or NOT_STATED,
         actor=_text(data.get("actor")) or NOT_STATED,
         basis=_basis(admission if "consent" in admission else data),
@@ -250,6 +270,7 @@ def _ended(entry: _Entry, began: Begun | None) -> Job:
         outcome = CANCELLED
     unnamed = NOT_STATED if entry.job else NO_JOB
     return Job(
+        epoch=entry.place[0],
         index=entry.index,
         at_ms=entry.at_ms,
         job=entry.job,
@@ -288,6 +309,12 @@ def _whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         return 0
     return max(value, 0)
+
+
+def _size(note: object) -> int:
+    """Return the size that a checkpoint states; 0 where it is none."""
+    lines = note.split("\n") if isinstance(note, str) else []
+    return int(lines[1]) if len(lines) > 1 and _SIZE.fullmatch(lines[1]) else 0
 
 
 def _keep(listed: list[T], found: T) -> None:

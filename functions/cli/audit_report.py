@@ -1,96 +1,168 @@
-"""Writing a report: the log is read and verified, and then there is a file."""
+"""Writing a report: a log is read and verified, and then there is a file."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from functions import events
+from functions.audit.archive import MANIFEST, Archive
 from functions.audit.bundle import log_verifiers
+from functions.audit.manifest import Manifest
 from functions.audit.merkle import VerificationError
-from functions.audit.notes import in_epoch, parse_origin
+from functions.audit.notes import in_epoch
 from functions.audit.periods import Period, moment, moment_ms, month_so_far
 from functions.audit.report import CANCELLED, COMPLETED, FAILED, REFUSED
-from functions.audit.reporting import About, page, survey
+from functions.audit.reporting import About, Proof, page, survey, survey_bundle
 from functions.audit.source import KeptLog
+from functions.audit.store import epoch_of
 from functions.audit.tally import Tally
-from functions.cli.terminal import err, fail, print_json, say
+from functions.cli.audit_verify import read_verifiers
+from functions.cli.terminal import counting, fail, print_json, say
+from functions.problems import InvalidRequest, NotFound
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from functions.audit.report import Report
-    from functions.audit.reporting import Proof
-    from functions.audit.source import LogSource
+    from functions.audit.reporting import Progress
     from functions.audit.tiles import NoteVerifier
     from functions.cli.audit_place import Place
-    from functions.keys import KeyProvider
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Whose report, of what period and log, with how many jobs listed.
-
-    "" is left open; without an `epoch` it is the current log.
-    """
+    """Whose report, of what period, with how many jobs listed; "" is left open."""
 
     tenant: str
     since: str
     until: str
     jobs: int
-    epoch: int | None = None
 
-    def period(self, now: datetime) -> Period:
-        """Return the period; raises `InvalidRequest`."""
-        current = month_so_far(now)
+    def period(self, start_ms: int, stop_ms: int) -> Period:
+        """Return the period, between two moments where it is left open.
+
+        Raises `InvalidRequest`.
+        """
         return Period(
-            moment_ms(self.since) if self.since else current.start_ms,
-            moment_ms(self.until) if self.until else current.stop_ms,
+            moment_ms(self.since) if self.since else start_ms,
+            moment_ms(self.until) if self.until else stop_ms,
         )
 
 
-def write_report(place: Place, wanted: Wanted, out: Path, *, json: bool) -> None:
-    """Write the page to `out` once the log is verified, and say so."""
+def report_kept(place: Place, wanted: Wanted, out: Path, *, json: bool) -> None:
+    """Write the page of a log in a database, of all its epochs."""
+    if not wanted.tenant:
+        raise InvalidRequest("name the --tenant, or a bundle and its --key")
     tenant = Tenant(wanted.tenant).id
-    now = datetime.now(UTC)
-    period = wanted.period(now)
-    tally = Tally(period, jobs_max=wanted.jobs)
-    keys = place.key_provider()
-    with closing(place.store()) as store, _progress(quiet=json) as progress:
-        log = KeptLog(store, tenant, wanted.epoch)
+    month = month_so_far(datetime.now(UTC))
+    tally = Tally(wanted.period(month.start_ms, month.stop_ms), jobs_max=wanted.jobs)
+    verifiers = log_verifiers(tenant, place.key_provider())
+    with counting("entries", quiet=json) as progress:
         try:
-            verifiers = _verifiers(log, tenant, keys)
-            proof = survey(log, verifiers, tally, progress)
+            proofs = _survey_kept(place, tenant, verifiers, tally, progress)
         except VerificationError as error:
             fail("VerificationError", f"no report: {error}")
-    found = tally.report()
-    about = _about(tenant, period, now)
-    _write(out, page(found, proof, about))
-    _tell(out, found, proof, json=json)
+    source = "the database that the audit function writes to"
+    _finish(out, tenant, source, tally.report(), proofs, json=json)
 
 
-def _verifiers(log: LogSource, tenant: str, keys: KeyProvider) -> list[NoteVerifier]:
-    """Return who may have signed for the log, which may be one after a restore."""
-    name = log.checkpoint().partition("\n")[0]
-    return in_epoch(log_verifiers(tenant, keys), *parse_origin(name))
+def _survey_kept(
+    place: Place,
+    tenant: str,
+    verifiers: list[NoteVerifier],
+    tally: Tally,
+    progress: Progress,
+) -> list[Proof]:
+    """Show every log that the tenant has had to `tally`, the oldest first."""
+    proofs = []
+    with closing(place.store()) as store:
+        with store.reading(tenant) as db:
+            newest = epoch_of(db, tenant)
+        for epoch in range(1, newest + 1):
+            log = KeptLog(store, tenant, epoch)
+            known = in_epoch(verifiers, tenant, epoch)
+            try:
+                proof = survey(log, known, tally, epoch=epoch, progress=progress)
+            except NotFound:
+                if epoch == newest:
+                    raise
+                continue  # nothing of it was in the backup; its next one says so
+            proofs.append(proof)
+    return proofs
 
 
-def _about(tenant: str, period: Period, now: datetime) -> About:
-    since, until = _rfc3339(period.start_ms), _rfc3339(period.stop_ms)
-    return About(
+def report_bundle(
+    bundle: Path, key: Path | None, wanted: Wanted, out: Path, *, json: bool
+) -> None:
+    """Write the page of what a bundle holds, trusting the keys in `key` alone."""
+    if key is None:
+        raise InvalidRequest("a bundle needs the log's --key, from where you trust it")
+    verifiers = read_verifiers(key)
+    with counting("entries", quiet=json) as progress:
+        try:
+            manifest = _manifest(bundle)
+            tally = Tally(_held(manifest, wanted), jobs_max=wanted.jobs)
+            proofs = survey_bundle(bundle, verifiers, tally, progress=progress)
+        except VerificationError as error:
+            fail("VerificationError", f"no report: {error}")
+    source = f"a bundle, {bundle.name}"
+    _finish(out, manifest.tenant, source, tally.report(), proofs, json=json)
+
+
+def _manifest(bundle: Path) -> Manifest:
+    """Return what a bundle says of itself, which is yet to be verified."""
+    with Archive(bundle) as archive:
+        return Manifest.parse(archive.read(MANIFEST))
+
+
+def _held(manifest: Manifest, wanted: Wanted) -> Period:
+    """Return the period to report on, which the bundle must have all of.
+
+    Raises `InvalidRequest`.
+    """
+    if manifest.job is not None:
+        raise InvalidRequest("the bundle is of one job; a report is of a period")
+    if wanted.tenant not in {"", manifest.tenant}:
+        raise InvalidRequest(f"the bundle is of {manifest.tenant}")
+    after = None if manifest.after is None else moment_ms(manifest.after)
+    before = None if manifest.before is None else moment_ms(manifest.before)
+    times = [each.times for each in manifest.logs if each.times]
+    first = min((moment_ms(each.first) for each in times), default=0)
+    last = max((moment_ms(each.last) for each in times), default=first)
+    period = wanted.period(
+        first if after is None else after, last + 1 if before is None else before
+    )
+    early = after is not None and period.start_ms < after
+    if early or (before is not None and period.stop_ms > before):
+        raise InvalidRequest("the bundle does not hold all of this period")
+    return period
+
+
+def _finish(
+    out: Path,
+    tenant: str,
+    source: str,
+    found: Report,
+    proofs: list[Proof],
+    *,
+    json: bool,
+) -> None:
+    since, until = _rfc3339(found.period.start_ms), _rfc3339(found.period.stop_ms)
+    about = About(
         tenant,
-        source="the database that the audit function writes to",
+        source,
         export=f"guise audit export --tenant {tenant} --from {since} --to {until}"
         " -o BUNDLE",
         entries=f"/v1/tenants/{tenant}/log/entries?from={since}&to={until}",
-        made_ms=int(now.timestamp() * 1000),
+        made_ms=int(datetime.now(UTC).timestamp() * 1000),
     )
+    _write(out, page(found, proofs, about))
+    _tell(out, found, proofs, json=json)
 
 
 def _rfc3339(at_ms: int) -> str:
@@ -109,13 +181,14 @@ def _write(out: Path, text: str) -> None:
         raise
 
 
-def _tell(out: Path, found: Report, proof: Proof, *, json: bool) -> None:
-    count = found.outcomes.named
+def _tell(out: Path, found: Report, proofs: list[Proof], *, json: bool) -> None:
+    count, read = found.outcomes.named, sum(each.read for each in proofs)
     facts = {
         "report": str(out),
         "verified": True,
-        "size": proof.checkpoint.size,
-        "root": proof.checkpoint.root.hex(),
+        "size": proofs[-1].checkpoint.size,
+        "root": proofs[-1].checkpoint.root.hex(),
+        "read": read,
         "from": _rfc3339(found.period.start_ms),
         "to": _rfc3339(found.period.stop_ms),
         "entries": found.entries,
@@ -126,20 +199,5 @@ def _tell(out: Path, found: Report, proof: Proof, *, json: bool) -> None:
     if json:
         print_json(facts)
         return
-    say(f"{proof.checkpoint.size:,} entries verified, {found.entries:,} in the period")
+    say(f"{read:,} entries verified, {found.entries:,} in the period")
     say(f"written to {out}")
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Yield what is told how many entries more were read; a terminal shows it."""
-    console = err()
-    if quiet or not console.is_terminal:
-        yield lambda _read: None
-        return
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("verifying entries", total=None)
-        yield lambda more: bar.advance(task, more)

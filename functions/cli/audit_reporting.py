@@ -15,7 +15,15 @@ reporting = typer.Typer()
 @reporting.command()
 def report(  # noqa: PLR0913, PLR0917  # a command's options
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the page goes.")],
-    tenant: Annotated[str, typer.Option(help="Whose log.")],
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(help="A bundle; else, the log in the database."),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="A bundle's keys, as `guise audit keys` prints them."),
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="Whose log.")] = "",
     since: Annotated[
         str,
         typer.Option("--from", help="A date (UTC) or an RFC 3339 time."),
@@ -28,10 +36,6 @@ def report(  # noqa: PLR0913, PLR0917  # a command's options
         int,
         typer.Option(help="How many of the period's jobs to list.", min=1, max=10_000),
     ] = 200,
-    epoch: Annotated[
-        int | None,
-        typer.Option(help="The log before a restore, by its number.", min=1, max=9999),
-    ] = None,
     home: Home = HOME,
     database: Database = "",
     keys: Keys = None,
@@ -40,9 +44,13 @@ def report(  # noqa: PLR0913, PLR0917  # a command's options
 ) -> None:
     """Verify a log, then write what was done in a period as a page for people.
 
-    Without --from, the current month. The page needs no network and no script.
+    Without --from, the current month, or all that a bundle holds.  The page needs no
+    network and no script.
     """
-    from functions.cli.audit_report import Wanted, write_report
+    from functions.cli.audit_report import Wanted, report_bundle, report_kept
 
-    wanted = Wanted(tenant, since, until, jobs, epoch)
-    write_report(Place(home, database, keys), wanted, out, json=json)
+    wanted = Wanted(tenant, since, until, jobs)
+    if bundle is not None:
+        report_bundle(bundle, key, wanted, out, json=json)
+    else:
+        report_kept(Place(home, database, keys), wanted, out, json=json)

@@ -29,7 +29,7 @@ def verify_file(
     path: Path, key: Path, tenant_keys: Path | None, leaf: Path | None, *, json: bool
 ) -> None:
     """Print what holds of the file at `path`; exit with 1 unless all of it does."""
-    verifiers = _verifiers(key)
+    verifiers = read_verifiers(key)
     events = None if tenant_keys is None else _tenant_keys(tenant_keys)
     if not path.is_file():
         raise NotFound(f"{path} is not a file")
@@ -48,7 +48,7 @@ def verify_file(
     sys.exit(0 if report.verified else 1)
 
 
-def _verifiers(path: Path) -> list[NoteVerifier]:
+def read_verifiers(path: Path) -> list[NoteVerifier]:
     """Return the keys in a file, or raise `InvalidRequest`."""
     try:
         text = _read(path).decode("ascii")

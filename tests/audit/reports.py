@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from functions import events
 from functions.audit.bundle import SIGNING_KEY
-from functions.audit.leaf import leaf_of
+from functions.audit.leaf import CONFLICT, leaf_of
 from functions.audit.merkle import leaf_hash, tree_root
 from functions.audit.periods import Period, moment_ms
 from functions.audit.reporting import About, page, survey
@@ -27,7 +27,9 @@ from functions.problems import NotFound
 
 if TYPE_CHECKING:
     from functions.audit.report import Report
+    from tests.pages.strict import Element
 
+EVIL = "<script>alert(1)</script>"
 NOVEMBER = Period(moment_ms("2026-11-01"), moment_ms("2026-12-01"))
 ABOUT = About("acme", "a test", "guise audit export", "/v1/entries", 1_800_000_000_000)
 
@@ -62,6 +64,49 @@ def ended(
 ) -> bytes:
     plain: dict[str, Any] = {"job": job, "operation": "swap", "outcome": "completed"}
     return leaf(how, at, **(plain | data))
+
+
+def span(since: str, until: str) -> Period:
+    return Period(moment_ms(since), moment_ms(until))
+
+
+def table(page: Element, caption: str) -> list[list[str]]:
+    """Return the texts of the one table whose caption begins so."""
+    (found,) = (
+        each
+        for each in page.all("table")
+        if each.one("caption").text.startswith(caption)
+    )
+    return found.rows()
+
+
+def lively() -> list[bytes]:
+    """Return a log with one of everything, two bundles long."""
+    many = [
+        each
+        for number in range(140)
+        for job in [f"job-{number}"]
+        for at in [f"2026-11-{number % 28 + 1:02d}"]
+        for each in (started(job, at, actor=f"actor {number % 15}"), ended(job, at))
+    ]
+    refused = {"reason": "urn:guise:problem:no-face", "outcome": "refused"}
+    return [
+        *many,
+        started("evil", actor=EVIL, pack={"id": EVIL, "digest": '"><img src=x>'}),
+        ended("evil", operation=EVIL, how=events.SWAP_REFUSED, reason=EVIL),
+        started("hidden", actor="\u202egnp.exe"),
+        ended("faceless", how=events.SWAP_REFUSED, **refused),
+        started("broken"),
+        ended("broken", how=events.SWAP_FAILED, outcome="failed"),
+        started("stopped"),
+        ended("stopped", how=events.SWAP_FAILED, outcome="cancelled"),
+        leaf(events.SWAP_REFUSED, "2026-11-11", reason=EVIL, where="door", unsent=9),
+        leaf(events.SWAP_ERASED, "2026-11-12", job="job-3", outcome="erased"),
+        leaf(events.SWAP_ERASED, "2026-11-12", "x", reason="retention", uploads=14),
+        leaf(CONFLICT, "2026-11-13", job="j", type=EVIL, index=7, leaf_hash="ff00"),
+        leaf(events.MODELS_ACCEPTED, "2026-11-14", kind=EVIL, pack="p"),
+        leaf("dev.guise.some.later.v9", "2026-11-15", job="j"),
+    ]
 
 
 def tallied(*leaves: bytes, period: Period = NOVEMBER, jobs_max: int = 200) -> Report:
@@ -112,4 +157,4 @@ class FakeLog:
         """Return the report's page, if the log is what it says it is."""
         tally = Tally(period, jobs_max=jobs_max)
         proof = survey(self, self.verifiers(), tally)
-        return page(tally.report(), proof, ABOUT)
+        return page(tally.report(), [proof], ABOUT)
