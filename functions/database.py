@@ -15,7 +15,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from functions.problems import Unavailable
 from functions.settings import SettingsError
@@ -23,6 +23,7 @@ from functions.settings import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    import psycopg
     from sqlalchemy import Connection, Engine
 
 BUSY_MS_MAX: Final = 10_000
@@ -105,10 +106,26 @@ def transaction(
     try:
         with engine.begin() as connection:
             if role and engine.dialect.name == "postgresql":
-                values = {"role": role, "tenant": tenant}
-                connection.exec_driver_sql(_BIND, values)
+                with pipelined(connection) as wire:  # with the BEGIN before it
+                    wire.execute(_BIND, {"role": role, "tenant": tenant})
             yield connection
     except SQLAlchemyError as error:
+        raise Unavailable(internal=repr(error)) from error
+
+
+@contextmanager
+def pipelined(db: Connection) -> Iterator[psycopg.Connection[Any]]:
+    """Yield PostgreSQL's own connection: what is sent there is answered together.
+
+    It is in the transaction of `db`.  What it raises is `Unavailable`.
+    """
+    import psycopg
+
+    wire = cast("psycopg.Connection[Any]", db.connection.driver_connection)
+    try:
+        with wire.pipeline():
+            yield wire
+    except psycopg.Error as error:
         raise Unavailable(internal=repr(error)) from error
 
 
@@ -129,7 +146,7 @@ def scrub(engine: Engine) -> None:
     try:
         cursor = connection.cursor()
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        busy, *_ = cursor.fetchone()
+        busy = any(row[0] for row in cursor.fetchall())
     except sqlite3.OperationalError as error:
         raise Unavailable(internal=f"the log is not cut: {error}") from error
     finally:

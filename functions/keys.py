@@ -20,11 +20,12 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from functions.problems import Failed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -36,6 +37,10 @@ SECRET_BYTES: Final = 32
 WITH_SECRET: Final = frozenset({"audit"})
 """The names that have a secret beside their pair."""
 
+T = TypeVar("T")
+
+FILES_MAX: Final = 4_096
+_Stamp = tuple[int, int, int]
 _NAME: Final = re.compile(r"[a-z0-9-]+(?:/[a-z0-9-]+)?")
 
 
@@ -103,45 +108,47 @@ class FileKeys:
 
     `.pub` holds one base64 public key a line, the newest last; `.secret`, of the few
     names that have one, base64 of 32 bytes.  A function that only verifies is given
-    the `.pub` files and none of the others.
+    the `.pub` files and none of the others.  A file is read again when it has changed.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._read: dict[Path, tuple[_Stamp, Any]] = {}
 
     def signer(self, name: str) -> Signer:
         """Return the private key of `name`, or raise `Failed`."""
         from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-        path = self._path(name, ".key")
         try:
-            private = load_pem_private_key(path.read_bytes(), password=None)
+            return self._parsed(self._path(name, ".key"), _signer_in)
         # A TypeError is how it says that the key is encrypted.
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise Failed(internal=f"no private key {name!r}: {error}") from error
-        if not isinstance(private, Ed25519PrivateKey):
-            raise Failed(internal=f"{name!r} is not an Ed25519 key")
-        return _signer(private)
 
     def verifiers(self, name: str) -> Verifiers:
         """Return every public key of `name`, or raise `Failed` if one is no key."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
         try:
-            lines = self._path(name, ".pub").read_text("ascii").split()
-            raws = [base64.b64decode(line, validate=True) for line in lines]
-            publics = [Ed25519PublicKey.from_public_bytes(raw) for raw in raws]
+            return self._parsed(self._path(name, ".pub"), _verifiers)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
             raise Failed(internal=f"public keys {name!r}: {error}") from error
-        kids = [key_id(raw) for raw in raws]
-        return {
-            kid: Verifier(kid, public)
-            for kid, public in zip(kids, publics, strict=True)
-        }
+
+    def _parsed(self, path: Path, parse: Callable[[bytes], T]) -> T:
+        """Return what `parse` makes of a file; of the same file, what it has made.
+
+        To read a small file lets go of the interpreter half a dozen times, and in a
+        crowd of threads each time costs a turn.
+        """
+        status = path.stat()
+        stamp = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+        known = self._read.get(path)
+        if known is None or known[0] != stamp:
+            if len(self._read) >= FILES_MAX:
+                self._read.clear()
+            self._read[path] = known = (stamp, parse(path.read_bytes()))
+        found: T = known[1]
+        return found
 
     def secret(self, name: str) -> bytes:
         """Return the secret of `name`, or raise `Failed`."""
@@ -208,6 +215,27 @@ class FileKeys:
         if not _NAME.fullmatch(name):
             raise Failed(internal=f"bad key name {name!r}")
         return self._root / (name + suffix)
+
+
+def _signer_in(data: bytes) -> Signer:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    private = load_pem_private_key(data, password=None)
+    if not isinstance(private, Ed25519PrivateKey):
+        raise TypeError("it is not an Ed25519 key")
+    return _signer(private)
+
+
+def _verifiers(data: bytes) -> Verifiers:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    raws = [base64.b64decode(line, validate=True) for line in data.split()]
+    publics = [Ed25519PublicKey.from_public_bytes(raw) for raw in raws]
+    kids = [key_id(raw) for raw in raws]
+    return {
+        kid: Verifier(kid, public) for kid, public in zip(kids, publics, strict=True)
+    }
 
 
 def _signer(private: Ed25519PrivateKey) -> Signer:

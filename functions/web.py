@@ -205,7 +205,7 @@ def html_response(page: str, **headers: str) -> Response:
 def received_event(bytes_max: int = events.EVENT_BYTES_MAX) -> Event:
     """Return the event in the current request, or raise `Refused`."""
     body = _received(bytes_max)
-    return events.decode(dict(request.headers), body, bytes_max=bytes_max)
+    return events.decode(dict(request.headers.items()), body, bytes_max=bytes_max)
 
 
 def _received(bytes_max: int) -> bytes:
@@ -237,7 +237,7 @@ def answer_notice(
 ) -> Response:
     """Answer as `answer_broker` does, whatever `read` makes of headers and body."""
     try:
-        notice = read(dict(request.headers), _received(bytes_max))
+        notice = read(dict(request.headers.items()), _received(bytes_max))
         return handle(notice) or Response(status=204)
     except Forbidden:
         raise

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from functions.keys import FileKeys, MemoryKeys, events_key
+from functions.keys import FILES_MAX, FileKeys, MemoryKeys, events_key
 from functions.problems import Failed
 
 if TYPE_CHECKING:
@@ -314,3 +314,31 @@ def test_memory_keys_keep_each_name_its_secret() -> None:
     keys = MemoryKeys()
     assert keys.secret("audit") == keys.secret("audit") != keys.secret("other")
     assert len(keys.secret("audit")) == 32
+
+
+def test_a_file_is_read_again_only_when_it_has_changed(
+    keys: FileKeys, root: Path
+) -> None:
+    """A rotation by another process counts at once, and costs nothing otherwise."""
+    keys.create(NAME)
+    first, known = keys.signer(NAME), keys.verifiers(NAME)
+    assert keys.signer(NAME) is first
+    assert keys.verifiers(NAME) is known
+    rotated = FileKeys(root).rotate(NAME)
+    assert keys.signer(NAME).kid == rotated.kid
+    assert set(keys.verifiers(NAME)) == {first.kid, rotated.kid}
+    (root / f"{NAME}.pub").unlink()
+    assert keys.verifiers(NAME) == {}
+
+
+def test_no_more_files_are_remembered_than_the_limit(
+    keys: FileKeys, root: Path
+) -> None:
+    """Tenants come and go; memory does not grow with them."""
+    keys.create(NAME)
+    data = (root / f"{NAME}.pub").read_bytes()
+    for number in range(FILES_MAX + 2):
+        path = root / "events" / f"t{number}.pub"
+        path.write_bytes(data)
+        assert len(keys.verifiers(f"events/t{number}")) == 1
+    assert len(keys._read) <= FILES_MAX

@@ -160,13 +160,12 @@ class Log:
 
     def _commit(self, batch: list[Leaf]) -> list[Appended]:
         """Append a batch in one transaction; return when it is durable."""
-        from functions.audit import store
+        from functions.audit import appending
 
         signer = self._keys.signer(SIGNING_KEY)
         tenants = sorted({leaf.tenant for leaf in batch})
         with self.store.committing() as db:
-            heads = store.lock_heads(db, tenants)
-            growth = _Growth(heads, store.find(db, _keys(batch)))
+            growth = _Growth(*appending.begin(db, tenants, _keys(batch)))
             placed = [growth.place(leaf) for leaf in batch]
             notes = growth.write(db, signer)
         self._committed(notes)
@@ -235,7 +234,7 @@ class _Growth:
 
     def write(self, db: Connection, signer: Signer) -> dict[str, str]:
         """Write what grew; return each grown tenant's new checkpoint."""
-        from functions.audit import store
+        from functions.audit import appending
 
         moved = []
         for tenant in sorted({leaf.tenant for *_, leaf in self._added}):
@@ -243,10 +242,7 @@ class _Growth:
             name, frontier = origin(tenant, head.epoch), head.frontier
             checkpoint = Checkpoint(name, frontier.size, frontier.root())
             moved.append((tenant, head, sign_checkpoint(checkpoint, signer)))
-        store.add_nodes(db, self._completed)
-        store.add_entries(db, self._added)
-        store.add_private(db, [leaf for *_, leaf in self._added])
-        store.move_heads(db, moved)
+        appending.write(db, self._added, self._completed, moved)
         return {tenant: note for tenant, _, note in moved}
 
 

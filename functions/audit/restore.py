@@ -20,13 +20,14 @@ import sqlalchemy as sa
 
 from functions import events
 from functions.audit import copies
+from functions.audit.appending import add_entries
 from functions.audit.backup import batches, verify_logs
 from functions.audit.bundle import SIGNING_KEY
 from functions.audit.continued import Earlier, continued
 from functions.audit.copies import Statement
 from functions.audit.merkle import Frontier, VerificationError
 from functions.audit.notes import in_epoch, open_kept, parse_origin
-from functions.audit.store import add_entries, note_of
+from functions.audit.store import note_of
 from functions.audit.tables import (
     checkpoints,
     erasures,

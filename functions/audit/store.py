@@ -9,34 +9,27 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from functions.audit.merkle import Frontier
 from functions.audit.tables import (
     checkpoints,
     entries,
-    erasures,
     heads,
     horizons,
-    images,
     nodes,
-    record_keys,
-    sidecars,
 )
-from functions.audit.tiles import TILE_HEIGHT
-from functions.database import Schema, open_schema, transaction
+from functions.database import Schema, open_schema, scrub, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from sqlalchemy import ColumnElement, Connection, Engine
 
-    from functions.audit.leaf import Leaf
-    from functions.audit.merkle import Node
+    from functions.audit.merkle import Frontier
+
 
 SCHEMA: Final = Schema(
     scripts="functions.audit:migrations",
@@ -44,11 +37,6 @@ SCHEMA: Final = Schema(
     table="audit_version",
     old="head",
     command="`guise audit migrate`",
-)
-
-_NEW_HEAD: Final = sa.text(
-    "INSERT INTO head (tenant, epoch, size, frontier)"
-    " VALUES (:tenant, 1, 0, :frontier) ON CONFLICT (tenant) DO NOTHING",
 )
 
 
@@ -131,13 +119,14 @@ class Store:
         """Yield a transaction that deletes what is private, and states so.
 
         It holds the tenant's head: no batch that is being committed adds anything
-        to a job once its erasure is there.
+        to a job once its erasure is there.  Where it ends, see `database.scrub`.
         """
         role = "guise_audit_eraser"
         with transaction(self._engine, role=role, tenant=tenant) as db:
             query = sa.select(heads.c.tenant).where(heads.c.tenant == tenant)
             db.execute(query.with_for_update())
             yield db
+        scrub(self._engine)
 
     def pruning(self, tenant: str) -> AbstractContextManager[Connection]:
         """Return a transaction that drops leaves, and says how long to keep them.
@@ -155,158 +144,10 @@ class Store:
         return transaction(self._engine, role=role, snapshot=snapshot)
 
 
-def lock_heads(db: Connection, tenants: Sequence[str]) -> dict[str, Head]:
-    """Lock the heads of `tenants`, in that order, and return them.
-
-    Every writer sorts its tenants, so no two can wait for one another.
-    """
-    query = (
-        sa.select(heads)
-        .where(heads.c.tenant.in_(tenants))
-        .order_by(heads.c.tenant)
-        .with_for_update()
-    )
-    rows = db.execute(query).all()
-    missing = sorted(set(tenants) - {row.tenant for row in rows})
-    if missing:
-        db.execute(_NEW_HEAD, [{"tenant": t, "frontier": b""} for t in missing])
-        rows = db.execute(query).all()
-    return {
-        row.tenant: Head(row.epoch, Frontier.parse(row.size, row.frontier))
-        for row in rows
-    }
-
-
-def find(db: Connection, keys: Sequence[bytes]) -> dict[bytes, Entry]:
-    """Return those of `keys` that the log has, each with its first checkpoint."""
-    first_note = (
-        sa.select(checkpoints.c.note)
-        .where(checkpoints.c.tenant == entries.c.tenant)
-        .where(checkpoints.c.epoch == entries.c.epoch)
-        .where(checkpoints.c.size > entries.c.idx)
-        .order_by(checkpoints.c.size)
-        .limit(1)
-        .scalar_subquery()
-    )
-    query = sa.select(entries, first_note.label("note"))
-    rows = db.execute(query.where(entries.c.key.in_(keys)))
-    return {row.key: _entry(row, row.note) for row in rows}
-
-
-def _entry(row: Any, note: str = "") -> Entry:  # noqa: ANN401  # a row of any query
+def entry_of(row: Any, note: str = "") -> Entry:  # noqa: ANN401  # a row of any query
+    """Return the entry in a row that has its columns."""
     leaf = row.leaf or b""
     return Entry(row.tenant, row.idx, leaf, row.leaf_hash, note, row.epoch)
-
-
-def add_entries(db: Connection, added: Iterable[tuple[int, int, Leaf]]) -> None:
-    """Insert leaves at their epochs and indices."""
-    rows = [
-        {
-            "tenant": leaf.tenant,
-            "epoch": epoch,
-            "idx": index,
-            "key": leaf.key,
-            "source": leaf.source,
-            "id": leaf.id,
-            "type": leaf.type,
-            "job": leaf.job,
-            "at_ms": leaf.at_ms,
-            "leaf": leaf.data,
-            "leaf_hash": leaf.hash,
-        }
-        for epoch, index, leaf in added
-    ]
-    _insert(db, entries, rows)
-
-
-def add_nodes(db: Connection, completed: Iterable[tuple[str, int, Node]]) -> None:
-    """Insert those of the `completed` nodes that are in tiles of level 1 and up.
-
-    Each comes after its tenant and epoch.
-    """
-    rows = [
-        {
-            "tenant": tenant,
-            "epoch": epoch,
-            "level": node.height // TILE_HEIGHT,
-            "idx": node.index,
-            "hash": node.hash,
-        }
-        for tenant, epoch, node in completed
-        if node.height and node.height % TILE_HEIGHT == 0
-    ]
-    _insert(db, nodes, rows)
-
-
-def add_private(db: Connection, added: Iterable[Leaf]) -> None:
-    """Insert what is private of new leaves, unless their job is erased already.
-
-    What a job has it keeps: its first record key, its first sidecar of a kind.
-    """
-    wanted = [(leaf, leaf.private) for leaf in added if leaf.private and leaf.job]
-    if not wanted:
-        return
-    jobs = sa.tuple_(erasures.c.tenant, erasures.c.job)
-    query = sa.select(erasures.c.tenant, erasures.c.job)
-    query = query.where(jobs.in_({(leaf.tenant, leaf.job) for leaf, _ in wanted}))
-    gone = {(row.tenant, row.job) for row in db.execute(query)}
-    kept = [
-        ({"tenant": leaf.tenant, "job": leaf.job}, private)
-        for leaf, private in wanted
-        if (leaf.tenant, leaf.job) not in gone
-    ]
-    _keep(db, record_keys, [of | {"wrapped": p.record_key} for of, p in kept])
-    _keep(
-        db,
-        sidecars,
-        [of | {"kind": s.kind, "sealed": s.data} for of, p in kept for s in p.sidecars],
-    )
-    _keep(
-        db,
-        images,
-        [of | {"mac": mac, "role": r} for of, p in kept for mac, r in p.images],
-    )
-
-
-def move_heads(
-    db: Connection,
-    moved: Iterable[tuple[str, Head, str]],
-) -> None:
-    """Set heads to their new frontiers and insert the checkpoints of those."""
-    rows = [
-        {
-            "key": tenant,
-            "size": head.frontier.size,
-            "frontier": bytes(head.frontier),
-        }
-        for tenant, head, _ in moved
-    ]
-    if rows:
-        update = sa.update(heads).where(heads.c.tenant == sa.bindparam("key"))
-        db.execute(update, rows)
-    notes = [
-        {
-            "tenant": tenant,
-            "epoch": head.epoch,
-            "size": head.frontier.size,
-            "note": note,
-        }
-        for tenant, head, note in moved
-    ]
-    _insert(db, checkpoints, notes)
-
-
-def _insert(db: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        db.execute(sa.insert(table), rows)
-
-
-def _keep(db: Connection, table: sa.Table, rows: list[Mapping[str, Any]]) -> None:
-    """Insert rows, but for those that are there."""
-    if rows:
-        # Both databases have ON CONFLICT, each in a module of its own.
-        dialect = import_module(f"sqlalchemy.dialects.{db.dialect.name}")
-        db.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
 
 
 def epoch_of(db: Connection, tenant: str) -> int:
@@ -392,7 +233,7 @@ def select_entries(db: Connection, wanted: Selection, limit: int) -> list[Entry]
     if wanted.to_ms is not None:
         query = query.where(entries.c.at_ms < wanted.to_ms)
     rows = db.execute(query.order_by(entries.c.idx).limit(limit))
-    return [_entry(row) for row in rows]
+    return [entry_of(row) for row in rows]
 
 
 def _of(table: sa.Table, tenant: str, epoch: int | None) -> list[ColumnElement[bool]]:

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from functions import events
+from functions.audit import pipeline
 from functions.audit.bundle import log_verifiers, verify_entries
 from functions.audit.leaf import leaf_of
 from functions.audit.log import BATCH_MAX, WAITING_MAX, Appended, Log, _Waiting
@@ -86,12 +87,14 @@ def test_looking_for_duplicates_reads_no_other_entry(house: House) -> None:
     house.log.append(house.event())
     sa.event.remove(engine, "before_cursor_execute", remember)
     selects = [each for each in seen if "FROM" in each[0]]
-    assert len(selects) == 3  # the head, the head that was made, the duplicates
     explain, scan = "EXPLAIN QUERY PLAN", "SCAN "
+    if engine.dialect.name == "postgresql":
+        explain, scan = "EXPLAIN", "Seq Scan"
+        selects += [(pipeline.LOCK, (["acme"],)), (pipeline.FIND, ([b"key"],))]
+    else:
+        assert len(selects) == 3  # the head, the head that was made, the duplicates
     with house.log.store.committing() as db:
-        if engine.dialect.name == "postgresql":
-            explain, scan = "EXPLAIN", "Seq Scan"
-            # Of tables this small it would read all, if it might.
+        if explain == "EXPLAIN":  # of tables this small it would read all, if it might
             db.exec_driver_sql("SET LOCAL enable_seqscan = off")
         for statement, values in selects:
             plan = db.exec_driver_sql(f"{explain} {statement}", values)
