@@ -168,8 +168,8 @@ class Entry:
 
         Seconds are decimal text with exact milliseconds.  On a CPU there are no
         GPU-seconds; CPU-seconds are those of the job's own thread from its receipt
-        to its output, so what helper threads take is not billed, and no other
-        tenant's work ever is.
+        to its output, and those of the device's threads while it was leased: no
+        other tenant's work is among them.
         """
         if self.device is None:
             return None
@@ -181,7 +181,7 @@ class Entry:
             "leased_at": events.rfc3339_of(self.meter.granted_ms),
             "lease_ms": self.meter.lease_ms,
             "gpu_seconds": decimal_seconds(self.meter.device_ns if on_gpu else 0),
-            "cpu_seconds": decimal_seconds(self.cpu_ns),
+            "cpu_seconds": decimal_seconds(self.cpu_ns + self.meter.helpers_ns),
             "load_ms": self.load_ms,
             "requests": 1,
             "faces": len(self.faces),

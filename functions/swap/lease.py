@@ -23,9 +23,12 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
+from functions.swap.threads import taken
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from functions.swap.threads import Helpers
     from functions.tenant import Tenant
 
 _NS_PER_MS: Final = 1_000_000
@@ -49,7 +52,8 @@ class Meter:
     """What one lease measured, in nanoseconds.
 
     `wall_ns` is how long it was held, `earned_ns` its part of that among those who
-    held the device with it, `cpu_ns` the CPU time of its own thread meanwhile.
+    held the device with it, `cpu_ns` the CPU time of its own thread meanwhile, and
+    `helpers_ns` that of the device's threads.
     `share` is the part of a whole device that was leased; `granted_ms` says when, in
     milliseconds since the epoch.
     """
@@ -57,6 +61,7 @@ class Meter:
     wall_ns: int = 0
     earned_ns: Fraction = Fraction(0)  # immutable
     cpu_ns: int = 0
+    helpers_ns: int = 0
     share: Fraction = Fraction(1)  # immutable
     granted_ms: int = 0
 
@@ -79,8 +84,13 @@ class Meter:
         held = (end_ms - self.granted_ms) * _NS_PER_MS
         wall_ns = max(0, min(self.wall_ns, held))
         part = Fraction(wall_ns, self.wall_ns or 1)
-        earned_ns, cpu_ns = self.earned_ns * part, int(self.cpu_ns * part)
-        return replace(self, wall_ns=wall_ns, earned_ns=earned_ns, cpu_ns=cpu_ns)
+        return replace(
+            self,
+            wall_ns=wall_ns,
+            earned_ns=self.earned_ns * part,
+            cpu_ns=int(self.cpu_ns * part),
+            helpers_ns=int(self.helpers_ns * part),
+        )
 
 
 def decimal_seconds(ns: int) -> str:
@@ -146,16 +156,23 @@ class Device:
         self._waiting: OrderedDict[Tenant, deque[object]] = OrderedDict()
 
     @contextmanager
-    def lease(self, tenant: Tenant) -> Iterator[Meter]:
-        """Wait for the turn, hold the device, and measure for how long."""
+    def lease(self, tenant: Tenant, helpers: Helpers | None = None) -> Iterator[Meter]:
+        """Wait for the turn, hold the device, and measure for how long.
+
+        `helpers` are the device's threads, if they work for its holder alone: of
+        several holders none can be told what they took.
+        """
+        if helpers is not None:
+            helpers.look()
         granted, since = self._take(tenant)
         wall_ms = self._clocks.wall() // _NS_PER_MS
         meter = Meter(share=self._share, granted_ms=wall_ms)
-        cpu = self._clocks.thread()
+        cpu, before = self._clocks.thread(), helpers.clocks() if helpers else {}
         try:
             yield meter
         finally:
             meter.cpu_ns = self._clocks.thread() - cpu
+            meter.helpers_ns = taken(before, helpers.clocks()) if helpers else 0
             released, meter.earned_ns = self._give(since)
             meter.wall_ns = released - granted
 

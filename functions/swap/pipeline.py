@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -34,6 +34,7 @@ from functions.swap.operations import (
 )
 from functions.swap.policy import admit, gate_policy
 from functions.swap.provenance import Work
+from functions.swap.threads import Helpers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,7 +66,8 @@ class Loaded:
     `device` has kind, name and uuid.  `proof` ends when every byte of the models and
     every golden output has been compared; no answer leaves before.  `vetted` says
     under which licence they serve, and `gate_accepted` is the id of the operator's
-    acceptance of swaps without a content gate, if there is one.
+    acceptance of swaps without a content gate, if there is one.  `helpers` are
+    the threads that the engine works with.
     """
 
     engine: Engine
@@ -75,6 +77,7 @@ class Loaded:
     proof: Warm[None]
     vetted: Mapping[str, str]
     gate_accepted: str = ""
+    helpers: Helpers = field(default_factory=Helpers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,10 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
         engine, limits = loaded.engine, services.books.limits
         permit(job, images, engine.offers, limits)
         entry.gate = open_gate(job, accepted, loaded, services)
-        with _proved(loaded, entry), services.device.lease(job.tenant) as entry.meter:
+        # Until the models are proved, the device's threads prove them, too.
+        helpers = loaded.helpers if loaded.proof.ready else None
+        lease = services.device.lease(job.tenant, helpers)
+        with _proved(loaded, entry), lease as entry.meter:
             entry.note(loaded.device, loaded.model_digest, loaded.vetted)
             let_in(job, images, engine, entry.gate)
             scene = look(job, images, engine, limits)

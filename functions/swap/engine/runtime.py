@@ -12,6 +12,7 @@ import numpy as np
 from functions.swap.engine.arrays import f32
 from functions.swap.engine.binding import Binding, static
 from functions.swap.engine.placement import RECORDING, Unfit, refuse_strays
+from functions.swap.threads import marking
 from functions.warm import Warm
 from models.manifest import GOLDEN_TOLERANCE
 from models.runtime import load as load_onnxruntime
@@ -151,9 +152,10 @@ def _open(folder: Path, model: Model, placement: Placement) -> Network:
         options.add_session_config_entry(*RECORDING)
     graph = placement.cuda_graph and static(model)
     try:
-        session = ort.InferenceSession(
-            folder / model.file, options, providers=placement.providers(graph=graph)
-        )
+        with marking():  # the threads it makes are the device's
+            session = ort.InferenceSession(
+                folder / model.file, options, providers=placement.providers(graph=graph)
+            )
     except Exception as error:  # ONNX Runtime raises a class of its own for each code
         raise Unfit(f"{model.name}: does not open: {error}") from error
     _match(model, session)
