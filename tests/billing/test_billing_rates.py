@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from functions.billing.rates import FILE, RateCards
-from tests.billing.prices import (
-    CONTRACT,
-    HEAD,
-    PRICES,
-    cards_of,
-)
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from functions.billing.rating import Meter, rate
+from tests.billing.prices import CONTRACT, HEAD, PRICES, cards_of, metered
 
 # Digests
 
@@ -195,3 +190,13 @@ def test_who_an_invoice_is_from_and_to(tmp_path: Path) -> None:
     assert cards.customer("acme").name == "Acme, Inc."
     assert cards.customer("other").name == "other"
     assert FILE.exists()
+
+
+def test_the_card_in_the_docs_is_one(tmp_path: Path) -> None:
+    """What the page on billing shows can be copied."""
+    page = Path(__file__).parents[2] / "docs" / "billing.md"
+    (text,) = re.findall(r"```toml\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    cards = cards_of(tmp_path, text)
+    assert (cards.currency, len(cards.contracts)) == ("EUR", 1)
+    named = {Meter("gpu.exec", "NVIDIA L4"): Decimal(1)}
+    assert rate(metered(cards, named))
