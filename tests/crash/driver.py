@@ -31,13 +31,15 @@ from tests.crash import evidence
 from tests.crash.faults import FAULTS, Killer, plan
 from tests.crash.machine import TENANT
 from tests.storage import proxy
+from tests.swap.receiver import receiving
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from functions.local.activator import ServiceStatus
     from functions.local.status import StackStatus
     from tests.storage.proxy import Proxy
+    from tests.swap.receiver import Receiver
 
 ROOT = Path(__file__).parents[2]
 SIDE_PIXELS = 96
@@ -106,8 +108,11 @@ class Machine:
 class Crowd:
     """Jobs, uploaded and through the door, so that some are always under way."""
 
-    def __init__(self, machine: Machine, seed: int) -> None:
+    def __init__(
+        self, machine: Machine, seed: int, hooks: Receiver | None = None
+    ) -> None:
         self._machine = machine
+        self._hooks = hooks
         self._rng = random.Random(seed)  # noqa: S311  # no secret
         self._pool = ThreadPoolExecutor(OPEN_MAX)
         self._count = 0
@@ -119,6 +124,18 @@ class Crowd:
         small = cv2.resize(photograph, (SIDE_PIXELS, SIDE_PIXELS))
         picture = cv2.imencode(".png", small)[1].tobytes()
         (machine.store / "uploads" / "tiny.png").write_bytes(picture)
+        if hooks is not None:
+            wish = {"name": "driver", "url": hooks.url, "secrets": [_SECRET]}
+            policy = machine.store / "policy" / "webhooks.json"
+            policy.parent.mkdir()
+            policy.write_text(json.dumps({"endpoints": [wish]}))
+
+    @property
+    def called(self) -> frozenset[str] | None:
+        """The ids of the events that came by webhook, None where none was asked for."""
+        if self._hooks is None:
+            return None
+        return frozenset(names["webhook-id"] for names, _ in self._hooks.seen)
 
     def top_up(self) -> None:
         """Have `OPEN_MAX` jobs under way."""
@@ -186,9 +203,22 @@ class Crowd:
         if not all(map(self._ended, self.accepted)) or any(store.glob("outbox/*")):
             return False
         found = self._machine.status()
-        return found is not None and not any(found.queue.values())
+        return (
+            found is not None and not any(found.queue.values()) and self._all_called()
+        )
+
+    def _all_called(self) -> bool:
+        """Return whether of each job that is to be told by webhook one call came."""
+        due = [each.name.partition("-")[2] for each in self._due()]
+        records = (self._machine.store / "results" / job / "job.json" for job in due)
+        told = [json.loads(each.read_bytes())["events"] for each in records]
+        return all(each[0]["id"] in (self.called or ()) for each in told)
+
+    def _due(self) -> Iterable[Path]:
+        return self._machine.store.glob("webhooks/due/*")
 
 
+_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105  # published
 _REQUEST = {"operation": "detect", "target": "uploads/tiny.png"}
 
 
@@ -225,11 +255,11 @@ def crash(home: Path, kills: int, seed: int) -> Summary:
     """Do the plan of `seed` to a stack in `home`, let it recover, and look."""
     home.mkdir(exist_ok=True)
     (home / "models").symlink_to(ROOT / ".guise" / "models")
-    with proxy.to("") as way:
+    with proxy.to("") as way, receiving() as hooks:
         machine = Machine(home, way)
         machine.start()
         try:
-            crowd = Crowd(machine, seed)
+            crowd = Crowd(machine, seed, hooks)
             killer = Killer(machine, crowd.one_more)
             for step in plan(seed, kills):
                 crowd.top_up()
@@ -240,7 +270,7 @@ def crash(home: Path, kills: int, seed: int) -> Summary:
         finally:
             machine.end(signal.SIGINT)
     sweep_temporary(machine.store)
-    seen = evidence.read(home, TENANT, frozenset(crowd.accepted))
+    seen = evidence.read(home, TENANT, frozenset(crowd.accepted), crowd.called)
     outcomes: dict[str, int] = {}
     for record in seen.records.values():
         outcomes[record["outcome"]] = outcomes.get(record["outcome"], 0) + 1

@@ -51,7 +51,8 @@ class Evidence:
     `outputs` has, by job, the SHA-256 of each object beside the record by its key;
     `leaves` the whole log in its order; `bills` a job and whether it is billable, one
     a row; `left` what a sweep should have taken away; `fault` why the log does not
-    verify.
+    verify; `called` the ids of the events that came by webhook, None where none was
+    asked for.
     """
 
     accepted: frozenset[str]
@@ -61,6 +62,7 @@ class Evidence:
     bills: list[tuple[str, bool]]
     left: list[str] = field(default_factory=list)
     fault: str = ""
+    called: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ def lost(seen: Evidence) -> Iterator[str]:
     for job, record in seen.records.items():
         if job not in ended:
             yield f"{job} has no ending in the log"
+        if seen.called is not None and record["events"][0]["id"] not in seen.called:
+            yield f"{job} was not told of by webhook"
         if record["outcome"] != ledger.COMPLETED:
             continue
         if job not in paid:
@@ -167,7 +171,12 @@ def _started(seen: Evidence) -> Iterator[str]:
             yield f"attempt {leaf['data']['attempt']} of {leaf['data']['job']}"
 
 
-def read(home: Path, tenant: str, accepted: frozenset[str]) -> Evidence:
+def read(
+    home: Path,
+    tenant: str,
+    accepted: frozenset[str],
+    called: frozenset[str] | None = None,
+) -> Evidence:
     """Return what lies in a home that nobody serves any more."""
     place = Home(home.resolve())
     store = place.tenants / tenant
@@ -188,6 +197,7 @@ def read(home: Path, tenant: str, accepted: frozenset[str]) -> Evidence:
             *_dead(place),
         ],
         fault=fault,
+        called=called,
     )
 
 

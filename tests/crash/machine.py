@@ -67,7 +67,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     home, sink, tenant = Path(sys.argv[1]), sys.argv[2], Tenant(TENANT)
     stores = Stores(Home(home.resolve()).store_url)
-    sweeper = Sweeper()
+    sweeper = Sweeper(loopback=True)
 
     def sweep(running: Running) -> None:
         store = stores.of(tenant)
