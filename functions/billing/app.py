@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from flask import Response, request
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from functions.auth import Authenticator
     from functions.billing.budgets import Watch
+    from functions.billing.invoice import Invoice
     from functions.billing.ledger import Ledger, Posted
     from functions.billing.rates import RateCards
     from functions.billing.statement import Span
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 OPEN_SECONDS_MAX: Final = 15.0
 JSON: Final = "application/json"
 HTML: Final = "text/html"
+PDF: Final = "application/pdf"
+CSV: Final = "text/csv"
 
 
 def _now() -> datetime:
@@ -273,16 +276,60 @@ def _add_statements(app: Flask, books: Books, authenticator: Authenticator) -> N
             return html_response(usage_page(*books_of, books.now()), Vary="Accept")
         return json_response(statement.usage(*books_of, by), Vary="Accept")
 
-    @app.get("/v1/tenants/<tenant>/invoices/<period>")
-    def invoice(tenant: str, period: str) -> Response:
-        from functions.billing import statement
-        from functions.billing.invoice import Period
+    _add_invoices(app, books, authenticator)
+
+
+def _add_invoices(app: Flask, books: Books, authenticator: Authenticator) -> None:
+    @app.get("/v1/tenants/<tenant>/invoices")
+    def invoices(tenant: str) -> Response:
+        from functions.billing import closing
 
         who = _reader(authenticator, tenant)
-        month = Period.parse(period)
-        return json_response(
-            statement.draft(books.ledger, books.cards, who.id, month),
-        )
+        found = closing.issued_documents(books.ledger, who.id)
+        return json_response({"invoices": [_listed(each) for each in found]})
+
+    @app.get("/v1/tenants/<tenant>/invoices/<name>")
+    def invoice(tenant: str, name: str) -> Response:
+        who = _reader(authenticator, tenant)
+        return _document(_invoice(books, who, name))
+
+
+def _invoice(books: Books, who: Tenant, name: str) -> Invoice:
+    """Return the document of a number; or of a month, its draft until it is issued."""
+    from functions.billing import closing, statement
+    from functions.billing.invoice import Period
+
+    if name.startswith(f"{who.id}-"):
+        return closing.document(books.ledger, who.id, name)
+    month = Period.parse(name)
+    issued = closing.invoice_of(books.ledger, who.id, month)
+    return issued or statement.draft(books.ledger, books.cards, who.id, month)
+
+
+def _listed(invoice: Invoice) -> dict[str, Any]:
+    names = ("number", "kind", "period", "issued", "due", "refers", "currency", "total")
+    return {name: getattr(invoice, name) for name in names}
+
+
+def _document(invoice: Invoice) -> Response:
+    """Return a document as the request wants it: JSON, a page, a PDF, or CSV."""
+    from functions.billing import documents, exports
+
+    best = request.accept_mimetypes.best_match([JSON, HTML, PDF, CSV])
+    if best == HTML:
+        return html_response(documents.as_html(invoice), Vary="Accept")
+    if best == PDF:
+        return _bytes(documents.as_pdf(invoice), PDF)
+    if best == CSV:
+        return _bytes(exports.as_csv([invoice]).encode(), CSV)
+    return json_response(invoice, Vary="Accept")
+
+
+def _bytes(content: bytes, media: str) -> Response:
+    answer = Response(content, mimetype=media)
+    answer.headers["Vary"] = "Accept"
+    answer.headers["Cache-Control"] = "private, no-store"
+    return answer
 
 
 def _reader(authenticator: Authenticator, tenant: str) -> Tenant:
