@@ -66,7 +66,9 @@ class Piece:
         return Checkpoint.parse(self.note.rpartition("\n\n")[0] + "\n").size
 
 
-def plan(store: Store, wanted: Wanted) -> list[Piece]:
+def plan(
+    store: Store, wanted: Wanted, *, checkpoints_max: int = CHECKPOINTS_MAX
+) -> list[Piece]:
     """Return what goes into a bundle, of each epoch that has entries, in order.
 
     Raises `NotFound` where there is no such log, or no entry of the job.
@@ -74,7 +76,7 @@ def plan(store: Store, wanted: Wanted) -> list[Piece]:
     tenant = wanted.tenant
     with store.reading(tenant) as db:
         pieces = [
-            _piece(db, store, wanted, epoch)
+            _piece(db, store, wanted, epoch, checkpoints_max)
             for epoch in range(1, sql.epoch_of(db, tenant) + 1)
             if sql.size_of(db, tenant, epoch)
         ]
@@ -86,7 +88,9 @@ def plan(store: Store, wanted: Wanted) -> list[Piece]:
     return pieces
 
 
-def _piece(db: Connection, store: Store, wanted: Wanted, epoch: int) -> Piece:
+def _piece(
+    db: Connection, store: Store, wanted: Wanted, epoch: int, checkpoints_max: int
+) -> Piece:
     tenant = wanted.tenant
     size = sql.size_of(db, tenant, epoch)
     minimum = sql.minimum_of(db, tenant, epoch)
@@ -103,7 +107,7 @@ def _piece(db: Connection, store: Store, wanted: Wanted, epoch: int) -> Piece:
         span,
         tuple(sorted(single)),
         whole,
-        dict(_notes(db, tenant, epoch, span.rounded(size))),
+        dict(_notes(db, tenant, epoch, span.rounded(size), checkpoints_max)),
     )
 
 
@@ -130,11 +134,11 @@ def _of_job(db: Connection, wanted: Wanted, epoch: int, size: int) -> list[int]:
 
 
 def _notes(
-    db: Connection, tenant: str, epoch: int, covered: Range
+    db: Connection, tenant: str, epoch: int, covered: Range, most: int
 ) -> Iterator[tuple[int, str]]:
     """Yield earlier checkpoints of the covered entries, spread evenly, by size."""
     length, before = covered.stop - covered.start, covered.start
-    steps = min(length, CHECKPOINTS_MAX)
+    steps = min(length, most)
     of_log = (checkpoints.c.tenant == tenant, checkpoints.c.epoch == epoch)
     for step in range(1, steps + 1):
         size = covered.start + length * step // steps
