@@ -16,7 +16,7 @@ from functions.audit.archive import MANIFEST, Archive
 from functions.audit.checking import verify_bundle
 from functions.audit.manifest import Manifest
 from functions.audit.merkle import HASH_BYTES, VerificationError, leaf_hash, tree_root
-from functions.audit.notes import in_epoch
+from functions.audit.notes import in_epoch, open_kept
 from functions.audit.periods import Scale, label, moment, tick
 from functions.audit.report import (
     ACTORS_MAX,
@@ -34,7 +34,6 @@ from functions.problems import NotFound
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from functions.audit.logcheck import Checked
     from functions.audit.report import Report
     from functions.audit.source import LogSource
     from functions.audit.tally import Tally
@@ -133,9 +132,6 @@ def survey_bundle(
     Everything is checked that `guise audit verify` checks.  Raises
     `VerificationError`.
     """
-    with Archive(path) as archive:
-        manifest = Manifest.parse(archive.read(MANIFEST))
-        notes = [archive.text(f"{each.folder}checkpoint") for each in manifest.logs]
 
     def see(epoch: int, index: int, leaf: bytes) -> None:
         tally.add(index, leaf, epoch)
@@ -143,19 +139,29 @@ def survey_bundle(
     checked = verify_bundle(path, verifiers, progress=progress, saw=see)
     if checked.fault is not None:
         raise VerificationError(checked.fault.text)
+    notes = _notes(path)
+    opened = [open_kept(note, verifiers).checkpoint for note in notes]
+    said = [(log.origin, log.size, log.root) for log in checked.logs]
+    if [(each.origin, each.size, each.root.hex()) for each in opened] != said:
+        raise VerificationError("the bundle changed while it was read")
     return [
-        _proof(note, in_epoch(verifiers, checked.tenant, log.epoch), log)
-        for note, log in zip(notes, checked.logs, strict=True)
+        Proof(
+            note,
+            checkpoint,
+            _signers(note, in_epoch(verifiers, checked.tenant, log.epoch)),
+            read=log.entries,
+            hidden=log.hashes,
+            left_out=log.size - log.entries - log.hashes,
+        )
+        for note, checkpoint, log in zip(notes, opened, checked.logs, strict=True)
     ]
 
 
-def _proof(note: str, verifiers: Sequence[NoteVerifier], log: Checked) -> Proof:
-    checkpoint = open_checkpoint(note, verifiers)
-    if (checkpoint.size, checkpoint.root.hex()) != (log.size, log.root):
-        raise VerificationError("the bundle changed while it was read")
-    left_out = log.size - log.entries - log.hashes
-    signers = _signers(note, verifiers)
-    return Proof(note, checkpoint, signers, log.entries, log.hashes, left_out)
+def _notes(path: Path) -> list[str]:
+    """Return the newest signed checkpoint of each log in a bundle."""
+    with Archive(path) as archive:
+        manifest = Manifest.parse(archive.read(MANIFEST))
+        return [archive.text(f"{each.folder}checkpoint") for each in manifest.logs]
 
 
 def _signers(note: str, verifiers: Sequence[NoteVerifier]) -> tuple[str, ...]:

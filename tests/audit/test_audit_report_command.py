@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from functions import events
 from functions.audit import tally
-from functions.audit.bundle import SIGNING_KEY
+from functions.audit.backup import open_backup, write_backup
+from functions.audit.bundle import SIGNING_KEY, log_verifiers
+from functions.audit.copies import checkpoint_key
 from functions.audit.log import Log
 from functions.audit.manifest import Range
+from functions.audit.merkle import VerificationError
 from functions.audit.reporting import survey_bundle
+from functions.audit.restore import restore
+from functions.audit.source import KeptLog
+from functions.audit.store import Store
 from functions.cli import main
 from functions.keys import FileKeys, events_key
+from functions.storage.memory import MemoryStore
 from tests.audit.bundles import VERIFIERS, Made, bundle, changed, told
 from tests.audit.reports import (
     EVIL,
@@ -102,6 +111,48 @@ def test_a_log_that_is_not_there_is_an_error(
     assert "urn:guise:problem:not-found" in capsys.readouterr().err
     run("-o", out, "--home", home, "--tenant", "", *MONTH, code=1)
     assert "name the --tenant" in capsys.readouterr().err
+
+
+def restored(home: Path, folder: Path, witness: MemoryStore, *, early: bool) -> str:
+    """Return where the home's log is restored, from before it began if `early`."""
+    keys = FileKeys(home / "keys")
+    keys_of = partial(log_verifiers, keys=keys)
+    source = folder / "early.db" if early else home / "audit.db"
+    with closing(Store.open(f"sqlite:///{source}")) as store:
+        write_backup(store, folder / "audit.backup", keys_of)
+    with closing(Store.open(f"sqlite:///{home}/audit.db")) as store:
+        note = KeptLog(store, "acme").checkpoint()
+        witness.put_if_absent(checkpoint_key(note), note.encode())
+    target = f"sqlite:///{folder}/restored.db"
+    with (
+        closing(open_backup(folder / "audit.backup", folder)) as backup,
+        closing(Store.open(target)) as store,
+    ):
+        restore(backup, store, keys, keys_of, witness=witness)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("early", "read", "said"),
+    [(False, 3, "Nothing that log 1 is known"), (True, 1, "2 were not in the backup")],
+)
+def test_a_restored_log_is_reported_on_with_what_came_before(
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    early: bool,
+    read: int,
+    said: str,
+) -> None:
+    """Each log is verified by itself; what is lost is said, also if that is all."""
+    url = restored(home, tmp_path, MemoryStore(), early=early)
+    out = tmp_path / "report.html"
+    run("-o", out, "--home", home, "--database", url, *MONTH, "--json")
+    assert json.loads(capsys.readouterr().out)["read"] == read
+    page = hold(out.read_text("utf-8"))
+    assert "Log 2 goes on from log 1 after a restore" in page.text
+    assert said in page.text
 
 
 def test_a_page_that_cannot_be_written_leaves_nothing_behind(
@@ -201,6 +252,19 @@ def test_attack_a_bundle_with_a_changed_entry_makes_no_page(
     (tmp_path / "nonsense.zip").write_bytes(b"PK")
     of_bundle(tmp_path / "nonsense.zip", "--key", keys_file, "-o", out, code=1)
     assert not out.exists()
+
+
+def test_attack_the_bundle_is_exchanged_while_it_is_read(tmp_path: Path) -> None:
+    """The checkpoint that the page shows is of the entries that it counts."""
+    path = bundle(tmp_path / "whole.zip", Made(told(700)).piece())
+    other = bundle(tmp_path / "other.zip", Made(told(600)).piece())
+
+    def exchange(_done: int, _all: int) -> None:
+        if other.exists():
+            other.replace(path)
+
+    with pytest.raises(VerificationError, match="changed while it was read"):
+        survey_bundle(path, VERIFIERS, tally.Tally(NOVEMBER), progress=exchange)
 
 
 def test_a_bundle_with_a_pruned_beginning_says_so(tmp_path: Path) -> None:

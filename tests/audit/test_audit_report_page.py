@@ -10,6 +10,7 @@ import pytest
 from functions.audit import tally
 from functions.audit.continued import CONTINUED
 from functions.audit.merkle import VerificationError
+from functions.audit.report import Counts
 from functions.audit.reporting import page, survey
 from functions.audit.tiles import NoteVerifier, bundle_bytes, origin
 from functions.keys import MemoryKeys
@@ -57,6 +58,18 @@ def test_an_actor_named_script_stays_text() -> None:
     assert [EVIL, "1"] in table(page, "Who asked")
     assert [f"refused: {EVIL}", "2"] in table(page, "Why jobs")
     assert f'{EVIL} "><img src=x>' in [row[0] for row in table(page, "With which")]
+
+
+def test_more_actors_than_are_followed_are_said_to_be_more() -> None:
+    """Never "2 actors" where there were two and others."""
+    found = tallied(*lively())
+    found.actors = Counts(2)
+    for name in ("a", "b", "c", "d"):
+        found.actors.add(name)
+    log = FakeLog(lively())
+    proof = survey(log, log.verifiers(), tally.Tally(NOVEMBER))
+    shown = table(hold(page(found, [proof], ABOUT)), "Who asked: more than 10,000")
+    assert shown[1:] == [["all others", "2"], ["a", "1"], ["b", "1"]]
 
 
 def test_a_name_that_turns_itself_round_is_shown_as_it_is_written() -> None:
