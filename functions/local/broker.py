@@ -175,12 +175,7 @@ class Broker:
 
     def _deliver(self, trigger: Trigger, owed: Owed) -> None:
         try:
-            event = owed.event()
-            url = self._destination(trigger)
-            outcome = _post(url, event, trigger.delivery.timeout_seconds)
-            self._settle(trigger, owed, event, outcome)
-        except Refused as problem:
-            self.queue.bury(owed, reason=f"not a readable event: {problem}")
+            self._try(trigger, owed)
         except Problem:
             # It stays owed.  Not at once: whatever is wrong would be wrong again.
             log.exception("%s: a delivery could not be settled", trigger.key)
@@ -188,6 +183,15 @@ class Broker:
         finally:
             self._under_way[trigger.key].discard(owed.number)
             self._work.set()
+
+    def _try(self, trigger: Trigger, owed: Owed) -> None:
+        try:
+            event = owed.event()
+            url = self._destination(trigger)
+            outcome = _post(url, event, trigger.delivery.timeout_seconds)
+            self._settle(trigger, owed, event, outcome)
+        except Refused as problem:
+            self.queue.bury(owed, reason=f"not a readable event: {problem}")
 
     def _settle(
         self,
