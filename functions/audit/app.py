@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 from flask import Response, request
 
 from functions import events
+from functions.audit import sidecar
 from functions.audit.leaf import RECEIPTED, RECORDED
 from functions.audit.log import Log
 from functions.audit.tiles import LEVEL_MAX, parse_tile_path, proof_text
-from functions.auth import AUDIT_READ, TokenAuthenticator
+from functions.auth import AUDIT_ERASE, AUDIT_READ, TokenAuthenticator
+from functions.commitments import Hex32
 from functions.database import check_database
 from functions.keys import FileKeys, events_key
 from functions.metrics import Metrics
-from functions.problems import Conflict, InvalidRequest, NotFound, UnknownTenant
-from functions.settings import Settings
+from functions.problems import (
+    Conflict,
+    Failed,
+    InvalidRequest,
+    NotFound,
+    UnknownTenant,
+)
+from functions.settings import Settings, SettingsError
 from functions.tenant import Tenant, job_id
-from functions.web import answer_broker, json_response, new_app
+from functions.web import answer_broker, json_response, new_app, problem_response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from flask import Flask
 
     from functions.audit.log import Appended
-    from functions.audit.store import Entry, Selection
-    from functions.auth import Authenticator
+    from functions.audit.read import Reading
+    from functions.audit.store import Entry, Private, Selection
+    from functions.auth import Authenticator, Caller
     from functions.events import Event
     from functions.keys import KeyProvider
 
@@ -39,9 +50,27 @@ logger = logging.getLogger(__name__)
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
 OCTETS: Final = "application/octet-stream"
+CHECKPOINT: Final = "Guise-Checkpoint"
+EPOCH_MAX: Final = 32_767
 _FOR_EVER: Final = "private, max-age=31536000, immutable"
 _WHOLE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _INDEX_MAX: Final = 2**63 - 1
+
+T = TypeVar("T")
+Handler = TypeVar("Handler", bound="Callable[..., Response]")
+
+
+class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is asked for: the SHA-256 of an image's bytes; jobs after `after`."""
+
+    sha256: Hex32
+    after: str = ""
+
+
+class Erasure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which job's private part is to be erased."""
+
+    job: str
 
 
 def create_app(
@@ -64,6 +93,7 @@ def create_app(
     metrics = Metrics()
     if log is None:
         check_database(settings.database)
+        _check_secret(keys)
         log = _open_log(settings, keys, metrics)
     app = new_app(
         "audit",
@@ -72,8 +102,16 @@ def create_app(
     )
     _add_events(app, log, keys, metrics)
     _add_log(app, log, authenticator)
-    _add_entries(app, log, authenticator)
+    _add_requests(app, log, keys, authenticator)
     return app
+
+
+def _check_secret(keys: KeyProvider) -> None:
+    """Raise `SettingsError` without the secret: no job with a sidecar could start."""
+    try:
+        keys.secret(sidecar.SECRET)
+    except Failed as fault:
+        raise SettingsError(f"GUISE_KEYS: {fault}: see docs/audit.md") from fault
 
 
 def _open_log(settings: Settings, keys: KeyProvider, metrics: Metrics) -> Log:
@@ -121,7 +159,25 @@ def record(
     if (event.tenant, event.source) != (tenant.id, _source(event.type, tenant)):
         raise UnknownTenant(internal=f"{event.source!r} at {tenant.id}'s door")
     events.verify(event, keys.verifiers(events_key(tenant.id)))
-    return log.append(event)
+    appended = log.append(event, _private(event, log, keys))
+    job = event.data.get("job")
+    if event.type == events.SWAP_ERASED and job and not appended.conflict:
+        from functions.audit.erasing import erase
+
+        erase(log, keys, tenant.id, job, actor="")
+    return appended
+
+
+def _private(event: Event, log: Log, keys: KeyProvider) -> Private | None:
+    """Return what comes with an event to be kept beside its entry."""
+    if not sidecar.has_result(event):
+        return sidecar.begun(event, keys)
+    from functions.audit import private
+
+    job = str(event.data.get("job", ""))
+    with log.store.searching(event.tenant) as db:
+        kept = private.kept(db, event.tenant, [job]).get(job)
+    return sidecar.ended(event, kept, keys)
 
 
 def _source(kind: str, tenant: Tenant) -> str:
@@ -149,67 +205,115 @@ def _answer(event: Event, appended: Appended) -> Response | None:
 
 
 def _add_log(app: Flask, log: Log, authenticator: Authenticator) -> None:
+    def read(
+        tenant: str, epoch: str, answer: Callable[[Reading], Response]
+    ) -> Response:
+        who = _caller(authenticator, tenant, AUDIT_READ).tenant
+        return _read(log, who, _epoch(epoch), answer)
+
+    @_at_log(app, "checkpoint")
+    def checkpoint(tenant: str, epoch: str = "") -> Response:
+        return read(tenant, epoch, lambda kept: _changing(kept.checkpoint()))
+
+    @_at_log(app, "tile/<level>/<path:path>")
+    def tile(tenant: str, level: str, path: str, epoch: str = "") -> Response:
+        return read(tenant, epoch, lambda kept: _tile(kept, level, path))
+
+    @_at_log(app, "proof/<index>")
+    def proof(tenant: str, index: str, epoch: str = "") -> Response:
+        return read(tenant, epoch, lambda kept: _proof(kept, index))
+
+    @_at_log(app, "entries")
+    def entries(tenant: str, epoch: str = "") -> Response:
+        return read(tenant, epoch, lambda kept: _entries(kept, tenant, _epoch(epoch)))
+
+
+def _at_log(app: Flask, path: str) -> Callable[[Handler], Handler]:
+    """Serve `path` under a tenant's newest log, and under that of each epoch."""
+
+    def register(handler: Handler) -> Handler:
+        app.get(f"/v1/tenants/<tenant>/log/{path}")(handler)
+        app.get(f"/v1/tenants/<tenant>/logs/<epoch>/{path}")(handler)
+        return handler
+
+    return register
+
+
+def _read(
+    log: Log, who: Tenant, epoch: int | None, answer: Callable[[Reading], Response]
+) -> Response:
+    """Return an answer, or why there is none, and with it the newest checkpoint.
+
+    Whoever keeps that can tell later whether the log was rewritten.
+    """
+    from functions.audit import read
+
+    with read.reading(log.store, who.id, epoch) as kept:
+        try:
+            answered = answer(kept)
+        except NotFound as problem:
+            answered = problem_response(problem.document())
+        note = kept.newest()
+    if note:
+        answered.headers[CHECKPOINT] = base64.b64encode(note.encode()).decode()
+    return answered
+
+
+def _add_requests(
+    app: Flask, log: Log, keys: KeyProvider, authenticator: Authenticator
+) -> None:
+    """Serve what a person may ask for: where an image was used, and its erasure."""
     root = "/v1/tenants/<tenant>/log"
 
-    @app.get(f"{root}/checkpoint")
-    def checkpoint(tenant: str) -> Response:
-        from functions.audit import read
+    @app.post(f"{root}/searches")
+    def search(tenant: str) -> Response:
+        from functions.audit import searching
 
-        who = _reader(authenticator, tenant)
-        note = read.checkpoint(log.store, who.id)
-        return _changing(note)
-
-    @app.get(f"{root}/tile/<level>/<path:path>")
-    def tile(tenant: str, level: str, path: str) -> Response:
-        from functions.audit import read
-
-        who = _reader(authenticator, tenant)
-        number, width = _tile_path(path)
-        if level == "entries":
-            return _unchanging(read.bundle(log.store, who.id, number, width))
-        depth = _whole_number(level, LEVEL_MAX)
-        return _unchanging(read.tile(log.store, who.id, depth, number, width))
-
-    @app.get(f"{root}/proof/<index>")
-    def proof(tenant: str, index: str) -> Response:
-        from functions.audit import read
-
-        who = _reader(authenticator, tenant)
-        found = read.prove(log.store, who.id, _whole_number(index, _INDEX_MAX))
-        if request.accept_mimetypes.best_match([JSON, TEXT]) == TEXT:
-            return _changing(proof_text(found.index, found.path, found.checkpoint))
-        return json_response(
-            {
-                "index": found.index,
-                "size": found.size,
-                "leaf_hash": found.leaf_hash.hex(),
-                "path": [each.hex() for each in found.path],
-                "checkpoint": found.checkpoint,
-            },
+        who = _caller(authenticator, tenant, AUDIT_READ).tenant
+        asked = _body(Search)
+        found = searching.search(
+            log.store, keys, who.id, asked.sha256, after=asked.after
         )
+        return _read(log, who, None, lambda _: json_response(found))
+
+    @app.post(f"{root}/erasures")
+    def erase(tenant: str) -> Response:
+        from functions.audit import erasing
+
+        caller = _caller(authenticator, tenant, AUDIT_ERASE)
+        who, job = caller.tenant, job_id(_body(Erasure).job)
+        text = erasing.erase(log, keys, who.id, job, actor=caller.subject)
+        return _read(log, who, None, lambda _: _changing(text))
+
+    @app.get(f"{root}/erasures/<job>")
+    def statement(tenant: str, job: str) -> Response:
+        who = _caller(authenticator, tenant, AUDIT_READ).tenant
+        ident = job_id(job)
+        return _read(log, who, None, lambda kept: _changing(kept.statement(ident)))
 
 
-def _add_entries(app: Flask, log: Log, authenticator: Authenticator) -> None:
-    @app.get("/v1/tenants/<tenant>/log/entries")
-    def entries(tenant: str) -> Response:
-        from functions.audit import read
-
-        who = _reader(authenticator, tenant)
-        found, following = read.page(log.store, _selection(who.id))
-        shown = [_shown(entry) for entry in found]
-        return json_response({"entries": shown, "next": following})
+def _body(kind: type[T]) -> T:
+    """Return the JSON in a request, or raise `InvalidRequest` naming the fault."""
+    try:
+        return msgspec.convert(events.strict_json(request.get_data()), kind)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(str(error)) from error
 
 
-def _reader(authenticator: Authenticator, tenant: str) -> Tenant:
-    """Return the tenant in the path if the request's token may read its log."""
+def _caller(authenticator: Authenticator, tenant: str, scope: str) -> Caller:
+    """Return who asks if they may do `scope` with the log of the tenant in the path."""
     caller = authenticator.caller(request.headers.get("Authorization", ""))
-    who = Tenant(tenant)
-    caller.require_tenant(who)
-    caller.require(AUDIT_READ)
-    return who
+    caller.require_tenant(Tenant(tenant))
+    caller.require(scope)
+    return caller
 
 
-def _selection(tenant: str) -> Selection:
+def _epoch(text: str) -> int | None:
+    """Return the epoch in a path; None where the path names none."""
+    return _whole_number(text, EPOCH_MAX) if text else None
+
+
+def _selection(tenant: str, epoch: int | None) -> Selection:
     from functions.audit.store import Selection
 
     job = request.args.get("job", "")
@@ -219,6 +323,7 @@ def _selection(tenant: str) -> Selection:
         job=job_id(job) if job else "",
         from_ms=_moment_ms("from"),
         to_ms=_moment_ms("to"),
+        epoch=epoch,
     )
 
 
@@ -226,6 +331,35 @@ def _moment_ms(name: str) -> int | None:
     """Return the moment in the query, in milliseconds since the epoch."""
     text = request.args.get(name)
     return None if text is None else events.milliseconds(text)
+
+
+def _tile(kept: Reading, level: str, path: str) -> Response:
+    number, width = _tile_path(path)
+    if level == "entries":
+        return _unchanging(kept.bundle(number, width))
+    depth = _whole_number(level, LEVEL_MAX)
+    return _unchanging(kept.tile(depth, number, width))
+
+
+def _proof(kept: Reading, index: str) -> Response:
+    found = kept.prove(_whole_number(index, _INDEX_MAX))
+    if request.accept_mimetypes.best_match([JSON, TEXT]) == TEXT:
+        return _changing(proof_text(found.index, found.path, found.checkpoint))
+    return json_response(
+        {
+            "index": found.index,
+            "size": found.size,
+            "leaf_hash": found.leaf_hash.hex(),
+            "path": [each.hex() for each in found.path],
+            "checkpoint": found.checkpoint,
+        },
+    )
+
+
+def _entries(kept: Reading, tenant: str, epoch: int | None) -> Response:
+    found, following = kept.page(_selection(tenant, epoch))
+    shown = [_shown(entry) for entry in found]
+    return json_response({"entries": shown, "next": following})
 
 
 def _shown(entry: Entry) -> dict[str, Any]:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from functions.audit.store import Private
 
 CONFLICT: Final = "dev.guise.audit.conflict.v1"
+ERASED: Final = "dev.guise.audit.erased.v1"
+ERASURES: Final = frozenset({events.SWAP_ERASED, ERASED})
+"""What says of a job that nothing private of it is left."""
 RECORDED: Final = frozenset(
     {
         events.SWAP_STARTED,
@@ -74,8 +77,11 @@ class Leaf:
         return leaf_hash(self.data)
 
 
-def leaf_of(event: Event) -> Leaf:
-    """Return the leaf of an event, or raise `InvalidRequest`."""
+def leaf_of(event: Event, private: Private | None = None) -> Leaf:
+    """Return the leaf of an event, or raise `InvalidRequest`.
+
+    `private` goes with it to the database, and into no hash.
+    """
     if not _ID.fullmatch(event.id):
         raise InvalidRequest("an event's id has 1 to 128 visible ASCII characters")
     names = (*_SIGNED, "sig", "sigkid")
@@ -90,12 +96,34 @@ def leaf_of(event: Event) -> Leaf:
         job=_job(event.data),
         at_ms=events.milliseconds(event.time),
         data=data,
+        private=private,
     )
 
 
 def says_the_same(one: bytes, other: bytes) -> bool:
-    """Return whether two leaves state the same, whatever key signed them when."""
-    return one == other or _statement(one) == _statement(other)
+    """Return whether two leaves state the same, whatever key signed them when.
+
+    Of two erasures of one job by audit, at once or after a crash, the first counts.
+    """
+    if one == other:
+        return True
+    first, second = _statement(one), _statement(other)
+    own = (ERASED, _source(str(first["tenant"])))
+    ours = all((each["type"], each["source"]) == own for each in (first, second))
+    return ours or first == second
+
+
+def erased(tenant: str, job: str, actor: str) -> Event:
+    """Return audit's own event that a job was erased; `actor` asked for it."""
+    return Event(
+        id=events.derived_id(ERASED, tenant, job),
+        source=_source(tenant),
+        type=ERASED,
+        subject=job,
+        time=events.now(),
+        tenant=tenant,
+        data={"job": job, "actor": actor},
+    )
 
 
 def conflict(offered: Leaf, index: int) -> Leaf:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from functions.audit.leaf import Leaf
     from functions.audit.merkle import Node
-    from functions.audit.store import Entry, Head, Store
+    from functions.audit.store import Entry, Head, Private, Store
     from functions.events import Event
     from functions.keys import KeyProvider, Signer
 
@@ -112,13 +112,13 @@ class Log:
         """The opened store, for readers; `Unavailable` if it does not open."""
         return self._store.get(timeout=self._wait_seconds_max)
 
-    def append(self, event: Event) -> Appended:
-        """Return the receipt of `event` once it is durable.
+    def append(self, event: Event, private: Private | None = None) -> Appended:
+        """Return the receipt of `event` once it and what is `private` are durable.
 
         An event that the log has already gets its first receipt again.  Raises
         `InvalidRequest` for what cannot be a leaf, and `Unavailable`.
         """
-        waiting = _Waiting(leaves.leaf_of(event))
+        waiting = _Waiting(leaves.leaf_of(event, private))
         with self._changed:
             if self._closed or len(self._waiting) >= WAITING_MAX:
                 raise Unavailable(internal="the log takes no more")

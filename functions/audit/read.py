@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from functions.audit import private
 from functions.audit import store as sql
 from functions.audit.merkle import inclusion_proof, node_hash
 from functions.audit.tiles import TILE_HEIGHT, TILE_WIDTH, bundle_bytes, tile_bytes
 from functions.problems import NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Connection
 
     from functions.audit.store import Entry, Selection, Store
@@ -35,10 +39,98 @@ class Proof:
     checkpoint: str
 
 
-def checkpoint(store: Store, tenant: str, epoch: int | None = None) -> str:
-    """Return the newest signed checkpoint, or raise `NotFound` for an empty log."""
+class Reading:
+    """One look at a tenant's log, in one transaction."""
+
+    def __init__(self, db: Connection, tenant: str, epoch: int | None = None) -> None:
+        self._db = db
+        self._tenant = tenant
+        self._epoch = epoch
+
+    def newest(self) -> str:
+        """Return the newest checkpoint of the newest epoch; "" of an empty log."""
+        size = sql.size_of(self._db, self._tenant)
+        return sql.note_of(self._db, self._tenant, size)
+
+    def checkpoint(self) -> str:
+        """Return the newest signed checkpoint, or raise `NotFound` for an empty log."""
+        return self._newest()[1]
+
+    def tile(self, level: int, number: int, width: int) -> bytes:
+        """Return the first `width` hashes of a tile, or raise `NotFound`."""
+        start = number * TILE_WIDTH
+        found = sql.hashes(
+            self._db, self._tenant, level, start, start + width, self._epoch
+        )
+        if len(found) != width:
+            raise NotFound("the log has no such tile")
+        return tile_bytes(found)
+
+    def bundle(self, number: int, width: int) -> bytes:
+        """Return the first `width` entries of a bundle, or raise `NotFound`.
+
+        A bundle of which a leaf is pruned is not there any more.
+        """
+        start = number * TILE_WIDTH
+        wanted = sql.Selection(
+            self._tenant, start=start, stop=start + width, epoch=self._epoch
+        )
+        found = sql.select_entries(self._db, wanted, width)
+        minimum = sql.minimum_of(self._db, self._tenant, self._epoch)
+        if start < minimum:
+            raise NotFound(
+                f"entries before {minimum} were dropped: their time was over"
+            )
+        if len(found) != width:
+            raise NotFound("the log has no such entries")
+        return bundle_bytes(entry.leaf for entry in found)
+
+    def prove(self, index: int) -> Proof:
+        """Return the proof of one entry, or raise `NotFound`."""
+        size, note = self._newest()
+        if index >= size:
+            raise NotFound(f"the log has no entry {index}")
+        nodes = Nodes(self._db, self._tenant, size, self._epoch)
+        path = inclusion_proof(index, size, nodes)
+        return Proof(index, size, nodes(0, index), tuple(path), note)
+
+    def page(
+        self, wanted: Selection, limit: int = PAGE_ENTRIES_MAX
+    ) -> tuple[list[Entry], int | None]:
+        """Return up to `limit` entries, and the index to go on from if there are more.
+
+        `wanted` names tenant and epoch itself.
+        """
+        found = sql.select_entries(self._db, wanted, limit + 1)
+        if len(found) <= limit:
+            return found, None
+        return found[:limit], found[limit].index
+
+    def statement(self, job: str) -> str:
+        """Return the signed statement of a job's erasure, or raise `NotFound`."""
+        text = private.statement(self._db, self._tenant, job)
+        if not text:
+            raise NotFound("no such job is erased")
+        return text
+
+    def _newest(self) -> tuple[int, str]:
+        size = sql.size_of(self._db, self._tenant, self._epoch)
+        if size == 0:
+            raise NotFound("the log is empty")
+        return size, sql.note_of(self._db, self._tenant, size, self._epoch)
+
+
+@contextmanager
+def reading(store: Store, tenant: str, epoch: int | None = None) -> Iterator[Reading]:
+    """Yield a look at a tenant's log."""
     with store.reading(tenant) as db:
-        return _newest(db, tenant, epoch)[1]
+        yield Reading(db, tenant, epoch)
+
+
+def checkpoint(store: Store, tenant: str, epoch: int | None = None) -> str:
+    """Return what `Reading.checkpoint` does."""
+    with reading(store, tenant, epoch) as log:
+        return log.checkpoint()
 
 
 def tile(
@@ -49,63 +141,31 @@ def tile(
     width: int,
     epoch: int | None = None,
 ) -> bytes:
-    """Return the first `width` hashes of a tile, or raise `NotFound`."""
-    start = number * TILE_WIDTH
-    with store.reading(tenant) as db:
-        found = sql.hashes(db, tenant, level, start, start + width, epoch)
-    if len(found) != width:
-        raise NotFound("the log has no such tile")
-    return tile_bytes(found)
+    """Return what `Reading.tile` does."""
+    with reading(store, tenant, epoch) as log:
+        return log.tile(level, number, width)
 
 
 def bundle(
     store: Store, tenant: str, number: int, width: int, epoch: int | None = None
 ) -> bytes:
-    """Return the first `width` entries of a bundle, or raise `NotFound`.
-
-    A bundle of which a leaf is pruned is not there any more.
-    """
-    start = number * TILE_WIDTH
-    wanted = sql.Selection(tenant, start=start, stop=start + width, epoch=epoch)
-    with store.reading(tenant) as db:
-        found = sql.select_entries(db, wanted, width)
-        minimum = sql.minimum_of(db, tenant, epoch)
-    if start < minimum:
-        raise NotFound(f"entries before {minimum} were dropped: their time was over")
-    if len(found) != width:
-        raise NotFound("the log has no such entries")
-    return bundle_bytes(entry.leaf for entry in found)
+    """Return what `Reading.bundle` does."""
+    with reading(store, tenant, epoch) as log:
+        return log.bundle(number, width)
 
 
 def prove(store: Store, tenant: str, index: int, epoch: int | None = None) -> Proof:
-    """Return the proof of one entry, or raise `NotFound`."""
-    with store.reading(tenant) as db:
-        size, note = _newest(db, tenant, epoch)
-        if index >= size:
-            raise NotFound(f"the log has no entry {index}")
-        nodes = Nodes(db, tenant, size, epoch)
-        path = inclusion_proof(index, size, nodes)
-        return Proof(index, size, nodes(0, index), tuple(path), note)
+    """Return what `Reading.prove` does."""
+    with reading(store, tenant, epoch) as log:
+        return log.prove(index)
 
 
 def page(
-    store: Store,
-    wanted: Selection,
-    limit: int = PAGE_ENTRIES_MAX,
+    store: Store, wanted: Selection, limit: int = PAGE_ENTRIES_MAX
 ) -> tuple[list[Entry], int | None]:
-    """Return up to `limit` entries, and the index to go on from if there are more."""
-    with store.reading(wanted.tenant) as db:
-        found = sql.select_entries(db, wanted, limit + 1)
-    if len(found) <= limit:
-        return found, None
-    return found[:limit], found[limit].index
-
-
-def _newest(db: Connection, tenant: str, epoch: int | None) -> tuple[int, str]:
-    size = sql.size_of(db, tenant, epoch)
-    if size == 0:
-        raise NotFound("the log is empty")
-    return size, sql.note_of(db, tenant, size, epoch)
+    """Return what `Reading.page` does."""
+    with reading(store, wanted.tenant, wanted.epoch) as log:
+        return log.page(wanted, limit)
 
 
 class Nodes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import msgspec
 
-from functions.problems import Problem, Unavailable
+from functions.problems import NotFound, Problem, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,6 +71,15 @@ class Client:
         """Cancel a job, and return how it ended."""
         ended: dict[str, Any] = self._call("POST", f"/v1/swaps/{job}/cancel").json()
         return ended
+
+    def erase(self, job: str) -> None:
+        """Erase a job; raise `NotFound` where the door knows none."""
+        try:
+            self._call("DELETE", f"/v1/swaps/{job}")
+        except Answered as problem:
+            if problem.document().get("status") == NotFound.status:
+                raise NotFound("the door knows no such job") from problem
+            raise
 
     def content(self, path: str) -> bytes:
         """Return the bytes at `path`."""

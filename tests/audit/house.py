@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from functions import events
-from functions.auth import AUDIT_READ, Caller
+from functions.auth import AUDIT_ERASE, AUDIT_READ, Caller
 from functions.events import Event
 from functions.keys import events_key
 from functions.problems import Unauthenticated
@@ -28,12 +28,16 @@ class TokensByName:
     """An authenticator for whom the token is the tenant's name."""
 
     def caller(self, authorization: str) -> Caller:
-        """Return a caller that may read its own log; `nobody` may not."""
-        name = authorization.removeprefix("Bearer ")
+        """Return a caller that may read its own log; `nobody` may not.
+
+        `<tenant> erase` may erase, too.
+        """
+        name, _, more = authorization.removeprefix("Bearer ").partition(" ")
         if not name:
             raise Unauthenticated
-        scopes = frozenset() if name == "nobody" else frozenset({AUDIT_READ})
-        return Caller(Tenant(name), "someone", scopes)
+        scopes = set() if name == "nobody" else {AUDIT_READ}
+        scopes |= {AUDIT_ERASE} if more == "erase" else set()
+        return Caller(Tenant(name), "someone", frozenset(scopes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,110 @@
+"""The tables of what can be erased: the statements of who searches and who erases.
+
+What is written here is written with its entry, by `store.add_private`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+
+from functions.audit.sidecar import Kept
+from functions.audit.tables import entries, erasures, images, record_keys, sidecars
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy import Connection
+
+    from functions.commitments import Role
+
+ENTRIES_MAX: Final = 10_000
+"""Of the jobs on one page of a search; a job has a handful."""
+
+_PRIVATE: Final = (images, sidecars, record_keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One entry about a job, of any epoch; `leaf` is empty once it is pruned."""
+
+    job: str
+    type: str
+    epoch: int
+    index: int
+    leaf: bytes
+    leaf_hash: bytes
+
+
+def users(
+    db: Connection, tenant: str, mac: bytes, after: str, limit: int
+) -> list[tuple[str, Role]]:
+    """Return the jobs after `after` that used an image, and as what."""
+    jobs = (
+        sa.select(images.c.job)
+        .where(images.c.tenant == tenant, images.c.mac == mac, images.c.job > after)
+        .distinct()
+        .order_by(images.c.job)
+        .limit(limit)
+    )
+    query = (
+        sa.select(images.c.job, images.c.role)
+        .where(images.c.tenant == tenant, images.c.mac == mac)
+        .where(images.c.job.in_(jobs))
+        .order_by(images.c.job, images.c.role)
+    )
+    return [(row.job, row.role) for row in db.execute(query)]
+
+
+def kept(db: Connection, tenant: str, jobs: Collection[str]) -> dict[str, Kept]:
+    """Return what is kept of each job of which anything is."""
+    query = sa.select(record_keys).where(
+        record_keys.c.tenant == tenant, record_keys.c.job.in_(jobs)
+    )
+    found = {row.job: Kept(row.wrapped, {}) for row in db.execute(query)}
+    query = sa.select(sidecars).where(
+        sidecars.c.tenant == tenant, sidecars.c.job.in_(found)
+    )
+    for row in db.execute(query):
+        found[row.job].sidecars[row.kind] = row.sealed
+    return found
+
+
+def lines(db: Connection, tenant: str, jobs: Collection[str]) -> list[Line]:
+    """Return the entries about jobs, of every epoch, in the order of the log."""
+    query = (
+        sa.select(entries)
+        .where(entries.c.tenant == tenant, entries.c.job.in_(jobs))
+        .order_by(entries.c.epoch, entries.c.idx)
+        .limit(ENTRIES_MAX)
+    )
+    return [
+        Line(row.job, row.type, row.epoch, row.idx, row.leaf or b"", row.leaf_hash)
+        for row in db.execute(query)
+    ]
+
+
+def statement(db: Connection, tenant: str, job: str) -> str:
+    """Return the signed statement of a job's erasure; "" if it is not erased."""
+    query = sa.select(erasures.c.statement).where(
+        erasures.c.tenant == tenant, erasures.c.job == job
+    )
+    return db.execute(query).scalar_one_or_none() or ""
+
+
+def delete(db: Connection, tenant: str, job: str) -> int:
+    """Delete everything private of a job; return how many rows that was."""
+    return sum(
+        db.execute(
+            sa.delete(table).where(table.c.tenant == tenant, table.c.job == job)
+        ).rowcount
+        for table in _PRIVATE
+    )
+
+
+def state(db: Connection, tenant: str, job: str, at_ms: int, text: str) -> None:
+    """Insert the signed statement of an erasure."""
+    row = {"tenant": tenant, "job": job, "at_ms": at_ms, "statement": text}
+    db.execute(sa.insert(erasures), [row])
