@@ -35,8 +35,8 @@ class Metered:
     """What a tenant used, to be billed, while the same terms held.
 
     Quantities are in the SKU's unit (`rates.UNITS`), as NUMERIC(20,6).  From
-    `start_ms` to before `stop_ms`, in milliseconds since the epoch; where the span is
-    not over, `stop_ms` is now.
+    `start_ms` to before `stop_ms`, in milliseconds since the epoch: reserved devices
+    are owed for all of it, also where it is not over yet.
     """
 
     terms: Terms

@@ -137,7 +137,8 @@ def _parts(
     """Return (group, sums, what is to be billed) in the order of time and group.
 
     Where nothing was used there is still a part for each of the terms: they may ask
-    for a minimum.
+    for a minimum.  A group is of no time of its own, so idle devices are in the whole
+    and in none of its groups.
     """
     found = []
     for terms, start_ms, stop_ms in cards.spans(tenant, span.start_ms, span.stop_ms):
@@ -145,7 +146,8 @@ def _parts(
         for part in ledger.sums(Selection(tenant, start_ms, stop_ms, upto), by):
             groups.setdefault(part.group, []).append(part)
         for name, parts in groups.items():
-            metered = Metered(terms, start_ms, stop_ms, quantities(parts))
+            stop = start_ms if by else stop_ms
+            metered = Metered(terms, start_ms, stop, quantities(parts))
             found.append((name, [part.sum for part in parts], metered))
     return found
 
