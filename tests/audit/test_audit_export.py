@@ -23,8 +23,10 @@ from functions.keys import events_key
 from functions.problems import NotFound, TooLarge
 from tests.audit.bundles import Made, files, told
 from tests.audit.house import BOTH
+from tests.postgres import OPERATOR
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from functions.audit.checking import Report
@@ -34,6 +36,15 @@ if TYPE_CHECKING:
 
 DATABASES = BOTH
 NOON_MS = events.milliseconds("2026-11-21T12:00:00Z")
+
+
+@pytest.fixture
+def operator(url: str, house: House, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Return the log's tables as who may prune them and back them up."""
+    if url.startswith("postgresql"):
+        url = request.getfixturevalue("audit_database").url(OPERATOR)
+    with closing(Store.open(url)) as store:
+        yield store
 
 
 def fill(house: House, pairs: int, tenant: str = "acme") -> None:
@@ -188,17 +199,15 @@ def test_entries_that_come_meanwhile_are_left_out(house: House, tmp_path: Path) 
     assert checked(house, tmp_path / "b").logs[0].size == 6
 
 
-def test_a_log_after_a_restore(house: House, tmp_path: Path, url: str) -> None:
+def test_a_log_after_a_restore(house: House, tmp_path: Path, operator: Store) -> None:
     """Every epoch is in the bundle, and what links it to the one before."""
-    if not url.startswith("sqlite"):
-        pytest.skip("the function's login may not make a backup; the rest is the same")
     fill(house, 5)
     file, target = tmp_path / "backup", f"sqlite:///{tmp_path}/restored.db"
 
     def keys_of(tenant: str) -> list[NoteVerifier]:
         return log_verifiers(tenant, house.keys)
 
-    write_backup(house.log.store, file, keys_of)
+    write_backup(operator, file, keys_of)
     with (
         closing(open_backup(file, tmp_path)) as old,
         closing(Store.open(target)) as new,
@@ -221,14 +230,12 @@ def test_a_log_after_a_restore(house: House, tmp_path: Path, url: str) -> None:
     assert [(log.epoch, log.entries) for log in found.logs] == [(1, 2), (2, 1)]
 
 
-def test_a_pruned_log(house: House, tmp_path: Path, url: str) -> None:
+def test_a_pruned_log(house: House, tmp_path: Path, operator: Store) -> None:
     """What retention dropped is exported as hashes, and said to be."""
-    if not url.startswith("sqlite"):
-        pytest.skip("the function's login may not prune, and the rest is the same")
     fill(house, 140)
-    set_retention(house.log.store, "acme", 180)
+    set_retention(operator, "acme", 180)
     day_ms = 86_400_000
-    assert prune(house.log.store, "acme", NOON_MS + 270_000 + 180 * day_ms)
+    assert prune(operator, "acme", NOON_MS + 270_000 + 180 * day_ms)
     manifest = exported(house, tmp_path / "b", Wanted("acme"))
     assert manifest.logs[0].minimum == 256
     report = checked(house, tmp_path / "b")
