@@ -120,7 +120,8 @@ def watch(
     except NotFound:
         _gone(of_epoch, verdict)
     if verdict.now is not None:
-        _hold(logs, of_epoch, verifiers, verdict)
+        tree = _Tree(logs(None), verdict.now)
+        _hold(tree, logs, of_epoch, verifiers, verdict)
     return verdict
 
 
@@ -165,15 +166,13 @@ def _gone(of_epoch: Mapping[int, Sequence[Kept]], verdict: Verdict) -> None:
 
 
 def _hold(
+    tree: _Tree,
     logs: Logs,
     of_epoch: Mapping[int, Sequence[Kept]],
     verifiers: Sequence[NoteVerifier],
     verdict: Verdict,
 ) -> None:
-    now = verdict.now
-    if now is None:
-        return
-    tree = _Tree(logs(None), now)
+    now = tree.now
     earlier: Mapping[int, Earlier] | None = None
     for epoch, kept in sorted(of_epoch.items()):
         if epoch > now.epoch:

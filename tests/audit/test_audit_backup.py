@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import stat
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,7 +35,7 @@ from functions.audit.tables import (
     retentions,
     sidecars,
 )
-from functions.audit.tiles import origin, sign_note
+from functions.audit.tiles import origin, sign_checkpoint, sign_note
 from functions.keys import MemoryKeys
 from functions.problems import Conflict, NotFound, Unavailable
 from functions.storage.memory import MemoryStore
@@ -428,6 +428,8 @@ TAMPERED = {
     "a head of an earlier epoch": "UPDATE head SET epoch = 0",
     "no head": "DELETE FROM head",
     "no checkpoint": "DELETE FROM checkpoint",
+    "an older checkpoint": "UPDATE checkpoint SET note = "
+    "(SELECT note FROM checkpoint WHERE size = 7) WHERE size = 8",
     "another's note": "UPDATE checkpoint SET note = "
     "replace(note, 'audit/acme', 'audit/other') WHERE size = 600",
 }
@@ -445,6 +447,21 @@ def test_attack_a_tampered_backup(
     with pytest.raises(VerificationError):
         restored(sqlite, file, elsewhere)
     assert rows(elsewhere, entries) == []
+
+
+def test_attack_a_checkpoint_of_another_tenant(
+    sqlite: Case, tmp_path: Path, elsewhere: str
+) -> None:
+    """One key signs for all tenants, and each note for one of them."""
+    [receipt] = sqlite.append("e0")
+    file = sqlite.backup(tmp_path / "b")
+    true = open_kept(receipt.checkpoint, sqlite.keys_of("acme")).checkpoint
+    forged = replace(true, origin=origin("other"))
+    note = sign_checkpoint(forged, sqlite.keys.signer("audit"))
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("UPDATE checkpoint SET note = ?", (note,))
+    with pytest.raises(VerificationError):
+        restored(sqlite, file, elsewhere)
 
 
 def test_attack_a_backup_signed_by_another_key(

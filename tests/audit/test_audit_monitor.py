@@ -18,10 +18,9 @@ from functions.keys import MemoryKeys
 from tests.audit.shown import VERIFIERS, Shown, leaves
 
 if TYPE_CHECKING:
-    from functions.audit.source import LogSource
-
     from functions.audit.monitor import Fault
     from functions.audit.notes import Kept
+    from functions.audit.source import LogSource
 
 LOG = Shown(leaves(700))
 
@@ -244,6 +243,21 @@ def test_attack_a_new_epoch_that_accounts_for_nothing(shown: Shown, why: str) ->
     assert why in fault.text
 
 
+def test_attack_a_first_entry_that_is_not_in_the_log() -> None:
+    """What the new epoch says of the old one is signed with everything else."""
+
+    class Saying(Shown):
+        """Shows the entry of another log first."""
+
+        def entries(self, number: int, width: int) -> bytes:
+            return restored().entries(number, width)
+
+    shown = Saying([b"something else", *leaves(3, "new")], epoch=2)
+    fault = only(watched([LOG.at(250).kept()], LOG.at(HELD), shown))
+    assert fault.kind == "restore"
+    assert "not under this root" in fault.text
+
+
 def test_attack_an_end_that_nobody_signed() -> None:
     """The last known checkpoint is signed by the log's key, or it is none."""
     stranger = replace(ENDED, signer=MemoryKeys().signer("audit"))
@@ -263,7 +277,8 @@ def test_evidence_that_proves_nothing_is_refused() -> None:
     document = only(watched([fork.kept()], LOG)).evidence("acme")
     assert verify_evidence(document, VERIFIERS)
     honest = {**document, "notes": [LOG.at(9).checkpoint(), LOG.checkpoint()]}
-    others = {**document, "notes": [restored().checkpoint(), LOG.checkpoint()]}
+    two = [restored(more=3).checkpoint(), LOG.at(4).checkpoint()]
+    others = {**document, "notes": two, "proof": None}
     same = {**document, "notes": [LOG.checkpoint()] * 2, "proof": None}
     broken = copy.deepcopy(document)
     broken["proof"]["root"] = bytes(32).hex()

@@ -17,6 +17,7 @@ from functions.audit.app import create_app
 from functions.audit.bundle import log_verifiers
 from functions.audit.log import Log
 from functions.cli import main
+from functions.cli.audit_monitor import FILE_BYTES_MAX
 from functions.keys import FileKeys, events_key
 from functions.storage.file import FileStore
 from tests.audit.house import TokensByName
@@ -120,6 +121,8 @@ def test_receipts_in_job_records_are_held_to_the_log(desk: Desk) -> None:
         path.write_text(json.dumps(record))
     (desk.folder / "kept" / "other").write_text(Shown(leaves(2), "other").checkpoint())
     (desk.folder / "kept" / "readme").write_text("nothing")
+    stranger = Shown(leaves(2)).checkpoint().replace("guise.audit/acme", "example.org")
+    (desk.folder / "kept" / "stranger").write_text(stranger)
     assert desk.told("monitor", "--tenant", "acme", "--kept", desk.folder / "kept") == {
         "tenant": "acme",
         "fine": True,
@@ -260,6 +263,13 @@ def test_a_log_that_does_not_answer_is_not_one_that_is_gone(desk: Desk) -> None:
     assert "ROLLBACK" not in said
 
 
+def test_a_file_that_is_too_large_is_not_read(desk: Desk) -> None:
+    """It is named, and not passed over."""
+    with (desk.folder / "kept" / "film").open("wb") as file:
+        file.truncate(FILE_BYTES_MAX + 1)
+    assert "bytes" in desk.monitor(code=1)
+
+
 def test_watching_goes_on_until_something_is_wrong(desk: Desk) -> None:
     """`--every`: look, wait, look; a log that is away is looked for again."""
     place = desk.home / "audit.db"
@@ -329,6 +339,25 @@ def test_backup_and_restore_by_hand(desk: Desk) -> None:
     into = ("--into", f"sqlite:///{desk.folder}/third.db")
     said = desk.run("restore", desk.folder / "second", *into)
     assert "all that is known" in said
+
+
+def test_a_monitor_says_what_a_restore_lost(desk: Desk) -> None:
+    """The log's own word, which is no fault; afterwards the new epoch is held to."""
+    file, restored = desk.folder / "backup", desk.folder / "restored.db"
+    desk.run("backup", "-o", file)
+    desk.append("e3", "e4")
+    desk.monitor()
+    witness = FileStore(desk.folder / "witness")
+    note = (desk.folder / "kept" / "acme.checkpoint").read_text()
+    copies.copy(witness, copies.checkpoint_key(note), note)
+    into = ("--into", f"sqlite:///{restored}")
+    desk.run("restore", file, *into, "--witness", f"file://{desk.folder}/witness")
+    where = ("--database", f"sqlite:///{restored}")
+    said = desk.monitor(*where)
+    assert "a restore lacks entries 3 to 4 of epoch 1" in said
+    assert "guise.audit/acme/2 at 1" in said
+    assert "lacks" not in desk.monitor(*where)
+    assert "ROLLBACK: the log is back" in desk.monitor(code=1)
 
 
 def test_a_log_that_does_not_verify_is_neither_backed_up_nor_restored(
