@@ -295,7 +295,7 @@ def sweep_jobs(place: Place) -> None:
     if isinstance(books.sink, Nobody):
         raise Unavailable(f"nothing runs in {place.home}: start it with `guise up`")
     swept, retired = sweep(books), retention.apply(books)
-    call_back(books, loopback=True)
+    call_back(books, loopback=not place.store)
     if place.json:
         document = msgspec.to_builtins(swept)
         print_json(document | {"retired": asdict(retired)})

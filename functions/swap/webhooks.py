@@ -114,7 +114,7 @@ class Try(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
 
 
-class Call(msgspec.Struct, frozen=True, omit_defaults=True):
+class Call(msgspec.Struct, frozen=True):
     """What became of telling one endpoint; `due` is when the next try is (epoch)."""
 
     endpoint: str
