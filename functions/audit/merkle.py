@@ -177,6 +177,8 @@ def verify_inclusion(
     """
     if not 0 <= index < size:
         raise VerificationError(f"no leaf {index} in a tree of {size}")
+    if not len(leaf) == len(root) == HASH_BYTES:
+        raise VerificationError(f"a hash has {HASH_BYTES} bytes")
     here, last, result = index, size - 1, leaf
     for step in path:
         if last == 0:
@@ -206,7 +208,7 @@ def verify_consistency(
     if not 0 <= old <= size:
         raise VerificationError(f"a log does not shrink from {old} to {size}")
     if old in (0, size):
-        _verify_no_growth(old, path, old_root, root)
+        _verify_no_growth(old, size, path, old_root, root)
         return
     steps = list(path) if old & (old - 1) else [old_root, *path]
     if not steps:
@@ -231,11 +233,12 @@ def verify_consistency(
 
 def _verify_no_growth(
     old: int,
+    size: int,
     path: Sequence[bytes],
     old_root: bytes,
     root: bytes,
 ) -> None:
     """Check the two cases that need no proof: from nothing, and to the same size."""
     expected = root if old else EMPTY_ROOT
-    if path or old_root != expected:
+    if path or old_root != expected or (not size and root != EMPTY_ROOT):
         raise VerificationError(f"two different logs of {old} entries")
