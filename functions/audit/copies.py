@@ -339,6 +339,6 @@ class Copies:
         if self._objects is None:
             self._objects = self._opener(self._url)
         outcome = copy(self._objects, key, text)
-        self._metrics.count("audit_copies", outcome=outcome)
         if outcome == "fork":
             logger.critical("FORK: the copy at %s says something else: %r", key, text)
+        self._metrics.count("audit_copies", outcome=outcome)

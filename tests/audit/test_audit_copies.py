@@ -162,6 +162,33 @@ def test_a_second_store_that_is_away_delays_no_ack_and_is_tried_again(
     made.close()
 
 
+def test_what_comes_while_a_copy_fails_is_the_newer_one(house: House) -> None:
+    """What is tried again is the last word, not what failed."""
+    older, newer = (Shown(leaves(size)).checkpoint() for size in (1, 2))
+
+    class Failing(MemoryStore):
+        """Fails once, and hears of something newer at that moment."""
+
+        told = False
+
+        def put_if_absent(self, key: Key, data: bytes) -> int:
+            if not self.told:
+                self.told = True
+                copies.take({"acme": newer})
+                raise Unavailable(internal="away")
+            return super().put_if_absent(key, data)
+
+    objects = Failing()
+    copies = Copies("memory:", Metrics(), opener=lambda _: objects, pause_seconds=0.02)
+    copies.start(lambda: house.log.store)
+    copies.take({"acme": older})
+    wait_until(lambda: objects.list(Key("")).objects)
+    copies.close()
+    assert [each.key for each in objects.list(Key("")).objects] == [
+        checkpoint_key(newer)
+    ]
+
+
 def test_a_second_store_that_stays_away_does_not_hold_up_the_end(url: str) -> None:
     """It is asked once more, and that is all."""
     objects = Away()
