@@ -173,3 +173,22 @@ def erase(
         json={"job": job},
         headers={"Authorization": f"Bearer {token}"},
     )
+
+
+def dump(house: House) -> dict[str, list[dict[str, Any]]]:
+    """Return every row of every table, as somebody who has the whole database."""
+    from tests.postgres import SUPERUSER
+
+    url = sa.make_url(house.url)
+    if url.drivername != "sqlite":
+        url = url.set(username=SUPERUSER)
+    engine = sa.create_engine(url)
+    everything = sa.MetaData()
+    with engine.connect() as db:
+        everything.reflect(db)
+        tables = {
+            table.name: [dict(row) for row in db.execute(sa.select(table)).mappings()]
+            for table in everything.sorted_tables
+        }
+    engine.dispose()
+    return tables
