@@ -43,7 +43,8 @@ every hash:
 
     fsck --ui=false --storage_url=file:///path/to/folder/ --public_key=KEY_FILE
 
-Of a part of a log it says that the entries before are missing, which is so.
+`KEY_FILE` holds one line there: the key that signed `checkpoint`. Of a part of a log
+`fsck` says that the entries before are missing, which is so.
 
 Or with a program of your own:
 
@@ -57,6 +58,9 @@ Or with a program of your own:
    `extra` line is the entry itself, in base64.
 5. Notes under `checkpoints/` were signed earlier; each root must be that of the same
    entries, as far as they went then.
+6. A database that was restored from a backup goes on with a new log, the next epoch.
+   Its first entry holds the last checkpoint that was known of each earlier one, and how
+   many of its entries were left. Earlier logs are under `epochs/`.
 
 ## What an entry is
 
