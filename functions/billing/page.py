@@ -72,9 +72,9 @@ def usage_page(
     """
     usage = statement.usage(ledger, cards, tenant, span, "day")
     days = _days(usage, span, now)
-    columns = _columns(usage)
+    columns = _columns(usage, days)
     month = Period.of(now)
-    bill = statement.bill_of(ledger, cards, tenant, month)
+    bill = statement.bill_of(ledger, cards, tenant, month, evidence=False)
     now_ms = (now - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     coming = forecast(bill, now_ms)
     invoice = drafting.draft(bill, cards)
@@ -87,7 +87,8 @@ def usage_page(
             "began": _short(usage["from"]),
             "ended": _short(usage["to"]),
             "chart": _chart(days, columns, cards.currency),
-            "chart_name": _in_words(usage, columns),
+            "chart_name": _in_words(days, columns, cards.currency),
+            "of_no_day": _of_no_day(usage, columns),
             "columns": columns,
             "days": [each for each in days if each.quantities],
             "sums": _sums(days, columns),
@@ -135,12 +136,28 @@ def _by_sku(charges: Iterable[Mapping[str, str]]) -> dict[str, Decimal]:
     return found
 
 
-def _columns(usage: Mapping[str, Any]) -> list[Column]:
-    """Return the SKUs that were used, in the order of `_SKUS`."""
+def _columns(usage: Mapping[str, Any], days: Sequence[Day]) -> list[Column]:
+    """Return the SKUs that were used on some day, in the order of `_SKUS`."""
+    used = {sku for day in days for sku in day.quantities}
+    return [each for each in _charged(usage) if each.sku in used]
+
+
+def _charged(usage: Mapping[str, Any]) -> list[Column]:
+    """Return every SKU that is charged in the span, in the order of `_SKUS`."""
     charges = usage["total"]["charges"]
     units = {charge["sku"]: charge["unit"] for charge in charges}
     return [
         Column(sku, name, units[sku]) for sku, name in _SKUS.items() if sku in units
+    ]
+
+
+def _of_no_day(usage: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
+    """Return what is charged and is of no single day: a reserved device that idles."""
+    totals = _by_sku(usage["total"]["charges"])
+    return [
+        f"{each.name} {plain(totals[each.sku])} {_units(each.unit)}".rstrip()
+        for each in _charged(usage)
+        if each not in columns
     ]
 
 
@@ -180,15 +197,15 @@ def _sums(days: Sequence[Day], columns: Sequence[Column]) -> list[Decimal]:
     ]
 
 
-def _in_words(usage: Mapping[str, Any], columns: Sequence[Column]) -> str:
+def _in_words(days: Sequence[Day], columns: Sequence[Column], currency: str) -> str:
     """Return what somebody who does not see the chart is told in its place."""
-    totals = _by_sku(usage["total"]["charges"])
+    *quantities, cost = (plain(each) for each in _sums(days, columns))
     parts = [
-        f"{each.name} {plain(totals[each.sku])} {_units(each.unit)}".rstrip()
-        for each in columns
+        f"{each.name} {quantity} {_units(each.unit)}".rstrip()
+        for each, quantity in zip(columns, quantities, strict=True)
     ]
-    cost = f"Cost {usage['total']['amount']} {usage['currency']}"
-    return f"By day: {', '.join([cost, *parts])}. The numbers are in the table below."
+    told = ", ".join([f"Cost {cost} {currency}", *parts])
+    return f"By day: {told}. The numbers are in the table below."
 
 
 def _compared(now: Invoice, then: Invoice) -> list[tuple[str, str, str, str]]:

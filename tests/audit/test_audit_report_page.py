@@ -174,7 +174,7 @@ def test_what_retention_pruned_is_verified_by_its_hashes_and_said() -> None:
 def test_what_could_not_be_read_is_said() -> None:
     """An entry of a later version is in the root, and in no count."""
     page = hold(FakeLog([*lively(), b"not even JSON"]).page())
-    assert "1 entries of the log are not in a form" in page.text
+    assert "of which nothing is counted: 1." in page.text
 
 
 def test_a_log_after_a_restore_says_that_it_goes_on_and_what_was_lost() -> None:

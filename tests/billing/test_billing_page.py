@@ -21,7 +21,8 @@ from functions.billing.rates import RateCards
 from functions.billing.rating import Meter, Metered
 from functions.billing.statement import Span
 from functions.problems import InvalidRequest
-from tests.billing.house import NOW
+from tests.billing.house import NOW, usage_data
+from tests.billing.prices import CONTRACT, HEAD, PRICES, cards_of
 from tests.pages.browser import browser
 from tests.pages.promises import hold
 
@@ -138,6 +139,28 @@ def test_every_day_that_has_begun_has_its_place(house: House) -> None:
         first, last = lane.all("rect")
         assert first.attributes["x"] == "0.238%"  # of 21 days, the first
         assert last.attributes["x"] == "95.476%"
+
+
+def test_what_is_of_no_single_day_is_said(house: House, tmp_path: Path) -> None:
+    """A reserved device idles over the whole month: in the bill, and under no day."""
+    use(house, "a", "12", device={**usage_data()["device"], "name": "L4"})
+    cards = cards_of(tmp_path, HEAD + PRICES + CONTRACT)
+    span = Span(NOVEMBER.start_ms, NOVEMBER.stop_ms)
+    page = hold(usage_page(house.ledger, cards, "acme", span, NOW))
+    assert "of no single day: GPU reserved and idle 1727999.864 s." in page.text
+    assert not any("idle" in name for name in table(page, "What is charged by day")[0])
+    names = [row[0] for row in table(page, "Draft as of")]
+    assert any(name.startswith("GPU reserved and idle, L4") for name in names)
+
+
+def test_a_page_costs_the_same_however_many_events_there_are(house: House) -> None:
+    """Sums are read, and not event after event as for an invoice's roots."""
+    use(house, "a", "12")
+    cards = RateCards.load()
+    quick = statement.bill_of(house.ledger, cards, "acme", NOVEMBER, evidence=False)
+    whole = statement.bill_of(house.ledger, cards, "acme", NOVEMBER)
+    assert (quick.events.count, whole.events.count) == (0, 1)
+    assert drafting.draft(quick, cards).lines == drafting.draft(whole, cards).lines
 
 
 def test_a_month_in_which_nothing_was_used(house: House) -> None:
