@@ -339,6 +339,25 @@ def test_a_backup_is_as_of_one_moment(sqlite: Case, tmp_path: Path) -> None:
     assert (held.size, grown[0].index) == (2, 2)
 
 
+def test_a_snapshot_on_postgresql_is_of_one_moment_too(
+    audit_database: Database,
+) -> None:
+    """It sees no commit that comes later, and can write nothing."""
+    case = Case(audit_database.url(), MemoryKeys())
+    case.append("e0")
+    query = sa.select(entries.c.idx)
+    with closing(Store.open(audit_database.url(OPERATOR))) as store:
+        with store.keeping(snapshot=True) as db:
+            before = db.execute(query).all()
+            case.append("e1")
+            assert db.execute(query).all() == before == [(0,)]
+        insert = sa.insert(retentions).values(tenant="acme", days=180)
+        with pytest.raises(Unavailable), store.keeping(snapshot=True) as db:
+            db.execute(insert)
+        with store.keeping() as db:
+            assert db.execute(query).all() == [(0,), (1,)]
+
+
 @dataclass
 class _Entered:
     """A transaction that does something else once it has read."""
