@@ -30,12 +30,13 @@ from functions.web import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from decimal import Decimal
     from pathlib import Path
 
     from flask import Flask
 
     from functions.auth import Authenticator
-    from functions.billing.budgets import Watch
+    from functions.billing.budgets import Budget, Watch
     from functions.billing.invoice import Invoice
     from functions.billing.ledger import Ledger, Posted
     from functions.billing.rates import RateCards
@@ -100,7 +101,7 @@ def create_app(
 ) -> Flask:
     """Wire one billing function; the environment decides what is not handed in.
 
-    Without stores nothing that is stored is measured, without a watch no budget kept.
+    Without stores nothing that is stored is measured, and no budget kept.
     Returns before the database is open.  Raises `SettingsError`.
     """
     settings = settings or Settings.from_env(os.environ)
@@ -119,6 +120,8 @@ def create_app(
     )
     if stores is None and settings.store:
         stores = Stores.from_settings(settings)
+    if watch is None and stores is not None:
+        watch = _watch(books, stores, keys)
     _add_events(app, books, keys, watch)
     _add_ticks(app, books, keys, stores)
     _add_statements(app, books, authenticator)
@@ -129,6 +132,23 @@ def _open(url: str) -> Ledger:
     from functions.billing.ledger import Ledger
 
     return Ledger.open(url)
+
+
+def _watch(books: Books, stores: Stores, keys: KeyProvider) -> Watch:
+    """Return who keeps the budgets that the ledger has."""
+    from functions.billing.budgets import Watch
+
+    def budget_of(tenant: str) -> Budget | None:
+        from functions.billing import budgeting
+
+        return budgeting.budget_of(books.ledger, tenant)
+
+    def spent(tenant: str, month: str) -> Decimal:
+        from functions.billing import budgeting
+
+        return budgeting.spent(books.ledger, books.cards, tenant, month)
+
+    return Watch(budget_of, spent, stores, keys)
 
 
 def _add_events(

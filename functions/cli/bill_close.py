@@ -109,13 +109,13 @@ def tell_all(
     """Tell of every document nobody was told of; return those that wait on."""
     from functions.billing import closing, telling
 
-    sink = _sink(place)
+    sink = sink_of(place)
     if sink is None:
         return closing.untold(ledger)
-    return telling.tell(ledger, _keys(place, keys), sink, now)
+    return telling.tell(ledger, key_folder(place, keys), sink, now)
 
 
-def _sink(place: Place) -> Sink | None:
+def sink_of(place: Place) -> Sink | None:
     """Return where events go: K_SINK, or the broker of the stack that runs here."""
     from functions.local.home import Home
     from functions.settings import Settings
@@ -129,7 +129,8 @@ def _sink(place: Place) -> Sink | None:
     return HttpSink(running.urls["broker"]) if running else None
 
 
-def _keys(place: Place, folder: Path | None) -> FileKeys:
+def key_folder(place: Place, folder: Path | None) -> FileKeys:
+    """Return the keys in a folder; else of GUISE_KEYS, else this machine's."""
     from pathlib import Path as Named
 
     from functions.keys import FileKeys

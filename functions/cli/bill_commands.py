@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from functions.cli.bill_budgeting import budgeting
 from functions.cli.bill_closing import closing
 from functions.cli.bill_reconciling import reconciling
 
@@ -12,5 +13,5 @@ bill = typer.Typer(
 )
 
 
-for topic in (closing, reconciling):
+for topic in (closing, budgeting, reconciling):
     bill.add_typer(topic)
