@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,8 @@ from functions.audit import pipeline
 from functions.audit.bundle import log_verifiers, verify_entries
 from functions.audit.leaf import leaf_of
 from functions.audit.log import BATCH_MAX, WAITING_MAX, Appended, Log, _Waiting
-from functions.audit.store import Store
+from functions.audit.store import Private, Sealed, Store
+from functions.audit.tables import erasures, images, record_keys, sidecars
 from functions.keys import MemoryKeys
 from functions.problems import Failed, Unavailable
 from tests.audit.house import BOTH
@@ -256,3 +258,46 @@ def signed(keys: MemoryKeys) -> Event:
 def test_a_batch_has_a_limit() -> None:
     """Every statement of a batch stays below what SQLite takes as variables."""
     assert BATCH_MAX * 2 < 32_766
+
+
+def test_what_is_private_comes_with_a_new_entry_alone(house: House) -> None:
+    """Not with one that is there, nor to a job that was erased; the first stands."""
+    first = Private(b"key", (Sealed("started", b"salt"),), ((b"mac", "source"),))
+    second = Private(b"other key", (Sealed("ended", b"x"),), ((b"mac", "result"),))
+    first_leaf = leaf_of(house.event("a"))
+    same_job = leaf_of(house.event("b", subject="a", data={"job": "job-a"}))
+    gone = leaf_of(house.event("c"))
+    with house.log.store.erasing("acme") as db:
+        row = {"tenant": "acme", "job": "job-c", "at_ms": 1, "statement": "gone"}
+        db.execute(sa.insert(erasures), row)
+    house.log._commit([replace(first_leaf, private=first)])
+    house.log._commit(
+        [
+            replace(first_leaf, private=second),
+            replace(same_job, private=second),
+            replace(gone, private=first),
+        ],
+    )
+    with house.log.store.searching("acme") as db:
+        keys = db.execute(sa.select(record_keys)).all()
+        sealed = db.execute(sa.select(sidecars).order_by(sidecars.c.kind)).all()
+        found = db.execute(sa.select(images).order_by(images.c.role)).all()
+    assert [tuple(row) for row in keys] == [("acme", "job-a", b"key")]
+    assert [(row.kind, row.sealed) for row in sealed] == [
+        ("ended", b"x"),
+        ("started", b"salt"),
+    ]
+    assert [(row.job, row.mac, row.role) for row in found] == [
+        ("job-a", b"mac", "result"),
+        ("job-a", b"mac", "source"),
+    ]
+    assert len(house.entries()) == 3
+
+
+def test_a_pruned_entry_is_known_by_its_hash(house: House) -> None:
+    """Its receipt is given again; what differs is a conflict, as ever."""
+    receipt = house.log.append(house.event()).receipt
+    house.tamper("UPDATE entry SET leaf = NULL, source = '', id = '', job = ''")
+    again = house.log.append(house.event())
+    assert (again.receipt, again.conflict) == (receipt, False)
+    assert house.log.append(house.event(data={"job": "other"})).conflict
