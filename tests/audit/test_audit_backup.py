@@ -434,6 +434,8 @@ TAMPERED = {
     "no leaf": "UPDATE entry SET leaf = x'00', leaf_hash = "
     "x'96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7'"
     " WHERE idx = 3",
+    "another attempt": "UPDATE entry SET leaf = CAST(replace(CAST(leaf AS TEXT),"
+    " '\"attempt\":1', '\"attempt\":2') AS BLOB) WHERE idx = 3",
     "a flipped entry": "UPDATE entry SET leaf = CAST(leaf || 'x' AS BLOB)"
     " WHERE idx = 3",
     "an entry with its hash": "UPDATE entry SET leaf_hash = zeroblob(32) WHERE idx = 3",
