@@ -44,7 +44,7 @@ def root_of(members: Iterable[bytes]) -> Root:
             last, count = member, count + 1
         height = (len(chunk) - 1).bit_length()
         tree.append((height, _root([_leaf(member) for member in chunk])))
-        while len(chunk) == _CHUNK and len(tree) > 1 and tree[-2][0] == tree[-1][0]:
+        while len(tree) > 1 and tree[-2][0] == tree[-1][0]:
             (height, left), (_, right) = tree[-2:]
             tree[-2:] = [(height + 1, _node(left, right))]
     while len(tree) > 1:

@@ -207,6 +207,8 @@ def test_a_minimum_is_a_line_of_what_is_missing(tmp_path: Path) -> None:
         ("minimum", "4.60"),
     ]
     assert (invoice.total, invoice.lines[1].rate_card) == ("5.00", "a")
+    (last,) = of("minimum", simple(found, used(request=12_475)))
+    assert last.amount == "0.01"
     assert of("minimum", simple(found, used(request=12_500))) == []
     assert simple(found, {}).total == "5.00"
 
