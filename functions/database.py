@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 BUSY_MS_MAX: Final = 10_000
+SCRUB_MS_MAX: Final = 2_000
 _PAUSE_SECONDS: Final = 0.01
 _SCHEMES: Final = ("sqlite:///", "postgresql+psycopg://")
 _BIND: Final = (
@@ -138,21 +139,32 @@ def scrub(engine: Engine) -> None:
     after some seconds of waiting for that.  Other databases are left alone: what
     remains of a deleted row there is for their own housekeeping.
     """
-    import sqlite3
-
     if engine.dialect.name != "sqlite":
         return
+    deadline = time.monotonic() + SCRUB_MS_MAX / 1000
     connection = engine.raw_connection()
     try:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        busy = any(row[0] for row in cursor.fetchall())
-    except sqlite3.OperationalError as error:
-        raise Unavailable(internal=f"the log is not cut: {error}") from error
+        while not _is_cut(connection):
+            if time.monotonic() > deadline:
+                raise Unavailable(internal="the log is not cut: somebody is at it")
+            time.sleep(_PAUSE_SECONDS)
     finally:
         connection.close()
-    if busy:
-        raise Unavailable(internal="the log is not cut: somebody reads or writes")
+
+
+def _is_cut(connection: Any) -> bool:  # noqa: ANN401  # DBAPI
+    """Write SQLite's log back and cut it; return whether that was possible.
+
+    SQLite waits for readers and writers, and not for another who does the same.
+    """
+    import sqlite3
+
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return not any(row[0] for row in cursor.fetchall())
+    except sqlite3.OperationalError:  # locked
+        return False
 
 
 def _make_sqlite_strict(engine: Engine) -> None:

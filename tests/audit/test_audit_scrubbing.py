@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import sqlalchemy as sa
 
 from functions.database import open_database, scrub
+from functions.problems import Unavailable
 from tests.audit.jobs import Job, erase, private_rows, rows_of
 
 if TYPE_CHECKING:
@@ -72,6 +75,29 @@ def test_no_statement_while_somebody_reads_the_files(house: House) -> None:
     assert private_rows(house) == []
     assert erase(house, "j-1").status_code == 200
     assert not any(each in files(house) for each in erased)
+
+
+def test_many_erasures_at_once_wait_for_one_another(house: House) -> None:
+    """Only one at a time can cut the log; the others do not fail for it."""
+    names = [f"j-{number}" for number in range(24)]
+    for name in names:
+        Job(house, name).run()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda name: erase(house, name).status_code, names))
+    assert set(answers) == {200}
+
+
+def test_a_log_that_stays_locked_is_not_waited_for_for_ever(house: House) -> None:
+    """Then it is `Unavailable`, and whoever asked asks again."""
+    engine = open_database(house.url)
+
+    def begin(connection: Any, *_: object) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+
+    sa.event.listen(engine, "checkout", begin)
+    with pytest.raises(Unavailable):
+        scrub(engine)
+    engine.dispose()
 
 
 def test_other_databases_are_left_to_their_own_housekeeping() -> None:
