@@ -27,6 +27,7 @@ from functions.audit.tables import (
 from functions.keys import MemoryKeys
 from functions.problems import Conflict, NotFound, Unavailable
 from functions.storage.memory import MemoryStore
+from tests.audit.vault import LARGE, Case, rows
 from tests.postgres import OPERATOR
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from functions.audit.tiles import NoteVerifier
     from functions.sink import Receipt
     from tests.postgres import Database
-from tests.audit.vault import LARGE, Case, rows
 
 FILED = "tenant, idx, key, source, id, type, job"
 
@@ -62,6 +62,8 @@ def test_the_file_is_whole_private_and_alone(sqlite: Case, tmp_path: Path) -> No
     assert [each.name for each in folder.iterdir()] == ["audit.backup"]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     before = file.read_bytes()
+    # The format's read and write version: 1 for one file, 2 for one with a log.
+    assert before[18:20] == b"\x01\x01"
     with closing(open_backup(file, tmp_path)) as store, store.keeping() as db:
         assert [each.size for each in verify_logs(db, sqlite.keys_of)] == [1]
     assert file.read_bytes() == before

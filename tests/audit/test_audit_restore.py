@@ -33,13 +33,13 @@ from functions.keys import MemoryKeys
 from functions.problems import Conflict, Unavailable
 from functions.storage.memory import MemoryStore
 from functions.tenant import Key
+from tests.audit.vault import LARGE, Case, restored, rows
 from tests.postgres import OPERATOR
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.postgres import Database
-from tests.audit.vault import LARGE, Case, restored, rows
 
 
 @pytest.fixture
