@@ -183,7 +183,8 @@ def test_a_log_after_a_restore_says_that_it_goes_on_and_what_was_lost() -> None:
     earlier = [{"epoch": 1, "held": 290, "checkpoint": note}]
     first = leaf(CONTINUED, "2026-11-20", epoch=2, earlier=earlier)
     counting = tally.Tally(NOVEMBER)
-    counting.add(0, ended("a"))
+    for index, job in enumerate("az"):
+        counting.add(index, ended(job))
     for index, each in enumerate([first, ended("b"), first]):
         counting.add(index, each, 2)
     found = counting.report()
@@ -194,12 +195,12 @@ def test_a_log_after_a_restore_says_that_it_goes_on_and_what_was_lost() -> None:
         290,
         300,
     )
-    assert [(each.epoch, each.index) for each in found.jobs] == [(1, 0), (2, 1)]
+    assert [(each.epoch, each.index) for each in found.jobs] == [(1, 0), (1, 1), (2, 1)]
     log = FakeLog([ended("a")])
     proof = survey(log, log.verifiers(), tally.Tally(NOVEMBER))
     shown = hold(page(found, [proof, proof], ABOUT))
     assert "10 were not in the backup" in shown.text
-    assert [row[-1] for row in table(shown, "Jobs that ended")[1:]] == ["0", "2/1"]
+    assert [row[-1] for row in table(shown, "Jobs that ended")[1:]] == ["0", "1", "2/1"]
     assert "all 2 entries of the tenant's 2 logs" in shown.text
 
 
