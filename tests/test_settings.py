@@ -25,6 +25,7 @@ SAMPLES = {
     "GUISE_CUDA_GRAPH": ("true", True),
     "GUISE_DEVICE": ("cuda:0", "cuda:0"),
     "GUISE_DEVICE_SHARE": ("2/7", Fraction(2, 7)),
+    "GUISE_RATES": ("/rates.toml", Path("/rates.toml")),
     "GUISE_WORKER_URL": ("http://worker/", "http://worker"),
     "GUISE_AUDIT_URL": ("https://audit:8443/base", "https://audit:8443/base"),
     "K_SINK": ("http://broker/ns/default?x=1", "http://broker/ns/default?x=1"),
