@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from functions import events
+from functions.problems import Changed
+from functions.storage.memory import MemoryStore
 from functions.swap import ledger, outbox
 from functions.swap.sweeper import sweep
 from tests.swap.house import ACME, SWAP, House, PaperEngine, picture
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from functions.events import Event
+    from functions.tenant import Key
 
 JOB = "j1"
 
@@ -137,6 +140,24 @@ def test_what_was_cancelled_and_erased_meanwhile_costs_nothing() -> None:
     ended = ledger.record(ACME, JOB, house.store)
     assert ended is not None
     assert ended.outcome == "erased"
+
+
+class Contested(MemoryStore):
+    """A store in which somebody else rewrites every record a moment before."""
+
+    def put_if_match(self, key: Key, data: bytes, generation: int) -> int:
+        if key == ACME.record(JOB):
+            raise Changed
+        return super().put_if_match(key, data, generation)
+
+
+def test_a_cancelled_record_that_changes_meanwhile_is_left_alone() -> None:
+    """Whoever changed it, erased it or billed it: it is not billed twice."""
+    store = Contested()
+    house = made(PaperEngine(), opener=lambda _: store)
+    house.engine.fault = cancels(house)
+    assert house.upload(JOB, SWAP).status_code == 204
+    assert usages(house) == []
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
