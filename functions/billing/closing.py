@@ -119,7 +119,7 @@ def issued(
             return None
         numbered = number(tenant, standing.documents + 1)
         made = issue(draft, numbered, now.date(), cards.due_days)
-        _hold_cards(ledger, db, cards, made)
+        _hold_cards(ledger, db, cards, drafting.versions(bill))
         _write(db, standing, made, notes.applied(made))
     return made
 
@@ -292,13 +292,12 @@ def _available(db: Connection, tenant: str) -> list[Available]:
 
 
 def _hold_cards(
-    ledger: Ledger, db: Connection, cards: RateCards, invoice: Invoice
+    ledger: Ledger, db: Connection, cards: RateCards, used: set[str]
 ) -> None:
     """Note what each card said that prices something for the first time.
 
     Raises `Conflict` where one says something else since.
     """
-    used = {line.rate_card for line in invoice.lines if line.rate_card}
     digests = {version: cards.digests[version] for version in sorted(used)}
     new = ledger.insert(card_table).on_conflict_do_nothing()
     for version, digest in digests.items():

@@ -53,6 +53,17 @@ class Bill:
     log: str = ""
 
 
+def versions(bill: Bill) -> set[str]:
+    """Return the cards and contracts that hold in a bill's months.
+
+    One that changes a tax or reserves devices is on no line of its own, and may
+    change as little as one whose prices are.
+    """
+    spans = (*bill.metered, *(span for late in bill.late for span in late.after))
+    held = [(span.terms.card, span.terms.contract) for span in spans]
+    return {each.version for pair in held for each in pair if each is not None}
+
+
 def draft(bill: Bill, cards: RateCards) -> Invoice:
     """Return the invoice, without a number.
 

@@ -6,9 +6,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from functions.billing import statement
+from functions.billing.drafting import Bill, Late, versions
 from functions.billing.rating import Meter
+from tests.billing.bills import OCTOBER, spans
 from tests.billing.house import usage_data
-from tests.billing.prices import CONTRACT, HEAD, NOVEMBER, PRICES, cards_of
+from tests.billing.prices import CONTRACT, HEAD, NOVEMBER, PRICES, cards_of, used
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,3 +69,13 @@ def test_no_group_is_idle_and_the_total_is_once(house: House, tmp_path: Path) ->
         parts = sum(Decimal(group["amount"]) for group in shown["groups"])
         kept = [c for c in shown["total"]["charges"] if c["sku"] == "gpu.idle"]
         assert parts + Decimal(kept[0]["amount"]) == Decimal(shown["total"]["amount"])
+
+
+def test_a_contract_that_is_on_no_line_is_held_all_the_same(tmp_path: Path) -> None:
+    """What changes a tax or a minimum, or reserves, is as immutable as a price."""
+    found = reserving(tmp_path)
+    month = spans(found, NOVEMBER, used(cpu_exec=1))
+    late = Late(OCTOBER, (), spans(found, OCTOBER, used(request=1)))
+    bill = Bill(tenant="acme", period=NOVEMBER, metered=month, late=(late,))
+    assert versions(bill) == {"a", "acme-1"}
+    assert versions(Bill(tenant="acme", period=OCTOBER, metered=late.after)) == {"a"}
