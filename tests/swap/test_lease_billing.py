@@ -146,7 +146,7 @@ class Contested(MemoryStore):
     """A store in which somebody else rewrites every record a moment before."""
 
     def put_if_match(self, key: Key, data: bytes, generation: int) -> int:
-        if key == ACME.record(JOB):
+        if key == ACME.record(JOB) and generation:
             raise Changed
         return super().put_if_match(key, data, generation)
 
