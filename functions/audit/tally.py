@@ -19,6 +19,7 @@ import msgspec
 from functions import events
 from functions.audit.continued import CONTINUED
 from functions.audit.leaf import CONFLICT
+from functions.audit.leaf import ERASED as ERASED_BY_AUDIT
 from functions.audit.periods import scale_of, starts_of
 from functions.audit.report import (
     CANCELLED,
@@ -81,6 +82,7 @@ class Tally:
         self._known: dict[str, Callable[[_Entry], None]] = {
             events.SWAP_STARTED: self._begin,
             events.SWAP_ERASED: self._erase,
+            ERASED_BY_AUDIT: self._erase,
             events.MODELS_ACCEPTED: self._accept,
             CONFLICT: self._contradict,
             CONTINUED: self._continue,

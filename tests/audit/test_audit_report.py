@@ -10,6 +10,7 @@ import pytest
 
 from functions import events
 from functions.audit import periods, tally
+from functions.audit.leaf import ERASED
 from functions.audit.periods import Scale, moment_ms
 from functions.audit.report import ACTORS_MAX, KINDS_MAX, OTHERS
 from functions.problems import InvalidRequest
@@ -113,6 +114,14 @@ def test_the_ground_is_read_wherever_a_version_put_it(
 ) -> None:
     """The first events said it beside the admission; what is no text is not stated."""
     assert tallied(started("a", **said)).bases.rows() == [(basis, 1)]
+
+
+def test_a_job_that_audit_erased_itself_says_so() -> None:
+    """Whoever asked audit, and not the tenant's function, has erased it, too."""
+    own = leaf(ERASED, "2026-11-24", job="a", actor="operator")
+    report = tallied(started("a"), ended("a"), own)
+    assert [job.erased for job in report.jobs] == [True]
+    assert report.erasures_total == 1
 
 
 def test_a_job_that_was_erased_says_so() -> None:
