@@ -32,10 +32,11 @@ from sqlalchemy import make_url
 from benchmarks._callers import Load, call, device, request, stolen
 from functions import events
 from functions.audit.leaf import leaf_of
-from functions.audit.log import BATCH_MAX, Log
+from functions.audit.log import Log
 from functions.audit.read import reading
 from functions.audit.store import SCHEMA
 from functions.auth import jwks_document
+from functions.commits import BATCH_MAX
 from functions.database import migrate, open_database, transaction
 from functions.events import Event
 from functions.keys import FileKeys, events_key

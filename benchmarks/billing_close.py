@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from _callers import device
-
+from benchmarks._callers import device
 from functions.billing import closing
 from functions.billing.invoice import Period
 from functions.billing.ledger import SCHEMA, Ledger

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from functions.problems import Unavailable
@@ -29,10 +29,21 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True)
 class _Waiting(Generic[Item, Answer]):
-    item: Item
-    answer: Future[Answer] = field(default_factory=Future)
+    """An item, and whoever waits for its answer.
+
+    A bare lock, held until there is one: a `Future` has a condition, which costs a
+    third of what a whole acknowledgement does.
+    """
+
+    __slots__ = ("answer", "done", "error", "item")
+    answer: Answer
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.error: Exception | None = None
+        self.done = threading.Lock()
+        self.done.acquire()
 
 
 class GroupCommit(Generic[Item, Answer]):
@@ -52,8 +63,8 @@ class GroupCommit(Generic[Item, Answer]):
         self._commit = commit
         self._wait_seconds_max = wait_seconds_max
         self._waiting_max = waiting_max
-        self._changed = threading.Condition()
-        self._waiting: list[_Waiting[Item, Answer]] = []
+        self._queue: SimpleQueue[_Waiting[Item, Answer] | None] = SimpleQueue()
+        self._gate = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -65,21 +76,27 @@ class GroupCommit(Generic[Item, Answer]):
         be committed yet), and where the commit failed.
         """
         waiting: _Waiting[Item, Answer] = _Waiting(item)
-        with self._changed:
-            if self._closed or len(self._waiting) >= self._waiting_max:
+        with self._gate:
+            if self._closed or self._queue.qsize() >= self._waiting_max:
                 raise Unavailable(internal="no more is taken")
-            self._waiting.append(waiting)
-            self._changed.notify()
-        try:
-            return waiting.answer.result(self._wait_seconds_max)
-        except TimeoutError as error:
-            raise Unavailable(internal="the commit takes too long") from error
+            self._queue.put(waiting)
+        if not waiting.done.acquire(timeout=self._wait_seconds_max):
+            raise Unavailable(internal="the commit takes too long")
+        if waiting.error is not None:
+            # One for each who waits: a shared one would be raised by many.
+            raise Unavailable(internal=repr(waiting.error)) from waiting.error
+        return waiting.answer
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for the next batch."""
+        return self._queue.qsize()
 
     def close(self) -> None:
         """Commit what waits, and take no more."""
-        with self._changed:
+        with self._gate:
             self._closed = True
-            self._changed.notify()
+            self._queue.put(None)  # the last there is
         self._thread.join()
 
     def _run(self) -> None:
@@ -89,22 +106,23 @@ class GroupCommit(Generic[Item, Answer]):
             except Exception as error:  # each waiter raises it
                 logger.warning("a batch of %d failed", len(batch), exc_info=error)
                 for each in batch:
-                    each.answer.set_exception(_as_unavailable(error))
+                    each.error = error
             else:
                 for each, answer in zip(batch, answers, strict=True):
-                    each.answer.set_result(answer)
+                    each.answer = answer
+            for each in batch:
+                each.done.release()
 
     def _next_batch(self) -> list[_Waiting[Item, Answer]]:
         """Return what waits, in the order it came; nothing once it is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            batch = self._waiting[:BATCH_MAX]
-            del self._waiting[:BATCH_MAX]
-            return batch
-
-
-def _as_unavailable(error: Exception) -> Unavailable:
-    """Return an exception for one waiter: a shared one would be raised by many."""
-    unavailable = Unavailable(internal=repr(error))
-    unavailable.__cause__ = error
-    return unavailable
+        found = self._queue.get()
+        batch = []
+        with suppress(Empty):
+            while found is not None:
+                batch.append(found)
+                if len(batch) == BATCH_MAX:
+                    return batch
+                found = self._queue.get_nowait()
+        if found is None and batch:
+            self._queue.put(None)  # for the next look
+        return batch

@@ -31,7 +31,7 @@ class Disk:
 
 def until_waiting(group: GroupCommit[int, int], callers: int) -> None:
     """Return when that many callers wait for the next batch."""
-    while len(group._waiting) < callers:  # nothing else tells
+    while group.waiting < callers:
         time.sleep(0.001)
 
 

@@ -1,26 +1,23 @@
 """The log: append an event, get its receipt; exactly once, and durable first.
 
-Group commit.  Whoever appends puts its leaf in a list and waits; one thread
-takes all that is there, locks the heads of every tenant in it in order, resolves
-duplicates under those locks, assigns indices, signs one checkpoint a tenant and
-commits once.  Only then does anybody get a receipt.  There is no timer: a batch
-is whatever came while the one before was being committed.
+Appends are committed in groups (`functions.commits`): one thread takes all that
+wait, locks the heads of every tenant in the batch in order, resolves duplicates under
+those locks, assigns indices, signs one checkpoint a tenant and commits once.  Only
+then does anybody get a receipt.
 
 Importing this module does not import SQLAlchemy; the same thread does.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
-from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from functions.audit import leaf as leaves
 from functions.audit.bundle import SIGNING_KEY
 from functions.audit.tiles import Checkpoint, origin, sign_checkpoint
+from functions.commits import WAIT_SECONDS_MAX, GroupCommit
 from functions.problems import Unavailable
 from functions.sink import Receipt
 from functions.warm import Opening
@@ -35,12 +32,6 @@ if TYPE_CHECKING:
     from functions.audit.store import Entry, Head, Private, Store
     from functions.events import Event
     from functions.keys import KeyProvider, Signer
-
-logger = logging.getLogger(__name__)
-
-BATCH_MAX: Final = 512
-WAITING_MAX: Final = 4_096
-WAIT_SECONDS_MAX: Final = 15.0
 
 
 def _nobody(_notes: Mapping[str, str]) -> None:
@@ -57,12 +48,6 @@ class Appended:
 
     receipt: Receipt
     conflict: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    leaf: Leaf
-    answer: Future[Appended] = field(default_factory=Future)
 
 
 class Log:
@@ -84,11 +69,7 @@ class Log:
         self._committed = committed
         self._wait_seconds_max = wait_seconds_max
         self._store = Opening(open_store)
-        self._changed = threading.Condition()
-        self._waiting: list[_Waiting] = []
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._group = GroupCommit(self._commit, wait_seconds_max=wait_seconds_max)
 
     @classmethod
     def at(
@@ -118,45 +99,13 @@ class Log:
         An event that the log has already gets its first receipt again.  Raises
         `InvalidRequest` for what cannot be a leaf, and `Unavailable`.
         """
-        waiting = _Waiting(leaves.leaf_of(event, private))
-        with self._changed:
-            if self._closed or len(self._waiting) >= WAITING_MAX:
-                raise Unavailable(internal="the log takes no more")
-            self._waiting.append(waiting)
-            self._changed.notify()
-        try:
-            return waiting.answer.result(self._wait_seconds_max)
-        except TimeoutError as error:
-            raise Unavailable(internal="the commit takes too long") from error
+        return self._group(leaves.leaf_of(event, private))
 
     def close(self) -> None:
         """Commit what waits, take no more, and close the store."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join()
+        self._group.close()
         with suppress(Unavailable):  # it never opened
             self.store.close()
-
-    def _run(self) -> None:
-        while batch := self._next_batch():
-            try:
-                answers = self._commit([each.leaf for each in batch])
-            except Exception as error:  # each waiter raises it
-                logger.warning("a batch of %d failed", len(batch), exc_info=error)
-                for each in batch:
-                    each.answer.set_exception(_as_unavailable(error))
-            else:
-                for each, answer in zip(batch, answers, strict=True):
-                    each.answer.set_result(answer)
-
-    def _next_batch(self) -> list[_Waiting]:
-        """Return what waits, in the order it came; nothing once it is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            batch = self._waiting[:BATCH_MAX]
-            del self._waiting[:BATCH_MAX]
-            return batch
 
     def _commit(self, batch: list[Leaf]) -> list[Appended]:
         """Append a batch in one transaction; return when it is durable."""
@@ -176,13 +125,6 @@ def _keys(batch: list[Leaf]) -> list[bytes]:
     """Return the key of each leaf, and of the conflict it may turn out to be."""
     own = [leaf.key for leaf in batch]
     return own + [leaves.conflict_key(leaf) for leaf in batch]
-
-
-def _as_unavailable(error: Exception) -> Unavailable:
-    """Return an exception for one waiter: a shared one would be raised by many."""
-    unavailable = Unavailable(internal=repr(error))
-    unavailable.__cause__ = error
-    return unavailable
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ from functions import events
 from functions.audit import pipeline
 from functions.audit.bundle import log_verifiers, verify_entries
 from functions.audit.leaf import leaf_of
-from functions.audit.log import BATCH_MAX, WAITING_MAX, Appended, Log, _Waiting
+from functions.audit.log import Appended, Log
 from functions.audit.store import Private, Sealed, Store
 from functions.audit.tables import erasures, images, record_keys, sidecars
+from functions.commits import BATCH_MAX
 from functions.keys import MemoryKeys
 from functions.problems import Failed, Unavailable
 from tests.audit.house import BOTH
@@ -224,23 +225,6 @@ def test_a_commit_that_takes_too_long_is_unavailable(url: str) -> None:
         log.append(signed(keys))
     store.go.set()
     assert log.append(signed(keys)).receipt.index == 0
-    log.close()
-
-
-def test_no_more_wait_than_the_limit(url: str) -> None:
-    """A log that cannot keep up says so instead of growing."""
-    store, keys = Stuck(url), MemoryKeys()
-    log = Log(lambda: store, keys, wait_seconds_max=0.01)
-    event = signed(keys)
-    with pytest.raises(Unavailable):
-        log.append(event)
-    with log._changed:
-        log._waiting += [_Waiting(leaf_of(event))] * WAITING_MAX
-    with pytest.raises(Unavailable):
-        log.append(event)
-    with log._changed:
-        log._waiting.clear()
-    store.go.set()
     log.close()
 
 
