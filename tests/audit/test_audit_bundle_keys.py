@@ -163,3 +163,11 @@ def test_a_key_may_change(tmp_path: Path) -> None:
     assert verify_bundle(path, keys).verified
     for alone in keys:
         assert not verify_bundle(path, [alone]).verified
+
+
+def test_attack_a_range_wider_than_it_need_be(whole: Path) -> None:
+    """What is covered is what the wanted range needs, and no more."""
+    first, last = "2026-11-21T12:00:00.000Z", "2026-11-21T12:04:15.000Z"
+    times = {"first": first, "last": last}
+    changed(whole, said(whole, wanted={"start": 0, "stop": 256}, times=times))
+    broken(whole, "contradicts itself")

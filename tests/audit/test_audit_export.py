@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,8 @@ def test_the_same_log_gives_the_same_bytes(house: House, tmp_path: Path) -> None
     for name in ("one", "two"):
         exported(house, tmp_path / name, Wanted("acme"))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one") as file:
+        assert {info.date_time for info in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_a_period(house: House, tmp_path: Path) -> None:
