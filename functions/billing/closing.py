@@ -104,7 +104,7 @@ def issued(
     known = invoice_of(ledger, tenant, period)
     if known is not None:
         return known
-    if state(ledger, tenant, period, now) is not State.CLOSED:
+    if state(ledger, tenant, period, now) in {State.OPEN, State.GRACE}:
         raise InvalidRequest(f"{period} of {tenant} is not closed")
     # What a closed period comes to stays as it is: it is summed without a lock.
     bill = bill_of(ledger, cards, tenant, period)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from functions.billing.evidence import root_of
 from functions.billing.invoice import Period
-from functions.billing.tables import accounts, usages
+from functions.billing.tables import accounts, documents, usages
 from functions.commits import GroupCommit
 from functions.database import Schema, open_schema, transaction
 from functions.problems import InvalidRequest
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Engine, Select
 
+    from functions.billing.evidence import Root
     from functions.billing.usage import Usage
 
 SCHEMA: Final = Schema(
@@ -40,6 +42,7 @@ GROUPS_MAX: Final = 1_000
 _DAY_MS: Final = 86_400_000
 _ROWS_READ: Final = 10_000
 _ROWS_WRITTEN: Final = 1_000
+_SORTED_MAX: Final = 100_000
 
 _MODEL: Final[ColumnElement[str]] = sa.case(
     (usages.c.device_kind == "cpu", sa.literal("")),
@@ -225,6 +228,37 @@ class Ledger:
         with self.reading(tenant) as db:
             days = db.execute(query.where(usages.c.late)).scalars().all()
         return sorted({_month(day * _DAY_MS) for day in days})
+
+    def has_invoice(self, tenant: str, period: Period) -> bool:
+        """Return whether a period's invoice was issued."""
+        query = sa.select(documents.c.number).where(
+            documents.c.tenant == tenant,
+            documents.c.period == str(period),
+            documents.c.kind == "invoice",
+        )
+        with self.reading(tenant) as db:
+            return db.execute(query).first() is not None
+
+    def evidence(
+        self, tenant: str, period: Period, *, sorted_max: int = _SORTED_MAX
+    ) -> tuple[Root, Root]:
+        """Return the roots of the events that a period's invoice takes up, and of jobs.
+
+        The members of an event set are the events' digests, those of a job set the ids
+        of the jobs.  Up to `sorted_max` events are read once and sorted here: a
+        tenant's rows lie all over the table, and to fetch them is what takes time.
+        The database sorts more than those, without anybody holding them.
+        """
+        columns = usages.c.digest, usages.c.job
+        query = sa.select(*columns).where(*_taken_up(tenant, period))
+        with self.reading(tenant) as db:
+            rows = db.execute(query.limit(sorted_max + 1)).all()
+        if len(rows) > sorted_max:
+            return root_of(self.digests(tenant, period)), root_of(
+                self.jobs(tenant, period)
+            )
+        jobs = {row.job.encode() for row in rows if row.job}
+        return root_of(sorted(bytes(row.digest) for row in rows)), root_of(sorted(jobs))
 
     def digests(self, tenant: str, period: Period) -> Iterator[bytes]:
         """Yield the digest of each event that a period's invoice takes up, in order."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functions.billing import drafting
 from functions.billing.drafting import Bill, Late
-from functions.billing.evidence import NOTHING, root_of
+from functions.billing.evidence import NOTHING
 from functions.billing.ledger import Selection
 from functions.billing.money import gib_months, plain, seconds, total
 from functions.billing.rating import Meter, Metered, rate_parts
@@ -85,21 +85,35 @@ def bill_of(
 
     Without `evidence` no event is read by itself, and the roots over them are empty.
     """
+    events, jobs = ledger.evidence(tenant, period) if evidence else (NOTHING, NOTHING)
     return Bill(
         tenant=tenant,
         period=period,
         metered=_metered(ledger, cards, tenant, period, period),
         late=tuple(
-            Late(
-                month,
-                before=_metered(ledger, cards, tenant, month, period.preceding),
-                after=_metered(ledger, cards, tenant, month, period),
-            )
+            _late(ledger, cards, tenant, month, period)
             for month in ledger.late_months(tenant, period)
         ),
-        events=root_of(ledger.digests(tenant, period)) if evidence else NOTHING,
-        jobs=root_of(ledger.jobs(tenant, period)) if evidence else NOTHING,
+        events=events,
+        jobs=jobs,
         log=f"guise.audit/{tenant}",
+    )
+
+
+def _late(
+    ledger: Ledger, cards: RateCards, tenant: str, month: Period, period: Period
+) -> Late:
+    """Return what a period's invoice corrects of a month.
+
+    Of a month that was closed without an invoice nothing was billed, no minimum either.
+    """
+    billed = ledger.has_invoice(tenant, month)
+    return Late(
+        month,
+        before=_metered(ledger, cards, tenant, month, period.preceding)
+        if billed
+        else (),
+        after=_metered(ledger, cards, tenant, month, period),
     )
 
 

@@ -317,3 +317,24 @@ def test_the_event_set_has_the_root_that_its_holder_computes(
     assert invoice.events == root_of(sorted(each.digest for each in found))
     jobs = root_of(sorted(each.data.job.encode() for each in found))
     assert invoice.jobs == jobs
+    by_the_database = ledger.evidence("acme", OCTOBER, sorted_max=299)
+    assert by_the_database == (invoice.events, invoice.jobs)
+
+
+def test_late_usage_of_a_month_that_had_no_invoice_pays_its_minimum(
+    ledger: Ledger, office: Ledger, tmp_path: Path
+) -> None:
+    """Nothing was billed of that month, so nothing is taken off again."""
+    text = FILE.read_text().replace(
+        'currency = "USD"', 'currency = "USD"\nminimum = "9.00"'
+    )
+    cards = cards_of(tmp_path, text)
+    closed(office, NOVEMBER, NEXT_CLOSING)
+    ledger.post(usage("u1", day="2026-10-05"))
+    december = Period(2026, 12)
+    now = datetime(2027, 1, 4, tzinfo=UTC)
+    closed(office, december, now)
+    made = closing.issued(office, cards, "acme", december, now)
+    assert made is not None
+    corrected = [each for each in made.lines if each.period == "2026-10"]
+    assert sum(each.amount_minor for each in corrected) == 900
