@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from functions.tenant import Key
 from tests.swap.house import ACME, SWAP, House, picture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -32,6 +33,16 @@ def until(holds: Callable[[], bool], seconds: float = 30) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@contextmanager
+def started(words: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield a child that ends with the block, stopped or not."""
+    with subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 @pytest.mark.parametrize("where", ["working", "stored"])
@@ -46,7 +57,7 @@ def test_a_stopped_holder_that_goes_on_overwrites_and_sends_nothing(
     job = str(house.post(SWAP, Prefer="respond-async").json["job"])  # type: ignore[index]
     house.sink.taken.clear()
     words = [sys.executable, "-m", "tests.swap.stalled", str(folder), job, where]
-    with subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE) as stalled:
+    with started(words) as stalled:
         until(Path(f"{folder}.stalled").exists)
         stalled.send_signal(signal.SIGSTOP)
         until(lambda: not ledger.held(ACME, job, house.store, house.limits))
