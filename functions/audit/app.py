@@ -13,7 +13,7 @@ from flask import Response, request
 
 from functions import events
 from functions.audit import sidecar
-from functions.audit.leaf import RECEIPTED, RECORDED
+from functions.audit.leaf import RECEIPTED, RECORDED, says_erased
 from functions.audit.log import Log
 from functions.audit.tiles import LEVEL_MAX, parse_tile_path, proof_text
 from functions.auth import AUDIT_ERASE, AUDIT_READ, TokenAuthenticator
@@ -161,7 +161,7 @@ def record(
     events.verify(event, keys.verifiers(events_key(tenant.id)))
     appended = log.append(event, _private(event, log, keys))
     job = event.data.get("job")
-    if event.type == events.SWAP_ERASED and job and not appended.conflict:
+    if says_erased(event.type, event.data) and job and not appended.conflict:
         from functions.audit.erasing import erase
 
         erase(log, keys, tenant.id, job, actor="")

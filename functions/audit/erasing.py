@@ -10,6 +10,8 @@ In this order, and each step may be cut off and repeated:
 Only then is the statement answered; asked again, the same one is.  Whoever commits
 an entry looks for the statement first, under the same lock, and adds nothing to a
 job that has one.
+
+A job that only expired in the tenant's store is not erased, and can be.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from functions import events
 from functions.audit import private
 from functions.audit.bundle import SIGNING_KEY
-from functions.audit.leaf import ERASURES, erased
+from functions.audit.leaf import erased
 from functions.audit.notes import parse_origin
 from functions.audit.tiles import origin, sign_note
 from functions.problems import NotFound
@@ -58,7 +60,7 @@ def _recorded(store: Store, tenant: str, job: str) -> tuple[int, int] | None:
         found = private.lines(db, tenant, [job])
         text = private.statement(db, tenant, job)
     for line in found:
-        if line.type in ERASURES:
+        if line.erases():
             return line.epoch, line.index
     if text:  # its entries' time was over
         return _place(text)

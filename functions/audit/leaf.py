@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 CONFLICT: Final = "dev.guise.audit.conflict.v1"
 ERASED: Final = "dev.guise.audit.erased.v1"
 ERASURES: Final = frozenset({events.SWAP_ERASED, ERASED})
-"""What says of a job that nothing private of it is left."""
+"""What says of a job that it is gone: see `says_erased`."""
+EXPIRED: Final = "expired"
+"""The outcome of what the tenant's retention took from its store: nobody asked."""
 RECORDED: Final = frozenset(
     {
         events.SWAP_STARTED,
@@ -124,6 +126,15 @@ def erased(tenant: str, job: str, actor: str) -> Event:
         tenant=tenant,
         data={"job": job, "actor": actor},
     )
+
+
+def says_erased(kind: str, data: Mapping[str, Any]) -> bool:
+    """Return whether an entry says that somebody had a job erased.
+
+    What expired is gone from the tenant's store alone.  What opens its commitments
+    is evidence, and stays until it is erased or the log's own retention is over.
+    """
+    return kind in ERASURES and data.get("outcome") != EXPIRED
 
 
 def conflict(offered: Leaf, index: int) -> Leaf:

@@ -6,10 +6,12 @@ What is written here is written with its entry, by `store.add_private`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import sqlalchemy as sa
 
+from functions.audit.leaf import says_erased
 from functions.audit.sidecar import Kept
 from functions.audit.tables import entries, erasures, images, record_keys, sidecars
 
@@ -36,6 +38,14 @@ class Line:
     index: int
     leaf: bytes
     leaf_hash: bytes
+
+    def document(self) -> dict[str, Any]:
+        """Return the event in it; nothing once it is pruned."""
+        return dict(msgspec.json.decode(self.leaf)) if self.leaf else {}
+
+    def erases(self) -> bool:
+        """Return whether it says that the job was erased."""
+        return says_erased(self.type, self.document().get("data", {}))
 
 
 def users(

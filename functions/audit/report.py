@@ -20,6 +20,7 @@ REFUSED: Final = "refused"
 FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 ERASED: Final = "erased"
+EXPIRED: Final = "expired"
 OTHERS: Final = "all others"
 LANES: Final = (
     "swap",
@@ -30,6 +31,7 @@ LANES: Final = (
     FAILED,
     CANCELLED,
     ERASED,
+    EXPIRED,
     "conflict",
 )
 """What the timeline counts: completed jobs by operation, then what else happened."""
@@ -68,11 +70,12 @@ class Job:
     reason: str
     began: Begun | None
     erased: bool = False
+    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """An entry that says what was erased: a job, or `uploads` nobody had used."""
+    """An entry that says what is gone: a job, or `uploads` nobody had used."""
 
     epoch: int
     index: int
@@ -186,6 +189,7 @@ class Report:
     forgotten: int = 0
     erasures: list[Erasure] = field(default_factory=list)
     erasures_total: int = 0
+    expired_total: int = 0
     conflicts: list[Contradiction] = field(default_factory=list)
     conflicts_total: int = 0
     acceptances: list[Acceptance] = field(default_factory=list)

@@ -23,6 +23,7 @@ from functions.audit.report import (
     CANCELLED,
     COMPLETED,
     ERASED,
+    EXPIRED,
     FAILED,
     REFUSED,
 )
@@ -54,6 +55,7 @@ _NAMES: Final = {
     FAILED: "Failed",
     CANCELLED: "Cancelled",
     ERASED: "Erased",
+    EXPIRED: "Expired",
     "conflict": "Contradictions",
 }
 _ALWAYS: Final = ("swap", "anonymize", REFUSED, FAILED, ERASED)
@@ -281,6 +283,7 @@ def _figures(report: Report) -> list[tuple[str, int, bool]]:
         ("failed", count[FAILED], False),
         ("cancelled", count[CANCELLED], False),
         ("erasures", report.erasures_total, False),
+        ("expired", report.expired_total, False),
         ("contradictions", report.conflicts_total, report.conflicts_total > 0),
     ]
 

@@ -5,7 +5,7 @@ or saved anew, and would itself be a store of biometric data of everybody in it.
 
 A hit is proven where the salt in the job's sidecar and the image's digest make a
 commitment that stands in an entry of the log.  Erased jobs are not found: that is
-what erasing is.
+what erasing is.  Those that expired are: the tenant keeps them no longer, the log does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from functions import events
 from functions.audit import private
-from functions.audit.leaf import ERASURES
+from functions.audit.leaf import ERASURES, says_erased
 from functions.audit.sidecar import TenantKeys
 from functions.commitments import Role, commitment, committed
 
@@ -49,7 +49,8 @@ class Hit(msgspec.Struct, frozen=True, omit_defaults=True):
     """That a job used the image, as what, when, for whom, and how it ended.
 
     `proof` is missing where the entry's time was over, or where it does not open.
-    `erased` says that an erasure has begun that is to be asked for again.
+    `expired` is when the tenant's store ceased to keep it.  `erased` says that an
+    erasure has begun that is to be asked for again.
     """
 
     job: str
@@ -61,6 +62,7 @@ class Hit(msgspec.Struct, frozen=True, omit_defaults=True):
     consent: str = ""
     outcome: str = ""
     ended: str = ""
+    expired: str = ""
     erased: bool = False
     proof: Proof | None = None
 
@@ -126,7 +128,7 @@ class _Said:
     """What an entry says; nothing but its place once it is pruned."""
 
     def __init__(self, line: Line) -> None:
-        document = msgspec.json.decode(line.leaf) if line.leaf else {}
+        document = line.document()
         self.line = line
         self.time: str = document.get("time", "")
         self.data: dict[str, Any] = document.get("data", {})
@@ -149,6 +151,9 @@ def _hit(job: str, role: Role, said: Sequence[_Said], salt: str, sha256: str) ->
     begun = _last(said, events.SWAP_STARTED)
     ended = _last(said, *_ENDINGS)
     admission = begun.data.get("admission") if begun else None
+    gone = [each for each in said if each.line.type in ERASURES]
+    erased = [each for each in gone if says_erased(each.line.type, each.data)]
+    expired = [each for each in gone if each not in erased]
     consent = admission.get("consent") if isinstance(admission, dict) else None
     return Hit(
         job=job,
@@ -160,7 +165,8 @@ def _hit(job: str, role: Role, said: Sequence[_Said], salt: str, sha256: str) ->
         consent=_text(consent, "state"),
         outcome=ended["outcome"] if ended else "",
         ended=ended.time if ended else "",
-        erased=any(each.line.type in ERASURES for each in said),
+        expired=expired[0].time if expired else "",
+        erased=bool(erased),
         proof=next((proof for proof in proofs if proof), None),
     )
 

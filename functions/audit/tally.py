@@ -18,13 +18,14 @@ import msgspec
 
 from functions import events
 from functions.audit.continued import CONTINUED
-from functions.audit.leaf import CONFLICT
+from functions.audit.leaf import CONFLICT, says_erased
 from functions.audit.leaf import ERASED as ERASED_BY_AUDIT
 from functions.audit.periods import scale_of, starts_of
 from functions.audit.report import (
     CANCELLED,
     COMPLETED,
     ERASED,
+    EXPIRED,
     FAILED,
     KINDS_MAX,
     LANES,
@@ -166,15 +167,21 @@ class Tally:
                 del self._listed[oldest.job]
 
     def _erase(self, entry: _Entry) -> None:
+        """Count what somebody had erased, and apart from it what retention took."""
+        erased = bool(entry.job) and says_erased(entry.type, entry.data)
         place = self._listed.get(entry.job)
         if place is not None:
-            self._ended[place] = replace(self._ended[place], erased=True)
+            job = self._ended[place]
+            self._ended[place] = replace(
+                job, erased=job.erased or erased, expired=job.expired or not erased
+            )
         if not entry.inside:
             return
         why = _text(entry.data.get("outcome")) or _text(entry.data.get("reason"))
         uploads = _whole(entry.data.get("uploads"))
-        self._mark(ERASED, entry)
-        self._report.erasures_total += 1
+        self._mark(ERASED if erased else EXPIRED, entry)
+        self._report.erasures_total += erased
+        self._report.expired_total += not erased
         found = Erasure(*entry.place, entry.at_ms, entry.job, why, uploads)
         _keep(self._report.erasures, found)
 

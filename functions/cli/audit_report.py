@@ -194,6 +194,7 @@ def _tell(out: Path, found: Report, proofs: list[Proof], *, json: bool) -> None:
         "entries": found.entries,
         **{name: count[name] for name in (COMPLETED, REFUSED, FAILED, CANCELLED)},
         "erasures": found.erasures_total,
+        "expired": found.expired_total,
         "conflicts": found.conflicts_total,
     }
     if json:

@@ -80,6 +80,8 @@ def _facts(hit: Hit) -> list[tuple[str, str]]:
         ("ended", ended),
         ("proof", _proof(hit)),
     ]
+    if hit.expired:
+        facts.append(("expired", f"{hit.expired}: the tenant's store has it no longer"))
     if hit.erased:
         facts.append(("erasure", "not finished: ask for it again"))
     return [(name, text.strip()) for name, text in facts]

@@ -95,6 +95,11 @@ class Job:
     def erased(self) -> Event:
         return self._event("erased", events.SWAP_ERASED, {"outcome": "erased"}, {})
 
+    def expired(self) -> Event:
+        """Return what retention says when it has taken the job from its store."""
+        said = {"outcome": "expired", "reason": "retention", "operation": "swap"}
+        return self._event("expired", events.SWAP_ERASED, said, {})
+
     def _event(
         self, name: str, kind: str, data: dict[str, Any], extensions: dict[str, str]
     ) -> Event:

@@ -161,6 +161,42 @@ def test_uploads_that_retention_deleted_are_no_job(house: House) -> None:
     assert len(rows_of(house, "j-1")) == 6
 
 
+def test_what_retention_took_from_the_store_is_kept_here(house: House) -> None:
+    """Nobody asked: key, sidecars and index stay, and there is no statement."""
+    job = Job(house, "j-1").run()
+    before = private_rows(house)
+    assert [job.send(job.expired()).status_code for _ in range(2)] == [204, 204]
+    assert len(house.entries()) == 3
+    assert private_rows(house) == before
+    assert stated(house, "j-1") == ""
+
+
+@pytest.mark.parametrize("by_event", [False, True], ids=["asked", "told"])
+def test_what_expired_can_still_be_erased(house: House, *, by_event: bool) -> None:
+    """The entry of the erasure is one of its own, not the one of the expiry."""
+    job = Job(house, "j-1").run()
+    job.send(job.expired())
+    if by_event:
+        assert job.send(job.erased()).status_code == 204
+    else:
+        assert erase(house, "j-1").status_code == 200
+    assert private_rows(house) == []
+    assert "\nentry 3\n" in stated(house, "j-1")
+    assert job.send(job.expired()).status_code == 204
+    assert len(house.entries()) == 4
+
+
+@pytest.mark.parametrize("outcome", [{}, {"outcome": ["expired"]}, {"outcome": "x"}])
+def test_a_word_that_nobody_knows_is_an_erasure(
+    house: House, outcome: dict[str, Any]
+) -> None:
+    """Events of earlier versions gave none: in doubt somebody has asked."""
+    job = Job(house, "j-1").run()
+    said = {"job": "j-1"} | outcome
+    job.send(house.event("e", type=events.SWAP_ERASED, subject="j-1", data=said))
+    assert private_rows(house) == []
+
+
 def test_an_erasure_with_other_content_erases_nothing(house: House) -> None:
     """The id of another event: a contradiction on record, and no more."""
     job = Job(house, "j-1").run()

@@ -79,10 +79,11 @@ def test_each_thing_has_its_lane() -> None:
         "refused": 3,
         "failed": 1,
         "cancelled": 1,
-        "erased": 2,
+        "erased": 1,
+        "expired": 1,
         "conflict": 1,
     }
-    assert report.lanes["erased"][11] == 2
+    assert report.lanes["erased"][11] == report.lanes["expired"][11] == 1
     other = tallied(ended("a", operation="anonymize"), ended("b", operation="dream"))
     assert other.lanes["anonymize"][9] == other.lanes["other"][9] == 1
 
@@ -130,6 +131,17 @@ def test_a_job_that_was_erased_says_so() -> None:
     report = tallied(started("a"), ended("a"), started("b"), ended("b"), erased)
     assert [each.erased for each in report.jobs] == [True, False]
     assert report.erasures_total == 0
+
+
+def test_what_expired_is_counted_apart_from_what_was_erased() -> None:
+    """Nobody asked for it; uploads that retention took are of that kind, too."""
+    gone = leaf(events.SWAP_ERASED, "2026-11-24", job="a", outcome="expired")
+    uploads = leaf(events.SWAP_ERASED, "2026-11-24", reason="retention", uploads=3)
+    report = tallied(started("a"), ended("a"), gone, uploads)
+    assert [(job.erased, job.expired) for job in report.jobs] == [(False, True)]
+    assert (report.erasures_total, report.expired_total) == (0, 2)
+    assert (sum(report.lanes["erased"]), sum(report.lanes["expired"])) == (0, 2)
+    assert [each.why for each in report.erasures] == ["expired", "retention"]
 
 
 def test_the_newest_jobs_are_listed_and_the_rest_counted() -> None:

@@ -44,7 +44,7 @@ def test_the_page_of_a_quiet_period_keeps_every_promise() -> None:
     """Nothing happened, and that is said."""
     page = hold(FakeLog(lively()).page(span("2025-01-01", "2025-02-01")))
     assert "No job ended in this period." in page.text
-    assert "Nothing was erased in this period." in page.text
+    assert "Nothing was erased in this period, and nothing expired." in page.text
     assert "No id came again with other content." in page.text
     assert not list(page.one("figure").all("rect"))
 

@@ -145,6 +145,17 @@ def test_an_erasure_that_was_cut_off_is_shown(house: House) -> None:
     assert hit["erased"] is True
 
 
+def test_what_expired_is_found_and_says_so(house: House) -> None:
+    """The tenant keeps it no longer; that the photo was used is proven all the same."""
+    job = Job(house, "j-1").run()
+    job.send(job.expired())
+    (hit,) = hits(house, PHOTO)
+    assert hit["expired"] == "2026-11-21T12:00:00.000Z"
+    assert ("erased" in hit, hit["proof"]["index"]) == (False, 0)
+    house.log.append(job.erased())  # and nothing of what follows
+    assert hits(house, PHOTO)[0]["erased"] is True
+
+
 def test_strange_consents_break_nothing(house: House) -> None:
     """What an older function or another's said is shown as far as it is text."""
     job = Job(house, "j-1")
@@ -344,6 +355,16 @@ def test_what_is_wrong_with_a_hit_is_said(desk: Desk) -> None:
     words = " ".join(shown.split())
     for expected in ("proof none", "ended not yet", "erasure not finished"):
         assert expected in words
+
+
+def test_what_expired_is_shown_by_hand(desk: Desk) -> None:
+    """Since when, and not as if it were erased."""
+    job = Job(desk.house, "j-1").run()
+    job.send(job.expired())
+    shown = desk.search("--tenant", "acme", "--sha256", sha256(PHOTO))
+    expected = "expired 2026-11-21T12:00:00.000Z: the tenant's store has it no"
+    assert expected in " ".join(shown.split())
+    assert "erasure" not in shown
 
 
 def test_an_image_that_nobody_used_is_said_not_to_be_found(desk: Desk) -> None:

@@ -23,7 +23,7 @@ from functions.cli import main
 from functions.keys import FileKeys, events_key
 from functions.local.home import Home
 from functions.storage import open_store
-from functions.swap import intake, ledger, outbox
+from functions.swap import intake, ledger, outbox, retention
 from functions.tenant import Key
 from tests.swap.house import ACME, SWAP, House, picture
 
@@ -65,6 +65,14 @@ class Desk:
         with closing(self.log()) as log, log.store.reading("acme") as db:
             found = select_entries(db, Selection("acme"), 100)
         return [msgspec.json.decode(entry.leaf) for entry in found]
+
+    def expire(self) -> None:
+        """Let the tenant's retention take the job, and audit hear of it."""
+        ending, generation = ledger.record_at(ACME, self.job, self.house.store)
+        assert ending is not None
+        del self.house.auditor.seen[:], self.house.sink.taken[:]
+        assert retention.expire(ending, generation, self.house.books)
+        self._audit()
 
     def run(self, command: str, *arguments: object, code: int = 0) -> tuple[str, str]:
         where = ("--home", self.home.root, "--tenant", "acme")
@@ -108,6 +116,23 @@ def test_a_job_is_erased_everywhere(desk: Desk, tmp_path: Path) -> None:
     assert not desk.holds_salt()
     kinds = [entry["type"] for entry in desk.entries()]
     assert kinds[2:] == [events.SWAP_ERASED]
+
+
+def test_a_job_that_expired_is_found_and_can_be_erased(desk: Desk) -> None:
+    """Its folder and its salt are gone from the store; the evidence only now."""
+    before = desk.hits()
+    photo = desk.home.root / "photo.png"
+    desk.expire()
+    assert not desk.holds_salt()
+    found = json.loads(desk.run("search", "--image", photo, "--json")[0])
+    (hit,) = found["hits"]
+    expired = hit.pop("expired")
+    assert [hit] == before
+    desk.opened(desk.run("erase", "--job", desk.job)[0])
+    told = [e["data"]["outcome"] for e in desk.entries()[2:]]
+    assert (told, bool(expired)) == (["expired", "erased"], True)
+    found = json.loads(desk.run("search", "--image", photo, "--json")[0])
+    assert found["hits"] == []
 
 
 def test_twice_it_is_the_same_statement(desk: Desk) -> None:
