@@ -1,6 +1,6 @@
 """Acknowledged entries a second over the audit function's real door, and its growth.
 
-One gunicorn as in production (a gthread worker of 16 threads), on PostgreSQL and on
+One gunicorn as in production (a gthread worker of 40 threads), on PostgreSQL and on
 SQLite, both with fsync: 1, 8, 32 and 128 callers that keep their connections, one
 tenant and 64.  Beside each load the same load on a route of the same process that
 reads the request, answers as many bytes, and does nothing: `of_empty` is what is left
@@ -55,7 +55,7 @@ SIZES = (10_000, 1_000_000)
 FLAT_PROOFS = 200
 HERE = Path(__file__).parent
 GUNICORN = (
-    *("--worker-class", "gthread", "--workers", "1", "--threads", "16"),
+    *("--worker-class", "gthread", "--workers", "1", "--threads", "40"),
     *("--timeout", "0", "--no-control-socket", "--log-level", "critical"),
     *("--chdir", str(HERE), "_audit_door:create_app()"),
 )

@@ -1,15 +1,17 @@
 """Group commit: what many callers bring at once is made durable together.
 
 Whoever calls puts its item in a list and waits; one thread takes all that is
-there, has it committed, and gives each caller its own answer.  There is no timer:
-a batch is whatever came while the one before was being committed, so that a lone
-caller waits for nothing and a crowd shares one `fsync`.
+there, has it committed, and gives each caller its own answer.  A lone caller waits
+for nothing but its own commit.  After a batch of several the thread looks on for as
+long as more are coming, some milliseconds at most: whoever was just answered is about
+to come again, and one commit for thirty costs little more than one for eight.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 BATCH_MAX: Final = 512
 WAITING_MAX: Final = 4_096
 WAIT_SECONDS_MAX: Final = 15.0
+GATHER_SECONDS_MAX: Final = 0.02
+_LOOK_SECONDS: Final = 0.002
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -59,10 +63,12 @@ class GroupCommit(Generic[Item, Answer]):
         *,
         wait_seconds_max: float = WAIT_SECONDS_MAX,
         waiting_max: int = WAITING_MAX,
+        pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self._commit = commit
         self._wait_seconds_max = wait_seconds_max
         self._waiting_max = waiting_max
+        self._pause = pause
         self._queue: SimpleQueue[_Waiting[Item, Answer] | None] = SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
@@ -100,7 +106,8 @@ class GroupCommit(Generic[Item, Answer]):
         self._thread.join()
 
     def _run(self) -> None:
-        while batch := self._next_batch():
+        batch = self._next_batch()
+        while batch:
             try:
                 answers = self._commit([each.item for each in batch])
             except Exception as error:  # each waiter raises it
@@ -112,10 +119,13 @@ class GroupCommit(Generic[Item, Answer]):
                     each.answer = answer
             for each in batch:
                 each.done.release()
+            batch = self._next_batch(crowded=len(batch) > 1)
 
-    def _next_batch(self) -> list[_Waiting[Item, Answer]]:
+    def _next_batch(self, *, crowded: bool = False) -> list[_Waiting[Item, Answer]]:
         """Return what waits, in the order it came; nothing once it is closed."""
         found = self._queue.get()
+        if crowded:
+            self._gather()
         batch = []
         with suppress(Empty):
             while found is not None:
@@ -126,3 +136,10 @@ class GroupCommit(Generic[Item, Answer]):
         if found is None and batch:
             self._queue.put(None)  # for the next look
         return batch
+
+    def _gather(self) -> None:
+        """Return once nobody else comes, or it takes too long."""
+        seen, deadline = -1, time.monotonic() + GATHER_SECONDS_MAX
+        while seen < (waiting := self._queue.qsize()) and time.monotonic() < deadline:
+            seen = waiting
+            self._pause(_LOOK_SECONDS)

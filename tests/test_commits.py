@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
 from functions.commits import GroupCommit
 from functions.problems import Unavailable
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 
 class Disk:
@@ -103,3 +107,39 @@ def test_the_queue_is_bounded() -> None:
         disk.free.set()
         assert [each.result() for each in (first, *waiting)] == [1, 4, 9]
     group.close()
+
+
+def test_a_lone_caller_waits_for_its_own_commit_alone() -> None:
+    """Nothing is gathered where nobody else was."""
+    pauses: list[float] = []
+    disk = Disk()
+    disk.free.set()
+    group = GroupCommit(disk, pause=pauses.append)
+    assert [group(each) for each in range(5)] == [0, 1, 4, 9, 16]
+    group.close()
+    assert pauses == []
+    assert disk.batches == [[each] for each in range(5)]
+
+
+def test_who_comes_while_a_crowd_is_gathered_is_in_its_batch() -> None:
+    """After a batch of several the next one waits for as long as more are coming."""
+    disk = Disk()
+    late: list[Future[int]] = []
+    with ThreadPoolExecutor(8) as pool:
+
+        def pause(_seconds: float) -> None:
+            if len(late) < 2:
+                late.append(pool.submit(group, 7))
+                until_waiting(group, len(late))
+
+        group = GroupCommit(disk, pause=pause)
+        first = pool.submit(group, 1)
+        assert disk.began.acquire(timeout=10)
+        crowd = [pool.submit(group, each) for each in (2, 3)]
+        until_waiting(group, 2)
+        disk.free.set()
+        assert [each.result() for each in (first, *crowd)] == [1, 4, 9]
+        assert group(5) == 25
+        assert [each.result() for each in late] == [49, 49]
+    group.close()
+    assert disk.batches == [[1], [2, 3], [5, 7, 7]]

@@ -114,17 +114,22 @@ class Log:
         signer = self._keys.signer(SIGNING_KEY)
         tenants = sorted({leaf.tenant for leaf in batch})
         with self.store.committing() as db:
-            growth = _Growth(*appending.begin(db, tenants, _keys(batch)))
+            heads, known = appending.begin(db, tenants, [leaf.key for leaf in batch])
+            clashes = [leaf for leaf in batch if _clashes(leaf, known)]
+            if clashes:
+                recorded = [leaves.conflict_key(leaf) for leaf in clashes]
+                known |= appending.find(db, recorded)
+            growth = _Growth(heads, known)
             placed = [growth.place(leaf) for leaf in batch]
             notes = growth.write(db, signer)
         self._committed(notes)
         return [each.appended(notes) for each in placed]
 
 
-def _keys(batch: list[Leaf]) -> list[bytes]:
-    """Return the key of each leaf, and of the conflict it may turn out to be."""
-    own = [leaf.key for leaf in batch]
-    return own + [leaves.conflict_key(leaf) for leaf in batch]
+def _clashes(leaf: Leaf, known: dict[bytes, Entry]) -> bool:
+    """Return whether the log has other content by a leaf's name."""
+    entry = known.get(leaf.key)
+    return entry is not None and not _is(entry, leaf)
 
 
 @dataclass(frozen=True, slots=True)

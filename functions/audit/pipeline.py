@@ -1,14 +1,16 @@
 """A batch in PostgreSQL's own words: three answers are waited for, and the commit's.
 
-What is sent together is answered together (libpq's pipeline mode); rows go as arrays,
-so that a statement is the same, and prepared, however many there are.  The statements
-of one pipeline follow one another: what looks for duplicates sees everything that was
-committed before the heads were locked.
+What is sent together is answered together (libpq's pipeline mode); rows go as JSON,
+written in one go, so that a statement is the same, and prepared, however many there
+are.  The statements of one pipeline follow one another: what looks for duplicates sees
+everything that was committed before the heads were locked.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from functions.audit.merkle import Frontier
 from functions.audit.store import Entry, Head
@@ -37,22 +39,28 @@ SELECT key, tenant, idx, leaf, leaf_hash, epoch,
 FROM entry WHERE key = ANY(%s::bytea[])
 """
 _GROW: Final = """
-WITH added AS (
+WITH batch AS MATERIALIZED (SELECT %s::json AS grown), added AS (
     INSERT INTO entry (tenant, epoch, idx, key, source, id, type, job, at_ms,
         leaf, leaf_hash)
-    SELECT * FROM unnest(%s::text[], %s::smallint[], %s::bigint[], %s::bytea[],
-        %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::bytea[],
-        %s::bytea[])
+    SELECT tenant, epoch, idx, decode(key, 'base64'), source, id, type, job, at_ms,
+        decode(leaf, 'base64'), decode(leaf_hash, 'base64')
+    FROM batch, json_to_recordset(grown -> 'entries') AS new (tenant text,
+        epoch smallint, idx bigint, key text, source text, id text, type text,
+        job text, at_ms bigint, leaf text, leaf_hash text)
 ), completed AS (
     INSERT INTO node (tenant, epoch, level, idx, hash)
-    SELECT * FROM unnest(%s::text[], %s::smallint[], %s::smallint[], %s::bigint[],
-        %s::bytea[])
+    SELECT tenant, epoch, level, idx, decode(hash, 'base64')
+    FROM batch, json_to_recordset(grown -> 'nodes') AS new (tenant text,
+        epoch smallint, level smallint, idx bigint, hash text)
 ), signed AS (
     INSERT INTO checkpoint (tenant, epoch, size, note)
-    SELECT * FROM unnest(%s::text[], %s::smallint[], %s::bigint[], %s::text[])
+    SELECT tenant, epoch, size, note
+    FROM batch, json_to_recordset(grown -> 'heads') AS new (tenant text,
+        epoch smallint, size bigint, note text)
 )
-UPDATE head SET size = moved.size, frontier = moved.frontier
-FROM unnest(%s::text[], %s::bigint[], %s::bytea[]) AS moved (tenant, size, frontier)
+UPDATE head SET size = moved.size, frontier = decode(moved.frontier, 'base64')
+FROM batch, json_to_recordset(grown -> 'heads') AS moved (tenant text, size bigint,
+    frontier text)
 WHERE head.tenant = moved.tenant
 """
 # No column is named as a target of the conflict: that would take a right to read it.
@@ -106,25 +114,51 @@ def write(
     moved: Iterable[tuple[str, Head, str]],
 ) -> None:
     """Insert what grew and move the heads; see `appending.write`."""
-    entries = [
-        (
-            *(leaf.tenant, epoch, index, leaf.key, leaf.source, leaf.id, leaf.type),
-            *(leaf.job, leaf.at_ms, leaf.data, leaf.hash),
-        )
-        for epoch, index, leaf in added
-    ]
-    nodes = [
-        (tenant, epoch, node.height // TILE_HEIGHT, node.index, node.hash)
-        for tenant, epoch, node in completed
-    ]
-    signed = [(t, head.epoch, head.frontier.size, note) for t, head, note in moved]
-    heads = [(t, head.frontier.size, bytes(head.frontier)) for t, head, _ in moved]
+    grown = {
+        "entries": [_added(*each) for each in added],
+        "nodes": [
+            {
+                "tenant": tenant,
+                "epoch": epoch,
+                "level": node.height // TILE_HEIGHT,
+                "idx": node.index,
+                "hash": node.hash,
+            }
+            for tenant, epoch, node in completed
+        ],
+        "heads": [
+            {
+                "tenant": tenant,
+                "epoch": head.epoch,
+                "size": head.frontier.size,
+                "frontier": bytes(head.frontier),
+                "note": note,
+            }
+            for tenant, head, note in moved
+        ],
+    }
     private = [(leaf, leaf.private) for *_, leaf in added if leaf.private and leaf.job]
     with pipelined(db) as wire:
-        grown = (_columns(entries, 11), _columns(nodes, 5), _columns(signed, 4))
-        wire.execute(_GROW, [*grown[0], *grown[1], *grown[2], *_columns(heads, 3)])
+        # msgspec writes bytes as base64.
+        wire.execute(_GROW, [msgspec.json.encode(grown).decode()])
         if private:
             wire.execute(_HIDE, _hidden(private))
+
+
+def _added(epoch: int, index: int, leaf: Leaf) -> dict[str, Any]:
+    return {
+        "tenant": leaf.tenant,
+        "epoch": epoch,
+        "idx": index,
+        "key": leaf.key,
+        "source": leaf.source,
+        "id": leaf.id,
+        "type": leaf.type,
+        "job": leaf.job,
+        "at_ms": leaf.at_ms,
+        "leaf": leaf.data,
+        "leaf_hash": leaf.hash,
+    }
 
 
 def _hidden(private: Sequence[tuple[Leaf, Private]]) -> list[list[Any]]:
