@@ -16,11 +16,15 @@ from functions.problems import InvalidRequest, UnknownTenant
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 MIB: Final = 1024 * 1024
 DAYS_MAX: Final = 3_650
 """The longest that anything may be kept, by settings or a tenant's policy."""
+DEVELOPMENT_ISSUER: Final = "guise-local"
+"""The issuer of the development profile's own tokens."""
+DEVELOPMENT_MARK: Final = "DEVELOPMENT"
+"""The name of a file beside keys that the development profile made for itself."""
 _PARTS_MAX: Final = 1_000
 log = logging.getLogger(__name__)
 
@@ -54,6 +58,17 @@ def _url(text: str) -> str:
     if not (usable and plain and text.startswith(("http://", "https://"))):
         raise ValueError(f"{text!r} is not an http(s) URL")
     return text.rstrip("/")
+
+
+def _key_set(text: str) -> Path | str:
+    """Return where an issuer's keys are: a path, or an https URL as it stands."""
+    if "://" not in text:
+        return Path(text)
+    parts = urlsplit(text)
+    if parts.scheme != "https" or "@" in parts.netloc or parts.fragment:
+        raise ValueError(f"{text!r} is neither a path nor a plain https URL")
+    _url(text)
+    return text
 
 
 def _tenant(text: str) -> Tenant:
@@ -179,7 +194,7 @@ class Settings:
     provenance: Path | None = _setting("GUISE_PROVENANCE", Path, None)
     producer: str = _setting("GUISE_PRODUCER", str, "Guise")
     timestamp_url: str = _setting("GUISE_TIMESTAMP_URL", _url, "")
-    jwks: Path | None = _setting("GUISE_JWKS", Path, None)
+    jwks: Path | str | None = _setting("GUISE_JWKS", _key_set, None)
     issuer: str = _setting("GUISE_ISSUER", str, "")
     audience: str = _setting("GUISE_AUDIENCE", str, "guise")
     limits: Limits = field(default_factory=Limits)
@@ -197,8 +212,8 @@ class Settings:
         settings = cls(**values, limits=Limits(**limits))
         if settings.profile == "development":
             log.warning("the development profile trusts keys that it made itself")
-        elif settings.store.startswith("memory:"):
-            faults.append("GUISE_STORE: a production profile needs a durable store")
+        else:
+            faults += _insecure(settings)
         if faults:
             raise SettingsError("; ".join(faults))
         return settings
@@ -214,6 +229,16 @@ class Settings:
         """Return a setting that must be there, or raise `SettingsError`."""
         self.require(name)
         return getattr(self, name)
+
+
+def _insecure(settings: Settings) -> Iterator[str]:
+    """Yield each fault that only the development profile lives with."""
+    if settings.store.startswith("memory:"):
+        yield "GUISE_STORE: a production profile needs a durable store"
+    if settings.issuer == DEVELOPMENT_ISSUER:
+        yield "GUISE_ISSUER: the development profile's own"
+    if settings.keys and (settings.keys / DEVELOPMENT_MARK).exists():
+        yield "GUISE_KEYS: made by the development profile, for itself"
 
 
 def variables() -> frozenset[str]:

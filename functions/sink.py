@@ -162,6 +162,29 @@ def post(
     `context` is what vouches for an https server, `way` a connection of the
     caller's own that is to be made.  No redirect is followed.
     """
+    return _exchange("POST", url, headers, body, timeout, context, way)
+
+
+def get(
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    timeout: float,
+    context: ssl.SSLContext | None = None,
+) -> Answer:
+    """GET `url` and return the answer, bounded as by `post`, or raise `Unavailable`."""
+    return _exchange("GET", url, headers, None, timeout, context, None)
+
+
+def _exchange(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    timeout: float,
+    context: ssl.SSLContext | None,
+    way: http.client.HTTPConnection | None,
+) -> Answer:
     deadline = time.monotonic() + timeout
     try:
         with closing(way or _connection(url, timeout, context)) as connection:
@@ -170,7 +193,7 @@ def post(
             connection.sock.settimeout(max(0.001, deadline - time.monotonic()))
             parts = urlsplit(url)
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request("POST", target, body, dict(headers))
+            connection.request(method, target, body, dict(headers))
             answer = connection.getresponse()
             data = answer.read(ANSWER_BYTES_MAX)
             if answer.length and len(data) < ANSWER_BYTES_MAX:

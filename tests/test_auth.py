@@ -28,7 +28,7 @@ from functions.auth import (
     jwks_document,
 )
 from functions.keys import MemoryKeys, Signer
-from functions.problems import Forbidden, Unauthenticated, Unavailable, UnknownTenant
+from functions.problems import Forbidden, NotFound, Unauthenticated, Unavailable
 from functions.settings import Settings, SettingsError
 from functions.tenant import Tenant
 
@@ -159,12 +159,13 @@ class TestLetIn:
             caller.require(SWAP_WRITE)
 
     def test_a_caller_belongs_to_one_tenant(self, door: TokenAuthenticator) -> None:
-        """And is told nothing about the others."""
+        """And is told nothing about the others, or about what could be none."""
         caller = door.caller(f"Bearer {token()}")
-        caller.require_tenant(Tenant("acme"))
-        with pytest.raises(UnknownTenant) as caught:
-            caller.require_tenant(Tenant("globex"))
-        assert caught.value.detail == ""
+        caller.require_tenant("acme")
+        for other in ("globex", "nowhere", "ACME", "acme ", "", "../acme"):
+            with pytest.raises(NotFound) as caught:
+                caller.require_tenant(other)
+            assert caught.value.document() == NotFound().document()
 
 
 class TestPinned:
@@ -177,19 +178,19 @@ class TestPinned:
         )
         assert door.caller(f"Bearer {token()}").tenant == Tenant("acme")
 
-    def test_another_tenants_good_token_is_refused(self, jwks: Path) -> None:
-        """It is good, but not here."""
+    def test_another_tenants_good_token_finds_nothing(self, jwks: Path) -> None:
+        """It is good, but all that is here is somebody else's."""
         door = TokenAuthenticator(
             jwks, issuer=ISSUER, audience="guise", pinned=Tenant("globex")
         )
-        with pytest.raises(UnknownTenant) as caught:
+        with pytest.raises(NotFound) as caught:
             door.caller(f"Bearer {token()}")
         assert caught.value.detail == ""
 
     def test_the_settings_say_whose_door_it_is(self, jwks: Path) -> None:
         """Issuer, audience, keys and tenant."""
         settings = Settings(jwks=jwks, issuer=ISSUER, tenant=Tenant("globex"))
-        with pytest.raises(UnknownTenant):
+        with pytest.raises(NotFound):
             TokenAuthenticator.from_settings(settings).caller(f"Bearer {token()}")
 
     def test_without_an_issuer_no_door_opens(self, jwks: Path) -> None:
@@ -373,9 +374,8 @@ class TestWrong:
     def test_a_tenant_that_cannot_be_one(
         self, door: TokenAuthenticator, tenant: str
     ) -> None:
-        """It is unknown like any other."""
-        with pytest.raises(UnknownTenant):
-            door.caller(f"Bearer {token(tenant=tenant)}")
+        """The claim is as bad as one that is not text."""
+        refused(door, token(tenant=tenant))
 
 
 class TestGarbage:

@@ -29,7 +29,13 @@ from functions.problems import (
     Unavailable,
     UnknownTenant,
 )
-from functions.web import PROBLEM_JSON, answer_broker, json_response, new_app
+from functions.web import (
+    PROBLEM_JSON,
+    LineFormatter,
+    answer_broker,
+    json_response,
+    new_app,
+)
 
 if TYPE_CHECKING:
     from flask import Response
@@ -319,6 +325,37 @@ class TestJson:
         """No text that a caller chose ends a header."""
         with house.app.app_context(), pytest.raises(ValueError, match="newline"):
             json_response({}, Location="/x\r\nSet-Cookie: a=b")
+
+
+class TestLog:
+    """What is written to standard error."""
+
+    def written(self, text: str, error: Exception | None = None) -> str:
+        info = (type(error), error, None) if error else None
+        record = logging.LogRecord("n", logging.INFO, "", 0, "%s", (text,), info)
+        return LineFormatter("%(levelname)s %(message)s").format(record)
+
+    @pytest.mark.parametrize(
+        ("text", "line"),
+        [
+            ("plain", "plain"),
+            ("é 顔", "é 顔"),
+            ("a\r\nERROR b", r"a\r\nERROR b"),
+            ("\x1b[2J", r"\x1b[2J"),
+            ("a\u2028b\u202e\x85\ud800", r"a\u2028b\u202e\x85\ud800"),
+        ],
+    )
+    def test_a_record_is_one_line(self, text: str, line: str) -> None:
+        """What would begin another, or move a cursor, is written as an escape."""
+        assert self.written(text) == f"INFO {line}"
+
+    def test_a_traceback_begins_no_line(self) -> None:
+        """An error's own text may be a caller's: it is indented, and escaped."""
+        shown = self.written("failed", ValueError("x\nERROR forged\x1b[1m"))
+        first, *below = shown.split("\n")
+        assert first == "INFO failed"
+        assert all(line.startswith("  ") for line in below)
+        assert "\x1b" not in shown
 
 
 class TestTiming:

@@ -303,7 +303,7 @@ def _body(kind: type[T]) -> T:
 def _caller(authenticator: Authenticator, tenant: str, scope: str) -> Caller:
     """Return who asks if they may do `scope` with the log of the tenant in the path."""
     caller = authenticator.caller(request.headers.get("Authorization", ""))
-    caller.require_tenant(Tenant(tenant))
+    caller.require_tenant(tenant)
     caller.require(scope)
     return caller
 

@@ -355,10 +355,9 @@ def _bytes(content: bytes, media: str) -> Response:
 def _reader(authenticator: Authenticator, tenant: str) -> Tenant:
     """Return the tenant in the path if the request's token may read its bills."""
     caller = authenticator.caller(request.headers.get("Authorization", ""))
-    who = Tenant(tenant)
-    caller.require_tenant(who)
+    caller.require_tenant(tenant)
     caller.require(BILLING_READ)
-    return who
+    return caller.tenant
 
 
 def _grouping() -> str:

@@ -21,7 +21,7 @@ from functions.auth import (
     jwks_document,
 )
 from functions.keys import BILLING, FileKeys, events_key
-from functions.settings import SettingsError
+from functions.settings import DEVELOPMENT_ISSUER, DEVELOPMENT_MARK, SettingsError
 from functions.storage.locate import PLACE
 from functions.swap.provenance import chain as provenance
 from functions.tenant import REQUESTS, UPLOADS
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from functions.keys import Signer
     from functions.tenant import Tenant
 
-ISSUER: Final = "guise-local"
+ISSUER: Final = DEVELOPMENT_ISSUER
 AUDIENCE: Final = "guise"
 TOKEN_SECONDS: Final = 30 * 24 * 3600
 _LOCK_SECONDS_MAX: Final = 1.0
 _LOCK_PAUSE_SECONDS: Final = 0.02
+_MARK: Final = b"Keys for this machine alone: production refuses this folder.\n"
 _SCOPES: Final = f"{SWAP_WRITE} {SWAP_READ} {AUDIT_READ} {BILLING_READ}"
 
 
@@ -134,6 +135,7 @@ class Home:
         mine = self.keys, self.tenants, self.run, self.acceptances
         for folder in (self.root, *mine):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write(self.keys / DEVELOPMENT_MARK, _MARK)  # before there is a key
         keys = FileKeys(self.keys)
         keys.create("audit")
         keys.create(BILLING)
@@ -143,7 +145,7 @@ class Home:
                 path = self.tenants / tenant.id / inner
                 path.mkdir(exist_ok=True, mode=0o700)
         self._certify(keys.create(provenance.KEY))
-        document = jwks_document(keys.create("tokens"))
+        document = jwks_document(keys.create("tokens"), development=True)
         _write(self.jwks, msgspec.json.encode(document))
         _write(self.token, self.issue(tenants[0]).encode())
 

@@ -274,8 +274,8 @@ def test_attack_another_tenants_bills(house: House, path: str) -> None:
         house.get(path, tenant="nowhere"),
     ]
     for answer in answers:
-        assert answer.status_code == 403
-        assert answer.get_json()["type"] == "urn:guise:problem:unknown-tenant"
+        assert answer.status_code == 404
+        assert answer.get_json()["type"] == "urn:guise:problem:not-found"
     assert answers[0].data == answers[1].data
 
 

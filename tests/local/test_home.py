@@ -164,4 +164,4 @@ def test_the_newest_pack_is_found(tmp_path: Path) -> None:
 def test_the_jwks_holds_no_private_key(tmp_path: Path) -> None:
     """It is published as it is."""
     [key] = json.loads(prepared(tmp_path).jwks.read_text())["keys"]
-    assert set(key) == {"kty", "crv", "use", "alg", "kid", "x"}
+    assert set(key) == {"kty", "crv", "use", "alg", "kid", "x", "guise_profile"}
