@@ -15,118 +15,41 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import make_url
 
-from benchmarks._callers import Load, call, device, request, stolen
+from benchmarks._callers import device, request
+from benchmarks._door import Function, Tenants, beside_empty
 from functions import events
 from functions.audit.leaf import leaf_of
 from functions.audit.log import Log
 from functions.audit.read import reading
 from functions.audit.store import SCHEMA
-from functions.auth import jwks_document
 from functions.commits import BATCH_MAX
-from functions.database import migrate, open_database, transaction
+from functions.database import open_database, transaction
 from functions.events import Event
-from functions.keys import FileKeys, events_key
-from tests.postgres import APP, OWNER, Postgres
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from functions.keys import Signer
 
 CALLERS = (1, 8, 32, 128)
 TENANTS = (1, 64)
-ROUNDS = 3
 SECONDS = 2.0
 SIZES = (10_000, 1_000_000)
 FLAT_PROOFS = 200
-HERE = Path(__file__).parent
-GUNICORN = (
-    *("--worker-class", "gthread", "--workers", "1", "--threads", "40"),
-    *("--timeout", "0", "--no-control-socket", "--log-level", "critical"),
-    *("--chdir", str(HERE), "_audit_door:create_app()"),
-)
+AUDIT = Function("audit", SCHEMA, ("committer", "reader", "searcher", "eraser"))
 
 
-@contextmanager
-def database(kind: str, folder: Path) -> Iterator[str]:
-    """Yield the URL of a fresh database, its tables made."""
-    if kind == "sqlite":
-        yield f"sqlite:///{folder}/audit.db"
-        return
-    server = Postgres()
-    try:
-        with server.database() as made:
-            engine = open_database(made.url(OWNER))
-            migrate(engine, SCHEMA)
-            engine.dispose()
-            for role in ("committer", "reader", "searcher", "eraser"):
-                made.tamper(f"GRANT guise_audit_{role} TO {APP} WITH INHERIT FALSE")
-            yield made.url()
-    finally:
-        server.stop()
-
-
-@contextmanager
-def serving(url: str, folder: Path) -> Iterator[int]:
-    """Yield the port on which gunicorn serves the function."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(512)
-        bind = f"fd://{listener.fileno()}"
-        process = subprocess.Popen(  # noqa: S603  # our own
-            [sys.executable, "-m", "gunicorn", "--bind", bind, *GUNICORN],
-            pass_fds=[listener.fileno()],
-            env=os.environ
-            | {
-                "GUISE_DATABASE": url,
-                "GUISE_KEYS": f"{folder}/keys",
-                "GUISE_JWKS": f"{folder}/jwks.json",
-                "GUISE_ISSUER": "guise",
-                "GUISE_PROFILE": "development",
-            },
-        )
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-
-
-class Tenants:
-    """Tenants with keys, who never say the same thing twice."""
-
-    def __init__(self, folder: Path, number: int) -> None:
-        self.keys = FileKeys(folder / "keys")
-        self.keys.create("audit")
-        issuer = self.keys.create("tokens")
-        (folder / "jwks.json").write_text(json.dumps(jwks_document(issuer)))
-        names = [f"tenant-{each}" for each in range(number)]
-        self._signers = {each: self.keys.create(events_key(each)) for each in names}
-        self._said = 0
-
-    def requests(self, tenants: int, number: int) -> list[bytes]:
-        """Return events of the first `tenants`, in turns, as they are posted."""
-        signers = list(self._signers.items())[:tenants]
-        return [self._request(*signers[n % tenants]) for n in range(number)]
-
-    def _request(self, tenant: str, signer: Signer) -> bytes:
-        self._said += 1
-        headers, body = events.encode(events.sign(event(tenant, self._said), signer))
-        return request(f"/v1/tenants/{tenant}/events", headers, body)
+def post(tenant: str, signer: Signer, number: int) -> bytes:
+    """Return the request with which a tenant's worker asks for a receipt."""
+    headers, body = events.encode(events.sign(event(tenant, number), signer))
+    return request(f"/v1/tenants/{tenant}/events", headers, body)
 
 
 def event(tenant: str, number: int) -> Event:
@@ -153,43 +76,20 @@ def event(tenant: str, number: int) -> Event:
     )
 
 
-def measured(port: int, tenants: Tenants, number: int, callers: int) -> dict[str, Any]:
-    """Return the medians of some rounds, ours and the empty handler's in turns."""
-    ours: list[Load] = []
-    empty: list[Load] = []
-    nothing = request("/empty", {"Content-Type": "application/json"}, b"x" * 600)
-    wanted = tenants.requests(number, 40)
-    rate = call(port, wanted, callers).per_second
-    before = stolen()
-    for _ in range(ROUNDS):
-        each = tenants.requests(number, max(60, int(rate * options.seconds)))
-        empty.append(call(port, [nothing] * len(each), callers))
-        ours.append(call(port, each, callers))
-    after = stolen()
-    acks = statistics.median(each.per_second for each in ours)
-    peer = statistics.median(each.per_second for each in empty)
-    return {
-        "tenants": number,
-        "callers": callers,
-        "acks_per_second": round(acks),
-        "empty_per_second": round(peer),
-        "of_empty": round(acks / peer, 2),
-        "p50_ms": round(statistics.median(each.p50_ms for each in ours), 1),
-        "p99_ms": round(statistics.median(each.p99_ms for each in ours), 1),
-        "steal_percent": round(
-            100 * (after[0] - before[0]) / max(1, after[1] - before[1]), 1
-        ),
-    }
-
-
 def loads(kind: str) -> list[dict[str, Any]]:
     """Return the figures of every load on one kind of database."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tenants = Tenants(folder, max(options.tenants))
-        with database(kind, folder) as url, serving(url, folder) as port:
+        tenants = Tenants(folder, max(options.tenants), post)
+        with (
+            AUDIT.database(kind, folder) as url,
+            AUDIT.serving(url, folder) as port,
+        ):
             return [
-                {"database": kind, **measured(port, tenants, number, callers)}
+                {"database": kind, "tenants": number, "callers": callers}
+                | beside_empty(
+                    port, partial(tenants.requests, number), callers, options.seconds
+                )
                 for number in options.tenants
                 for callers in options.callers
             ]
@@ -198,8 +98,8 @@ def loads(kind: str) -> list[dict[str, Any]]:
 def growth(kind: str) -> list[dict[str, Any]]:
     """Return what an append, a proof and an entry cost in logs of each size."""
     figures = []
-    with tempfile.TemporaryDirectory() as name, database(kind, Path(name)) as url:
-        keys = Tenants(Path(name), 1).keys
+    with tempfile.TemporaryDirectory() as name, AUDIT.database(kind, Path(name)) as url:
+        keys = Tenants(Path(name), 1, post).keys
         log = Log.at(url, keys)
         size = 0
         for wanted in options.growth:
@@ -276,7 +176,7 @@ def main() -> None:
     chosen = min(found, key=lambda each: abs(each["callers"] - 32) + each["tenants"])
     figure = {
         "name": "audit_append",
-        "ours": chosen["acks_per_second"],
+        "ours": chosen["per_second"],
         "peer": chosen["empty_per_second"],
         "ratio": chosen["of_empty"],
         "unit": "1/s",

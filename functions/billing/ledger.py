@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import sqlalchemy as sa
 
 from functions.billing.evidence import root_of
@@ -23,7 +24,7 @@ from functions.database import Schema, open_schema, transaction
 from functions.problems import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from sqlalchemy import ColumnElement, Connection, Engine, Select
@@ -43,6 +44,27 @@ _DAY_MS: Final = 86_400_000
 _ROWS_READ: Final = 10_000
 _ROWS_WRITTEN: Final = 1_000
 _SORTED_MAX: Final = 100_000
+
+_TYPES: Final = {"TEXT": "text", "BIGINT": "bigint", "BOOLEAN": "boolean"}
+
+
+def _insert_json() -> str:
+    """Return PostgreSQL's statement that inserts rows out of one JSON array."""
+    names, values, types = [], [], []
+    for column in usages.columns:
+        kind = _TYPES.get(str(column.type))
+        names.append(column.name)
+        values.append(column.name if kind else f"decode({column.name}, 'base64')")
+        types.append(f"{column.name} {kind or 'text'}")
+    return f"""
+        INSERT INTO usage ({", ".join(names)})
+        SELECT {", ".join(values)}
+        FROM json_to_recordset(%s::json) AS new ({", ".join(types)})
+        ON CONFLICT DO NOTHING RETURNING tenant, source, id
+    """  # noqa: S608  # names of ours
+
+
+_INSERT_JSON: Final = _insert_json()
 
 _MODEL: Final[ColumnElement[str]] = sa.case(
     (usages.c.device_kind == "cpu", sa.literal("")),
@@ -202,9 +224,19 @@ class Ledger:
         """Insert those rows that are not there, and return their keys."""
         new: set[_Key] = set()
         for start in range(0, len(rows), _ROWS_WRITTEN):
-            found = db.execute(self._insert_usage, rows[start : start + _ROWS_WRITTEN])
-            new.update((row.tenant, row.source, row.id) for row in found)
+            part = rows[start : start + _ROWS_WRITTEN]
+            new.update(map(tuple, self._inserted(db, part)))
         return new
+
+    def _inserted(
+        self, db: Connection, rows: list[dict[str, Any]]
+    ) -> Iterable[Sequence[Any]]:
+        if self.engine.dialect.name != "postgresql":
+            return db.execute(self._insert_usage, rows)
+        # As one JSON: a statement with a parameter a value takes five times as long
+        # to put together as to run.  msgspec writes bytes as base64.
+        text = msgspec.json.encode(rows).decode()
+        return db.exec_driver_sql(_INSERT_JSON, (text,))
 
     def sums(self, wanted: Selection, by: str = "") -> list[Part]:
         """Return the sums of each group of `by` and each GPU model, in their order.
