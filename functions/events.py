@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from functions.keys import Signer, Verifiers
 
+_EXAMPLE: Final = "2026-11-01T00:00:00Z"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EVENT_BYTES_MAX: Final = 65_535
 _INTEGER_MAX: Final = 2**53 - 1
@@ -152,9 +153,9 @@ def milliseconds(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text.upper())
     except ValueError as error:
-        raise InvalidRequest("a time is written as RFC 3339 says") from error
+        raise InvalidRequest(f"a time is written like {_EXAMPLE}") from error
     if moment.tzinfo is None:
-        raise InvalidRequest("a time has an offset, such as Z")
+        raise InvalidRequest(f"a time has an offset, as in {_EXAMPLE}")
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 

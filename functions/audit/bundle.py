@@ -1,4 +1,7 @@
-"""Checking the log offline: no network, no database, no trust in whoever keeps it."""
+"""Which key signs a log, and checking a whole log that is in memory.
+
+A bundle, as a file, is written by `export` and checked by `checking`.
+"""
 
 from __future__ import annotations
 

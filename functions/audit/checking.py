@@ -103,7 +103,7 @@ def verify_proof(
     proof = ProofFile.parse(text)
     leaf = leaf or proof.extra
     if not leaf:
-        raise VerificationError("the proof holds no entry, and none was given")
+        raise VerificationError("the proof holds no entry, and none was given (--leaf)")
     kept = open_kept(proof.checkpoint, verifiers)
     found = kept.checkpoint
     hashed = leaf_hash(leaf)
@@ -213,6 +213,12 @@ class _Check:
             )
             return
         said = parse_continued(self._leaf(logged, 0), tenant, logged.epoch)
+        told = {each.epoch for each in said}
+        for epoch in self._logs:
+            if epoch < logged.epoch and epoch not in told:
+                raise VerificationError(
+                    f"epoch {logged.epoch} does not say what became of epoch {epoch}"
+                )
         for each in said:
             end = open_kept(each.checkpoint, self._verifiers)
             if (end.tenant, end.epoch) != (tenant, each.epoch) or each.held > end.size:

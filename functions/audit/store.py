@@ -1,6 +1,8 @@
-"""Where the log rests: every statement that touches its tables.
+"""Where the log rests: the statements that write and find its entries.
 
-Only this module and `tables` know SQL; it runs on SQLite and PostgreSQL alike.
+SQL runs on SQLite and PostgreSQL alike.  Statements of their own have `appending` and
+`pipeline` (a batch), `private` (what can be erased), `pruning`, `plan`, `copies`, and
+backups.
 Entries, nodes and checkpoints are only ever inserted; a head is inserted once and
 moves forward.  Whoever appends holds the head's row lock until the commit.
 """

@@ -173,7 +173,11 @@ def _credited(bill: Bill, cards: RateCards, owed: Mapping[Tax, int]) -> list[Lin
     """Return a line for each part of a credit that is used up."""
     for each in bill.credits:
         if (each.credit.tenant, each.credit.currency) != (bill.tenant, cards.currency):
-            raise ValueError(f"credit {each.credit.id} is of another bill")
+            who, coin = each.credit.tenant, each.credit.currency
+            raise ValueError(
+                f"credit {each.credit.id} is of {who} in {coin},"
+                f" the bill of {bill.tenant} in {cards.currency}"
+            )
     span = bill.period.start_ms, bill.period.stop_ms
     held = [each for each in bill.credits if each.credit.holds(*span)]
     return [

@@ -41,9 +41,7 @@ def export(  # noqa: PLR0913  # a command's options
 
 @bundles.command()
 def verify(
-    bundle: Annotated[
-        Path, typer.Argument(help="A bundle, or one .tlog-proof file.", show_default="")
-    ],
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or one .tlog-proof file.")],
     key: Annotated[
         Path,
         typer.Option(

@@ -38,12 +38,12 @@ class Chosen:
         """Return what is wanted; raises `InvalidRequest`, `UnknownTenant`."""
         if self.job and (self.since or self.until):
             raise InvalidRequest("a job or a period, not both")
-        return Wanted(
-            Tenant(self.tenant).id,
-            moment_ms(self.since) if self.since else None,
-            moment_ms(self.until) if self.until else None,
-            job_id(self.job) if self.job else "",
-        )
+        job = job_id(self.job) if self.job else ""
+        from_ms = moment_ms(self.since) if self.since else None
+        to_ms = moment_ms(self.until) if self.until else None
+        if from_ms is not None and to_ms is not None and from_ms >= to_ms:
+            raise InvalidRequest("a period begins before it ends")
+        return Wanted(Tenant(self.tenant).id, from_ms, to_ms, job)
 
 
 def export_bundle(place: Place, chosen: Chosen, out: Path, *, json: bool) -> None:
@@ -116,5 +116,7 @@ def _tell(out: Path, manifest: Manifest, *, json: bool) -> None:
     if json:
         print_json(facts)
         return
-    say(f"{held + single:,} entries of a log of {current.size:,} written to {out}")
+    whole = sum(log.size for log in manifest.logs)
+    logs = "a log" if len(manifest.logs) == 1 else f"{len(manifest.logs)} logs"
+    say(f"{held + single:,} entries of {logs} of {whole:,} written to {out}")
     say(f"check it with: guise audit verify {out} --key KEYS")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _TEXT_BYTES_MAX: Final = 1_048_576
 _TEXT_CHARACTERS_MAX: Final = 1_000
 _ZIP: Final = b"PK"
+_PROOF: Final = b"c2sp.org/tlog-proof@"
 _HASH_CHARACTERS: Final = 16
 
 
@@ -34,8 +35,10 @@ def verify_file(
     if not path.is_file():
         raise NotFound(f"{path} is not a file")
     with path.open("rb") as file:
-        is_zip = file.read(len(_ZIP)) == _ZIP
-    if not is_zip:
+        begins = file.read(len(_PROOF))
+    if not begins.startswith(_ZIP):
+        if begins != _PROOF:
+            _tell_wrong(path, "neither a bundle (a zip) nor a tlog-proof", json=json)
         given = b"" if leaf is None else _read(leaf)
         _tell_proof(path, verifiers, given, json=json)
         return

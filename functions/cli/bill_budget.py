@@ -121,4 +121,6 @@ def _show(ledger: Ledger, cards: RateCards, tenant: Tenant, *, json: bool) -> No
     kind = "hard" if state.hard else "soft"
     alerts = ", ".join(f"{each} %" for each in state.alerts) or "none"
     limit = f"{state.limit} {state.currency}"
-    say(f"{tenant.id}: {state.spent} of {limit} in {month}; {kind}; alerts {alerts}")
+    spent = f"{state.spent} of {limit} in {month}"
+    spent += ", which is all of it" if state.exhausted else ""
+    say(f"{tenant.id}: {spent}; {kind}; alerts {alerts}")

@@ -25,10 +25,10 @@ Rates = Annotated[
 def budget(  # noqa: PLR0913  # each is an option
     tenant: Annotated[str, typer.Option(help="Whose.")] = "demo",
     limit: Annotated[
-        str, typer.Option(help="A month's, such as 100.00; without it, it is shown.")
+        str, typer.Option(help="For each month, e.g. 100.00; else the budget is shown.")
     ] = "",
     alerts: Annotated[
-        str, typer.Option(help="Per cent of it at which it is told.")
+        str, typer.Option(help="Per cent of the limit at which you are told.")
     ] = "50,80,100",
     store: Annotated[
         str,
@@ -40,9 +40,10 @@ def budget(  # noqa: PLR0913  # each is an option
     database: Database = "",
     *,
     hard: Annotated[
-        bool, typer.Option("--hard", help="Let nothing new run once it is reached.")
+        bool,
+        typer.Option("--hard", help="Let nothing new run once the limit is reached."),
     ] = False,
-    lift: Annotated[bool, typer.Option("--lift", help="Take it away.")] = False,
+    lift: Annotated[bool, typer.Option("--lift", help="Take the budget away.")] = False,
     json: Json = False,
 ) -> None:
     """Show, set or lift a tenant's budget, and write it where the door reads it."""

@@ -38,11 +38,15 @@ def migrate(home: Home = HOME, database: Database = "", *, json: Json = False) -
 @closing.command()
 def usage(  # each is an option
     tenant: Tenant = "demo",
-    start: Annotated[str, typer.Option("--from", help="An RFC 3339 time.")] = "",
-    stop: Annotated[str, typer.Option("--to", help="One that is not in.")] = "",
+    start: Annotated[
+        str, typer.Option("--from", help="From when, e.g. 2026-11-01T00:00:00Z.")
+    ] = "",
+    stop: Annotated[
+        str, typer.Option("--to", help="Until before when, likewise.")
+    ] = "",
     by: Annotated[
         Literal["", "day", "operation", "device", "job"],
-        typer.Option(help="Group by this."),
+        typer.Option(help="Group by this; by '', the total alone."),
     ] = "day",
     rates: Rates = None,
     home: Home = HOME,
@@ -90,7 +94,7 @@ def invoice(  # each is an option
     number: Annotated[str, typer.Option(help="Or the number of a document.")] = "",
     kind: Annotated[
         Literal["", "json", "csv", "focus", "html", "pdf"],
-        typer.Option("--as", help="In which form; else as the name of --out ends."),
+        typer.Option("--as", help="In which form; else as --out ends, else JSON."),
     ] = "",
     out: Out = None,
     rates: Rates = None,
@@ -127,8 +131,13 @@ def credit(  # noqa: PLR0913  # each is an option
     ident: Annotated[str, typer.Option("--id", help="The credit's own name.")],
     amount: Annotated[str, typer.Option(help="How much, such as 100.00.")],
     *,
-    start: Annotated[str, typer.Option("--from", help="An RFC 3339 time.")] = "",
-    until: Annotated[str, typer.Option(help="When it expires; else never.")] = "",
+    start: Annotated[
+        str,
+        typer.Option("--from", help="An RFC 3339 time; else today, 0:00 UTC."),
+    ] = "",
+    until: Annotated[
+        str, typer.Option(help="When it expires, likewise; else never.")
+    ] = "",
     priority: Annotated[
         int, typer.Option(min=0, max=1000, help="The lowest is used up first.")
     ] = 100,

@@ -136,6 +136,15 @@ def test_a_person_sets_a_budget_and_the_door_can_read_it(
     assert shown["budget"]["alerts"] == [50, 80, 100]
 
 
+def test_a_budget_that_is_used_up_is_shown_as_such(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody has to compare two numbers to see why nothing runs."""
+    run(place, Wanted("acme", "0.00", "50", hard=True))
+    assert "0 of 0.00 USD" in (said := capsys.readouterr().out)
+    assert "which is all of it" in said
+
+
 def test_who_subscribes_is_told_of_a_budget_a_person_set(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,15 @@ def test_a_period_by_dates(home: Path, key: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_period_that_ends_before_it_begins(home: Path, tmp_path: Path) -> None:
+    """Two dates in the wrong order are refused, and no empty bundle is made."""
+    period = ("--from", "2026-11-14", "--to", "2026-11-12")
+    path = tmp_path / "b"
+    result = guise("export", "--tenant", "acme", "--home", home, *period, "-o", path)
+    assert isinstance(result.exception, InvalidRequest)
+    assert not path.exists()
+
+
 def test_one_job_and_one_proof(home: Path, key: Path, tmp_path: Path) -> None:
     """Any record is verifiable with one file and one key."""
     path, one = tmp_path / "b", tmp_path / "4.tlog-proof"
@@ -157,6 +166,13 @@ def test_a_proof_without_its_entry(home: Path, key: Path, tmp_path: Path) -> Non
     assert "not under this root" in said["fault"]["text"]
     proof.write_bytes(b"\xff")
     refused("verify", proof, "--key", key)
+
+
+def test_a_file_that_is_neither(key: Path, tmp_path: Path) -> None:
+    """What is no zip and no proof is said to be neither."""
+    (tmp_path / "b").write_text("hello")
+    said = refused("verify", tmp_path / "b", "--key", key)
+    assert "neither a bundle (a zip) nor a tlog-proof" in said
 
 
 def test_a_broken_bundle_names_its_entry(key: Path, bundle: Path) -> None:
