@@ -82,7 +82,7 @@ def close_period(what: Closing, *, now: datetime | None = None) -> None:
     for fault in faults:
         err().print(fault, markup=False, style="red")
     if faults:
-        raise Failed(f"{len(faults)} not closed, as told above; the others are")
+        raise Failed(f"{len(faults)} not closed: mend what is told above, then again")
 
 
 def _everybody(ledger: Ledger, cards: RateCards) -> list[str]:
