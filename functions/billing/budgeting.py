@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import msgspec
 import sqlalchemy as sa
 
+from functions import events
 from functions.billing import statement
 from functions.billing.budgets import Budget
 from functions.billing.invoice import Period
+from functions.billing.money import total
 from functions.billing.rates import Unpriced
-from functions.billing.statement import Span
+from functions.billing.rating import rate
 from functions.billing.tables import budgets
 from functions.problems import Failed
 
@@ -60,15 +64,26 @@ def set_budget(ledger: Ledger, tenant: str, budget: Budget | None) -> None:
         db.execute(stated)
 
 
-def spent(ledger: Ledger, cards: RateCards, tenant: str, month: str) -> Decimal:
+def spent(
+    ledger: Ledger,
+    cards: RateCards,
+    tenant: str,
+    month: str,
+    now: datetime | None = None,
+) -> Decimal:
     """Return what the usage of a month comes to, exactly, before credits and tax.
 
+    A reserved device counts up to `now`: what it will cost by the month's end is
+    spent day by day, or it would use a budget up on the first.
     Raises `Failed` where something was used that no card has a price for.
     """
     period = Period.parse(month)
-    span = Span(period.start_ms, period.stop_ms)
+    now_ms = events.milliseconds(events.rfc3339(now or datetime.now(UTC)))
+    so_far = [
+        replace(each, stop_ms=max(each.start_ms, min(each.stop_ms, now_ms)))
+        for each in statement.metered_of(ledger, cards, tenant, period, period)
+    ]
     try:
-        shown = statement.usage(ledger, cards, tenant, span, "")
+        return total(charge.amount for charge in rate(so_far))
     except Unpriced as error:
         raise Failed(internal=f"{tenant}: {error}") from error
-    return Decimal(shown["total"]["amount"])

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from functions.billing import billed, drafting, notes, order
 from functions.billing import credits as credit_ledger
-from functions.billing import drafting, notes
 from functions.billing.canonical import canonical
 from functions.billing.credits import Available, Credit
 from functions.billing.invoice import Invoice, Period, State, issue, number, parse
@@ -25,7 +25,6 @@ from functions.billing.tables import (
     credit_entries,
     documents,
     grants,
-    usages,
 )
 from functions.billing.tables import (
     cards as card_table,
@@ -85,7 +84,7 @@ def close(ledger: Ledger, tenant: str, period: Period, now: datetime) -> None:
         standing = _lock(ledger, db, tenant)
         if str(period) <= standing.closed:
             return
-        waiting = _first_open(db, tenant, standing)
+        waiting = order.first_open(db, tenant, standing.closed)
         if waiting and waiting < str(period):
             raise InvalidRequest(f"{waiting} of {tenant} is to be closed first")
         update = sa.update(accounts).where(accounts.c.tenant == tenant)
@@ -97,15 +96,18 @@ def issued(
 ) -> Invoice | None:
     """Return the invoice of a closed period, issued now unless it was before.
 
-    `None` where there is nothing to bill.  Raises `InvalidRequest` for a period that
-    is not closed, `Conflict` where a rate card says something else than it did when
-    it priced something, and what `drafting.draft` raises.
+    `None` where there is nothing to bill, or the period was passed over.  Raises
+    `InvalidRequest` for a period that is not closed, or where an earlier one waits;
+    `Conflict` where the rate cards say something else than they did when they priced
+    something, or another closer came between; and what `drafting.draft` raises.
     """
     known = invoice_of(ledger, tenant, period)
     if known is not None:
         return known
     if state(ledger, tenant, period, now) in {State.OPEN, State.GRACE}:
         raise InvalidRequest(f"{period} of {tenant} is not closed")
+    with ledger.reading(tenant) as db:
+        latest = order.latest(db, tenant)
     # What a closed period comes to stays as it is: it is summed without a lock.
     bill = bill_of(ledger, cards, tenant, period)
     with ledger.closing() as db:
@@ -113,9 +115,15 @@ def issued(
         found = _invoice_of(db, tenant, period)
         if found is not None:
             return found
-        bill = replace(bill, credits=tuple(_available(db, tenant)))
+        if latest > str(period):
+            return None
+        order.hold(db, tenant, period, latest)
+        for late in bill.late:
+            billed.check(late, _invoices_since(db, tenant, late.period))
+        bill = replace(bill, credits=tuple(_usable(db, tenant, cards.currency)))
         draft = drafting.draft(bill, cards)
-        if not draft.lines and not draft.events.count:
+        asked = draft.lines and order.has_begun(db, bill)
+        if not draft.events.count and not asked:
             return None
         numbered = number(tenant, standing.documents + 1)
         made = issue(draft, numbered, now.date(), cards.due_days)
@@ -177,14 +185,19 @@ def expire(ledger: Ledger, tenant: str, now: datetime) -> list[Entry]:
     """End what is left of credits that are over; return the new entries.
 
     A credit that held in a period pays for it even when that is issued later, so
-    one ends only once every period in which it held is closed.
+    one ends only once every period in which it held is closed, and issued.
     """
     with ledger.closing() as db:
-        standing = _lock(ledger, db, tenant)
-        through = Period.parse(standing.closed).stop_ms if standing.closed else 0
-        moment_ms = min(_ms(now), through)
+        closed = _lock(ledger, db, tenant).closed
+        if not closed:
+            return []
+        through = Period.parse(closed).following
+        waiting = order.first_unissued(db, tenant, through)
+        moment_ms = min(_ms(now), Period.parse(waiting or str(through)).start_ms)
+        times = _times_ended(db, tenant)
         found = [
-            credit_ledger.expired(each, moment_ms) for each in _available(db, tenant)
+            credit_ledger.expired(each, moment_ms, times.get(each.credit.id, 0))
+            for each in _available(db, tenant)
         ]
         ended = [each for each in found if each is not None]
         _enter(db, tenant, ended)
@@ -243,14 +256,6 @@ def _standing(db: Connection, tenant: str, *, lock: bool = False) -> Standing:
     return Standing(row.closed, row.documents) if row else Standing("", 0)
 
 
-def _first_open(db: Connection, tenant: str, standing: Standing) -> str:
-    """Return the first period with usage that is not closed; "" if there is none."""
-    query = sa.select(sa.func.min(usages.c.period)).where(
-        usages.c.tenant == tenant, usages.c.period > standing.closed
-    )
-    return db.execute(query).scalar_one_or_none() or ""
-
-
 def _invoice_of(db: Connection, tenant: str, period: Period) -> Invoice | None:
     of_period = documents.c.period == str(period), documents.c.kind == "invoice"
     return next(iter(_documents(db, tenant, *of_period)), None)
@@ -269,6 +274,29 @@ def _documents(
     query = sa.select(documents.c.content).where(documents.c.tenant == tenant, *which)
     rows = db.execute(query.order_by(documents.c.number)).scalars()
     return [parse(bytes(content)) for content in rows]
+
+
+def _invoices_since(db: Connection, tenant: str, month: Period) -> list[Invoice]:
+    """Return the invoices that may bill usage of a month."""
+    since = documents.c.period >= str(month)
+    return _documents(db, tenant, documents.c.kind == "invoice", since)
+
+
+def _usable(db: Connection, tenant: str, currency: str) -> list[Available]:
+    """Return a tenant's credits in a currency; one in another pays no such bill."""
+    found = _available(db, tenant)
+    return [each for each in found if each.credit.currency == currency]
+
+
+def _times_ended(db: Connection, tenant: str) -> dict[str, int]:
+    """Return how often each credit has ended: a note may have returned it since."""
+    entry = credit_entries.c
+    query = (
+        sa.select(entry.credit, sa.func.count())
+        .where(entry.tenant == tenant, entry.kind == "expired")
+        .group_by(entry.credit)
+    )
+    return {credit: int(count) for credit, count in db.execute(query)}
 
 
 def _available(db: Connection, tenant: str) -> list[Available]:

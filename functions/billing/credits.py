@@ -96,13 +96,16 @@ def left(entries: Iterable[Entry]) -> int:
     return sum(each.amount_minor for each in entries)
 
 
-def expired(available: Available, moment_ms: int) -> Entry | None:
-    """Return the entry that ends what is left of a credit, if it is over by then."""
+def expired(available: Available, moment_ms: int, times: int = 0) -> Entry | None:
+    """Return the entry that ends what is left of a credit, if it is over by then.
+
+    `times` is how often it has ended before: a credit note may have returned it.
+    """
     until_ms = available.credit.until_ms
     if until_ms is None or until_ms > moment_ms or available.left_minor <= 0:
         return None
     return Entry(
-        id="expired",
+        id=f"expired {times + 1}" if times else "expired",
         credit=available.credit.id,
         kind="expired",
         amount_minor=-available.left_minor,

@@ -145,10 +145,22 @@ def _corrections(late: Late, digits: int) -> list[Line]:
     """Return what late usage adds to its period, at that period's prices.
 
     The whole period is rated anew and what was billed of it is taken off, so tiers,
-    included quantities and the minimum come out as if nothing had been late.
+    included quantities and the minimum come out as if nothing had been late.  That
+    holds to the coin: what is taken off is what was billed, rounded as it was, so
+    usage that trickles in month after month is rounded as if it had come at once.
     """
-    added = difference(rate(late.before), rate(late.after))
-    lines = [_line("correction", late.period, each, digits) for each in added]
+    before, after = rate(late.before), rate(late.after)
+    billed, owed = (
+        {each.item: round_half_up(each.amount, digits) for each in charges}
+        for charges in (before, after)
+    )
+    lines = []
+    for each in difference(before, after):
+        minor = owed.get(each.item, 0) - billed.get(each.item, 0)
+        line = _line("correction", late.period, each, digits)
+        lines.append(
+            structs.replace(line, amount=coins(minor, digits), amount_minor=minor)
+        )
     sums: defaultdict[tuple[str, Tax], int] = defaultdict(int)
     for sign, metered in ((-1, late.before), (1, late.after)):
         for line in _priced(late.period, metered, digits):

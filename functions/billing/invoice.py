@@ -117,10 +117,11 @@ class Line(
 ):
     """One line: amounts, quantities and prices are decimal text.
 
-    `exact` is the amount before its one rounding.  `period` is the month that it is
-    of, so for a correction the one that it corrects.  `refers` is the credit's id,
-    or in a credit note the number of the invoice's line, from 1.  `base_minor` is
-    what a tax line taxes.
+    `exact` is the amount before its one rounding; a correction's amount is what is
+    owed of its month less what was billed, each rounded once.  `period` is the month
+    that it is of, so for a correction the one that it corrects.  `refers` is the
+    credit's id, or in a credit note the number of the invoice's line, from 1.
+    `base_minor` is what a tax line taxes.
     """
 
     kind: Literal["usage", "minimum", "correction", "credit", "credited", "tax"]

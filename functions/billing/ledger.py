@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from functions.billing.evidence import root_of
 from functions.billing.invoice import Period
-from functions.billing.tables import accounts, documents, usages
+from functions.billing.tables import accounts, usages
 from functions.commits import GroupCommit
 from functions.database import Schema, open_schema, transaction
 from functions.problems import InvalidRequest
@@ -260,16 +260,6 @@ class Ledger:
         with self.reading(tenant) as db:
             days = db.execute(query.where(usages.c.late)).scalars().all()
         return sorted({_month(day * _DAY_MS) for day in days})
-
-    def has_invoice(self, tenant: str, period: Period) -> bool:
-        """Return whether a period's invoice was issued."""
-        query = sa.select(documents.c.number).where(
-            documents.c.tenant == tenant,
-            documents.c.period == str(period),
-            documents.c.kind == "invoice",
-        )
-        with self.reading(tenant) as db:
-            return db.execute(query).first() is not None
 
     def evidence(
         self, tenant: str, period: Period, *, sorted_max: int = _SORTED_MAX

@@ -60,7 +60,8 @@ def credit_note(
         },
     )
     taken = -sum(each.total_minor for each in (*earlier, note))
-    if note.total_minor >= 0 or taken > invoice.total_minor:
+    # Where credits had paid all of it, it takes back nothing, and returns them.
+    if not lines or note.total_minor > 0 or taken > invoice.total_minor:
         raise InvalidRequest("a credit note takes back no more than was billed")
     return issue(note, number, issued, 0)
 

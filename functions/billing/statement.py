@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from functions.billing import drafting
+from functions.billing import drafting, order
 from functions.billing.drafting import Bill, Late
 from functions.billing.evidence import NOTHING
 from functions.billing.ledger import Selection
@@ -89,7 +89,7 @@ def bill_of(
     return Bill(
         tenant=tenant,
         period=period,
-        metered=_metered(ledger, cards, tenant, period, period),
+        metered=metered_of(ledger, cards, tenant, period, period),
         late=tuple(
             _late(ledger, cards, tenant, month, period)
             for month in ledger.late_months(tenant, period)
@@ -105,19 +105,20 @@ def _late(
 ) -> Late:
     """Return what a period's invoice corrects of a month.
 
-    Of a month that was closed without an invoice nothing was billed, no minimum either.
+    Of a month that was passed over nothing was billed, no minimum either.
     """
-    billed = ledger.has_invoice(tenant, month)
+    with ledger.reading(tenant) as db:
+        billed = order.was_billed(db, tenant, month, period)
     return Late(
         month,
-        before=_metered(ledger, cards, tenant, month, period.preceding)
+        before=metered_of(ledger, cards, tenant, month, period.preceding)
         if billed
         else (),
-        after=_metered(ledger, cards, tenant, month, period),
+        after=metered_of(ledger, cards, tenant, month, period),
     )
 
 
-def _metered(
+def metered_of(
     ledger: Ledger, cards: RateCards, tenant: str, month: Period, upto: Period
 ) -> tuple[Metered, ...]:
     """Return what was used in a month, of what the invoices up to one have."""

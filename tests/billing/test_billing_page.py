@@ -103,7 +103,7 @@ def test_the_page_is_nobody_elses_to_see_or_to_keep(house: House) -> None:
         "/v1/tenants/acme/usage",
         headers={"Authorization": "Bearer other", "Accept": "text/html"},
     )
-    assert refused.status_code == 403
+    assert refused.status_code == 404
     assert refused.mimetype == "application/problem+json"
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from functions.billing import statement
+from functions.billing import budgeting, statement
 from functions.billing.drafting import Bill, Late, versions
 from functions.billing.rating import Meter
 from tests.billing.bills import OCTOBER, spans
@@ -41,6 +42,35 @@ def busy(house: House) -> None:
                 leased_at=f"2026-11-{day - 1}T23:58:20.000Z",
             )
         )
+
+
+def test_a_budget_counts_a_reserved_device_up_to_now(
+    house: House, tmp_path: Path
+) -> None:
+    """What it will cost by the month's end is not spent on the first."""
+    busy(house)
+    cards = reserving(tmp_path)
+    days = (1, 10, 13, 20, 30)
+    found = [
+        budgeting.spent(
+            house.ledger, cards, "acme", "2026-11", datetime(2026, 11, day, tzinfo=UTC)
+        )
+        for day in days
+    ]
+    shown = house.total("?from=2026-11-01T00:00:00Z&to=2026-12-01T00:00:00Z")
+    work = sum(
+        Decimal(quantity) * price
+        for quantity, price in (
+            (shown["gpu_seconds"], Decimal("0.000222")),
+            (shown["cpu_seconds"], Decimal("0.000024")),
+            (shown["requests"], Decimal("0.0001")),
+        )
+    )
+    idle_days = (0, 0, 3, 10, 10)
+    assert found == [
+        work + max(0, 2 * each * 86_400 - 200) * Decimal("0.00005")
+        for each in idle_days
+    ]
 
 
 def idle(shown: dict[str, Any]) -> list[str]:
