@@ -261,13 +261,16 @@ class Watch:
 
         The same `cause` again gets the same event again.  Raises what the store does.
         """
-        budget = self.budget_of(tenant.id)
-        if budget is None:
+        if self.budget_of(tenant.id) is None:
             return None
-        store, period = self.stores.of(tenant), self.month()
+        store = self.stores.of(tenant)
         for _ in range(_TRIES_MAX):
-            # In this order: whoever wrote what we find had seen no more than we will.
+            # In this order: whoever wrote what we find, or took it away, had seen no
+            # more than we will.
             before = current(tenant, store, self.keys)
+            budget, period = self.budget_of(tenant.id), self.month()
+            if budget is None:
+                return None
             state = decide(budget, period, self.spent(tenant.id, period))
             if same(before.state, state):
                 return before.event if cause and before.cause == cause else None
