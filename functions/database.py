@@ -83,7 +83,10 @@ def open_database(url: str) -> Engine:
         if not url.startswith("sqlite"):
             return create_engine(url, pool_pre_ping=True)
         engine = create_engine(url, connect_args={"timeout": BUSY_MS_MAX / 1000})
-    except (ArgumentError, ImportError, ValueError) as error:
+    except ImportError as error:
+        text = "GUISE_DATABASE: PostgreSQL needs psycopg: install guise[postgres]"
+        raise SettingsError(text) from error
+    except (ArgumentError, ValueError) as error:
         raise SettingsError("GUISE_DATABASE: this URL opens no database") from error
     _make_sqlite_strict(engine)
     return engine

@@ -202,3 +202,12 @@ def test_a_url_that_cannot_be_read_is_a_fault_that_keeps_the_password() -> None:
     with pytest.raises(SettingsError, match="GUISE_DATABASE") as caught:
         open_database("postgresql+psycopg://user:hunter2@host:port/db")
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_driver_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever has no PostgreSQL driver reads which extra brings it."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(SettingsError, match=r"install guise\[postgres\]"):
+        open_database("postgresql+psycopg://somebody@/somewhere")

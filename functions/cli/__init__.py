@@ -9,10 +9,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from functions.cli.terminal import fail
+from functions.cli.terminal import fail, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from functions.problems import Problem
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,10 +30,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments, standalone_mode=True)
     except Problem as problem:
-        fail(problem.document()["type"], problem.detail or problem.title)
+        fail(problem.document()["type"], _why(problem))
     except (ModelError, SettingsError, ManifestError, HomeTaken, PortTaken) as error:
         fail(type(error).__name__, str(error))
     except OSError as error:
         fail("OSError", str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _why(problem: Problem) -> str:
+    """Return what a person is told.
+
+    Where a problem says nothing of its cause, as it is right before a stranger, whoever
+    types a command here may read the first line of it: a database's own words.
+    """
+    cause = getattr(problem.__cause__, "orig", None) or problem.__cause__
+    if problem.detail or cause is None:
+        return problem.detail or problem.title
+    line = next(iter(str(cause).splitlines()), "") or type(cause).__name__
+    return f"{problem.title}: {harmless(line)}"

@@ -277,3 +277,13 @@ def test_an_issued_invoice_is_told_once_it_can_be(home: Path) -> None:
     assert issued_event(invoice, keys) == first
     assert first.data["total"] == "120.00"
     ledger.close()
+
+
+def test_a_database_that_refuses_is_quoted(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """An operator reads the database's own word, in one line."""
+    nowhere = f"sqlite:///{tmp_path}/none/billing.db"
+    said = run(capfdbinary, tmp_path, "credits", "--database", nowhere, code=1)
+    assert said.startswith("error: Unavailable: unable to open database file (urn:")
+    assert said.count("\n") == 1
