@@ -71,6 +71,7 @@ class Sheet:
 def sheet(invoice: Invoice) -> Sheet:
     """Return what a print of an invoice, a draft or a credit note says."""
     owed = "Amount due" if invoice.total_minor >= 0 else "Owed to you"
+    owed = "So far" if invoice.status == "draft" else owed
     figure = _money(abs(invoice.total_minor), invoice)
     return Sheet(
         title=_title(invoice),

@@ -147,6 +147,7 @@ def test_a_draft_is_no_demand(tmp_path: Path) -> None:
     """It has no number and no date, says that it is a draft, and names no account."""
     shown = sheet(draft(bill(), cards()))
     assert (shown.title, shown.payment) == ("Draft invoice", ())
+    assert shown.due[0] == "So far"
     assert [name for name, _ in shown.facts] == ["Period", "Account"]
     assert "may still change" in shown.notes[-1]
     assert "Nothing was used." in as_html(empty())
