@@ -16,7 +16,7 @@ from functions.audit.archive import FILES_MAX, KEYS, MANIFEST, README, Archive
 from functions.audit.continued import parse_continued
 from functions.audit.facts import Facts, read_leaf
 from functions.audit.logcheck import Broken, Context, Fault, LogCheck, Period, about
-from functions.audit.manifest import Manifest, Range
+from functions.audit.manifest import Manifest
 from functions.audit.merkle import VerificationError, leaf_hash, verify_inclusion
 from functions.audit.notes import in_epoch, open_kept
 from functions.audit.tiles import (
@@ -133,7 +133,8 @@ class _Check:
         self._progress = progress
         self._report = report
         self._logs: dict[int, LogCheck] = {}
-        self._all = sum(len(_indices(each.covered)) for each in manifest.logs)
+        covered = [each.covered for each in manifest.logs]
+        self._all = sum(each.stop - each.start for each in covered)
         self._done = 0
 
     def run(self) -> None:
@@ -269,10 +270,6 @@ class _Check:
         if offset >= len(leaves):
             raise VerificationError(f"entry {index} is missing")
         return leaves[offset]
-
-
-def _indices(covered: Range) -> range:
-    return range(covered.start, covered.stop)
 
 
 def _sizes(logged: Logged, archive: Archive) -> list[int]:

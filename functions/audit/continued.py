@@ -78,7 +78,7 @@ def parse_continued(leaf: bytes, tenant: str, epoch: int) -> tuple[Earlier, ...]
         if entry.type != CONTINUED:
             raise VerificationError(f"epoch {epoch} does not say what it goes on from")
         data = msgspec.json.decode(entry.data, type=_Data)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise VerificationError(f"epoch {epoch} begins with no entry") from error
     said = (entry.source, entry.tenant, data.epoch)
     if said != (_source(tenant), tenant, epoch):

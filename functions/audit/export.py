@@ -209,7 +209,7 @@ class _Between:
         try:
             text = self._decode(leaf).time
             at = events.milliseconds(text)
-        except (msgspec.DecodeError, InvalidRequest):
+        except (ValueError, InvalidRequest, RecursionError):
             return
         if self._first is None or at < self._first[0]:
             self._first = at, text

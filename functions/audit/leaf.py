@@ -47,6 +47,8 @@ RECORDED: Final = frozenset(
 RECEIPTED: Final = frozenset({events.SWAP_STARTED, events.MODELS_ACCEPTED})
 """What somebody waits for the receipt of."""
 
+DEPTH_MAX: Final = 64
+"""How deep an entry's data may be nested: every verifier must be able to read it."""
 _ID: Final = re.compile(r"[!-~]{1,128}")
 _SIGNED: Final = ("source", "id", "type", "subject", "time", "tenant", "data")
 
@@ -90,6 +92,8 @@ def leaf_of(event: Event, private: Private | None = None) -> Leaf:
     data = events.canonical({name: getattr(event, name) for name in names})
     if len(data) > ENTRY_BYTES_MAX:
         raise InvalidRequest(f"an entry has at most {ENTRY_BYTES_MAX} bytes")
+    if data.count(b"[") + data.count(b"{") > DEPTH_MAX:  # it might be
+        _check_depth(event.data)
     return Leaf(
         tenant=event.tenant,
         source=event.source,
@@ -100,6 +104,16 @@ def leaf_of(event: Event, private: Private | None = None) -> Leaf:
         data=data,
         private=private,
     )
+
+
+def _check_depth(data: Mapping[str, Any]) -> None:
+    here: list[Any] = [data]
+    for _ in range(DEPTH_MAX):
+        inner = (each.values() if isinstance(each, dict) else each for each in here)
+        here = [one for each in inner for one in each if isinstance(one, (dict, list))]
+        if not here:
+            return
+    raise InvalidRequest(f"an event's data is nested over {DEPTH_MAX} deep")
 
 
 def says_the_same(one: bytes, other: bytes) -> bool:

@@ -133,7 +133,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             if version != VERSION:
                 raise VerificationError(f"the bundle has version {version}, not 1")
             return msgspec.json.decode(data, type=cls)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # not UTF-8, too
             raise VerificationError(f"the manifest is malformed: {error}") from error
 
 

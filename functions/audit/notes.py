@@ -24,6 +24,8 @@ _ORIGIN: Final = re.compile(
     r"guise\.audit/([a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?)(?:/([1-9][0-9]{0,4}))?",
 )
 _SHOWN: Final = 12
+EPOCH_MAX: Final = 32_767
+"""As many as the tables can count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def parse_origin(name: str) -> tuple[str, int]:
     """
     match = _ORIGIN.fullmatch(name)
     found = (match[1], int(match[2] or 1)) if match else ("", 0)
-    if not match or origin(*found) != name:
+    if not match or origin(*found) != name or found[1] > EPOCH_MAX:
         raise VerificationError(f"{name[:80]!r} is no log of ours")
     return found
 

@@ -26,7 +26,7 @@ from functions.audit.bundle import SIGNING_KEY
 from functions.audit.continued import Earlier, continued
 from functions.audit.copies import Statement
 from functions.audit.merkle import Frontier, VerificationError
-from functions.audit.notes import in_epoch, open_kept, parse_origin
+from functions.audit.notes import EPOCH_MAX, in_epoch, open_kept, parse_origin
 from functions.audit.store import note_of
 from functions.audit.tables import (
     checkpoints,
@@ -141,6 +141,8 @@ def _plan(
             known = _copied(witness, tenant, epoch, there, keys_of(tenant), report)
             if note := known or (there.note if there else ""):
                 earlier.append(Earlier(epoch, there.size if there else 0, note))
+        if earlier and earlier[-1].epoch == EPOCH_MAX:
+            raise VerificationError(f"{tenant}: no epoch comes after {EPOCH_MAX}")
         if earlier:
             yield Restored(tenant, earlier[-1].epoch + 1, tuple(earlier))
 

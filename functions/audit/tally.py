@@ -95,7 +95,7 @@ class Tally:
         report = self._report
         try:
             entry = _read(epoch, index, leaf, report.period)
-        except (msgspec.DecodeError, InvalidRequest):
+        except (ValueError, InvalidRequest, RecursionError):
             report.unreadable += 1
             return
         if entry.inside:

@@ -8,7 +8,6 @@ paths and bytes in which a log is read) and `tlog-proof` (a proof as one file).
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ ENTRY_BYTES_MAX: Final = 65_535
 NOTE_CHARACTERS_MAX: Final = 131_072
 
 _PROOF: Final = "c2sp.org/tlog-proof@v1"
-_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 _ED25519: Final = b"\x01"
 _KEY_ID_BYTES: Final = 4
 _SIGNATURE: Final = re.compile(r"— (\S+) ([A-Za-z0-9+/]+=*)")
@@ -269,5 +268,5 @@ class ProofFile:
 def _base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # not ASCII, too
         raise VerificationError("not base64") from error

@@ -349,6 +349,10 @@ def test_a_pruned_beginning_of_an_epoch_is_told(tmp_path: Path) -> None:
         (following(20, OLD.checkpoint(), "other"), "another log's"),
         (following(20, OLD.checkpoint(), "acme", 3), "another log's"),
         (following(20, "nonsense\n"), "is no log of ours"),
+        (
+            Made([continued("acme", 2, []).data], epoch=2),
+            "epoch 2 does not say what became of epoch 1",
+        ),
     ],
 )
 def test_attack_a_false_link(tmp_path: Path, log: Made, match: str) -> None:

@@ -241,7 +241,10 @@ def manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     return changed(path, {"manifest.json": json.dumps(document).encode()})
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[]", b"{}", b"\xff", b"[" * 100_000, b'{"version": 1, "\xc2": 1}'],
+)
 def test_a_manifest_that_is_none(honest: Path, data: bytes) -> None:
     """A manifest that cannot be read is refused."""
     broken(changed(honest, {"manifest.json": data}), "the manifest is malformed")
@@ -287,10 +290,11 @@ def test_attack_a_manifest_that_contradicts_itself(
     broken(honest, "the manifest contradicts itself")
 
 
-def test_attack_a_manifest_of_a_giant(honest: Path) -> None:
+@pytest.mark.parametrize("size", [1 << 61, 1 << 64, 1 << 300])
+def test_attack_a_manifest_of_a_giant(honest: Path, size: int) -> None:
     """A range beyond any bundle is refused before its names are listed."""
-    giant = {"size": 1 << 61, "left_out": [0, 0]}
-    whole = {"start": 0, "stop": 1 << 61}
+    giant = {"size": size, "left_out": [0, 0]}
+    whole = {"start": 0, "stop": size}
     changes = giant | {"wanted": whole, "covered": whole}
     manifest(honest, lambda m: m["logs"][0].update(changes))
     broken(honest, "the manifest contradicts itself")
