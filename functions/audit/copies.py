@@ -171,13 +171,25 @@ def newest(objects: Objects, tenant: str, epoch: int, below: int = _SIZE_MAX) ->
     while least + 1 < most:
         middle = (least + most) // 2
         cursor = "" if middle < 1 else f"{prefix}{middle - 1:020d}"
-        page = objects.list(prefix, cursor=cursor, limit=1).objects
-        here = _size(page[0].key) if page else None
+        here = _first(objects, prefix, cursor)
         if here is not None and here < below:
             least = here
         else:
             most = middle
     return least
+
+
+def _first(objects: Objects, prefix: Key, cursor: str) -> int | None:
+    """Return the first size behind `cursor`, whatever strangers have put between."""
+    limit = 1
+    while True:
+        page = objects.list(prefix, cursor=cursor, limit=limit)
+        for each in page.objects:
+            if (size := _size(each.key)) is not None:
+                return size
+        if not page.cursor:
+            return None
+        cursor, limit = page.cursor, _LISTED
 
 
 def _size(key: Key) -> int | None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from functions import events
 from functions.audit import private
 from functions.audit.bundle import SIGNING_KEY
-from functions.audit.leaf import erased
+from functions.audit.leaf import ERASURES, erased
 from functions.audit.notes import parse_origin
 from functions.audit.tiles import origin, sign_note
 from functions.problems import NotFound
@@ -57,14 +57,15 @@ def _recorded(store: Store, tenant: str, job: str) -> tuple[int, int] | None:
     Raises `NotFound` for a job that the log does not know.
     """
     with store.reading(tenant) as db:
-        found = private.lines(db, tenant, [job])
+        found = private.lines(db, tenant, job, ERASURES)
+        known = private.is_known(db, tenant, job)
         text = private.statement(db, tenant, job)
     for line in found:
         if line.erases():
             return line.epoch, line.index
     if text:  # its entries' time was over
         return _place(text)
-    if not found:
+    if not known:
         raise NotFound("the log knows no such job")
     return None
 

@@ -117,8 +117,8 @@ def watch(
         verdict.faults += _two_faced(checkpoints)
     try:
         verdict.now = _current(logs(None), tenant, verifiers, verdict)
-    except NotFound:
-        _gone(of_epoch, verdict)
+    except NotFound as error:
+        _gone(of_epoch, verdict, error)
     if verdict.now is not None:
         tree = _Tree(logs(None), verdict.now)
         _hold(tree, logs, of_epoch, verifiers, verdict)
@@ -158,10 +158,12 @@ def _two_faced(kept: Sequence[Kept]) -> list[Fault]:
     ]
 
 
-def _gone(of_epoch: Mapping[int, Sequence[Kept]], verdict: Verdict) -> None:
+def _gone(
+    of_epoch: Mapping[int, Sequence[Kept]], verdict: Verdict, error: NotFound
+) -> None:
     if of_epoch:
         last = of_epoch[max(of_epoch)][-1]
-        text = f"the log is gone; it was {last}"
+        text = f"the log is gone ({error.detail}); it was {last}"
         verdict.faults.append(Fault("rollback", text, (last.note,)))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from functions.audit.leaf import says_erased
+from functions.audit.leaf import ERASURES, RECORDED, says_erased
 from functions.audit.sidecar import Kept
 from functions.audit.tables import entries, erasures, images, record_keys, sidecars
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from functions.commitments import Role
 
-ENTRIES_MAX: Final = 10_000
-"""Of the jobs on one page of a search; a job has a handful."""
+ENTRIES_MAX: Final = 256
+"""How many entries of a job are looked at; it has a handful, of 64 KiB at most."""
 
+_ABOUT: Final = RECORDED | ERASURES
 _PRIVATE: Final = (images, sidecars, record_keys)
 
 
@@ -82,11 +83,17 @@ def kept(db: Connection, tenant: str, jobs: Collection[str]) -> dict[str, Kept]:
     return found
 
 
-def lines(db: Connection, tenant: str, jobs: Collection[str]) -> list[Line]:
-    """Return the entries about jobs, of every epoch, in the order of the log."""
+def lines(
+    db: Connection, tenant: str, job: str, types: Collection[str] = _ABOUT
+) -> list[Line]:
+    """Return the first entries about a job, of every epoch, in the order of the log.
+
+    What merely contradicted them is passed over.
+    """
     query = (
         sa.select(entries)
-        .where(entries.c.tenant == tenant, entries.c.job.in_(jobs))
+        .where(entries.c.tenant == tenant, entries.c.job == job)
+        .where(entries.c.type.in_(types))
         .order_by(entries.c.epoch, entries.c.idx)
         .limit(ENTRIES_MAX)
     )
@@ -94,6 +101,13 @@ def lines(db: Connection, tenant: str, jobs: Collection[str]) -> list[Line]:
         Line(row.job, row.type, row.epoch, row.idx, row.leaf or b"", row.leaf_hash)
         for row in db.execute(query)
     ]
+
+
+def is_known(db: Connection, tenant: str, job: str) -> bool:
+    """Return whether any entry is about a job."""
+    of_job = (entries.c.tenant == tenant, entries.c.job == job)
+    query = sa.select(sa.literal(1)).select_from(entries).where(*of_job).limit(1)
+    return db.execute(query).first() is not None
 
 
 def statement(db: Connection, tenant: str, job: str) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from functions.audit.store import Entry, Selection, Store
 
 PAGE_ENTRIES_MAX: Final = 200
+_INDEX_MAX: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Reading:
 
     def tile(self, level: int, number: int, width: int) -> bytes:
         """Return the first `width` hashes of a tile, or raise `NotFound`."""
-        start = number * TILE_WIDTH
+        start = _start(number)
         found = sql.hashes(
             self._db, self._tenant, level, start, start + width, self._epoch
         )
@@ -71,7 +72,7 @@ class Reading:
 
         A bundle of which a leaf is pruned is not there any more.
         """
-        start = number * TILE_WIDTH
+        start = _start(number)
         wanted = sql.Selection(
             self._tenant, start=start, stop=start + width, epoch=self._epoch
         )
@@ -118,6 +119,14 @@ class Reading:
         if size == 0:
             raise NotFound("the log is empty")
         return size, sql.note_of(self._db, self._tenant, size, self._epoch)
+
+
+def _start(number: int) -> int:
+    """Return where a tile begins, or raise `NotFound` beyond what a database counts."""
+    start = number * TILE_WIDTH
+    if start > _INDEX_MAX - TILE_WIDTH:
+        raise NotFound("the log is not that large")
+    return start
 
 
 @contextmanager

@@ -10,6 +10,8 @@ what erasing is.  Those that expired are: the tenant keeps them no longer, the l
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -19,6 +21,8 @@ from functions.audit import private
 from functions.audit.leaf import ERASURES, says_erased
 from functions.audit.sidecar import TenantKeys
 from functions.commitments import Role, commitment, committed
+from functions.problems import InvalidRequest
+from functions.tenant import job_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,22 +95,23 @@ def search(
 ) -> Found:
     """Return which of a tenant's jobs used the image whose SHA-256 (hex) is given.
 
-    At most `limit` jobs, those after `after`.  Raises `Failed` without the secret.
+    At most `limit` jobs, those after `after`.  Raises `Failed` without the secret, and
+    `InvalidRequest` where `after` is no job's id.
     """
     tenant_keys = TenantKeys.of(keys, tenant)
+    after = job_id(after) if after else ""
+    hits: list[Hit] = []
     with store.searching(tenant) as db:
         mac = tenant_keys.mac(sha256)
         used = private.users(db, tenant, mac, after, limit)
         jobs = sorted({job for job, _ in used})
         kept = private.kept(db, tenant, jobs)
-        lines = private.lines(db, tenant, jobs)
-    by_job: dict[str, list[_Said]] = {job: [] for job in jobs}
-    for line in lines:
-        by_job[line.job].append(_Said(line))
-    hits = [
-        _hit(job, role, by_job[job], _salt(job, kept, tenant_keys), sha256)
-        for job, role in used
-    ]
+        for job, of_job in groupby(used, key=itemgetter(0)):
+            salt = _salt(job, kept, tenant_keys)
+            opened = commitment(salt, sha256) if salt else ""
+            # One job after the other: an entry may have 64 KiB.
+            said = [_Said(line, opened) for line in private.lines(db, tenant, job)]
+            hits += [_hit(job, role, said) for _, role in of_job]
     following = jobs[-1] if len(jobs) == limit else ""
     return Found(tenant, sha256, hits, following)
 
@@ -125,49 +130,52 @@ def every(
 
 
 class _Said:
-    """What an entry says; nothing but its place once it is pruned."""
+    """What an entry says that a hit shows; nothing but its place once it is pruned.
 
-    def __init__(self, line: Line) -> None:
+    `opened` is the image's commitment in its job; `roles` are those it has here.
+    """
+
+    def __init__(self, line: Line, opened: str) -> None:
         document = line.document()
-        self.line = line
+        data: dict[str, Any] = document.get("data", {})
+        admission = data.get("admission")
+        consent = admission.get("consent") if isinstance(admission, dict) else None
+        self.type = line.type
         self.time: str = document.get("time", "")
-        self.data: dict[str, Any] = document.get("data", {})
-
-    def __getitem__(self, name: str) -> str:
-        """Return a text in the data, "" where there is none."""
-        return _text(self.data, name)
-
-    def proof(self, role: Role, opened: str) -> Proof | None:
-        """Return that this entry commits to the image, if it does."""
-        if (role, opened) not in committed(self.data):
-            return None
-        line = self.line
-        return Proof(line.epoch, line.index, line.leaf_hash.hex(), opened)
+        self.actor = _text(data, "actor")
+        self.operation = _text(data, "operation")
+        self.outcome = _text(data, "outcome")
+        self.basis = _text(consent, "basis")
+        self.consent = _text(consent, "state")
+        self.erases = says_erased(line.type, data)
+        self.roles = _roles(data, opened)
+        self.place = Proof(line.epoch, line.index, line.leaf_hash.hex(), opened)
 
 
-def _hit(job: str, role: Role, said: Sequence[_Said], salt: str, sha256: str) -> Hit:
-    opened = commitment(salt, sha256) if salt else ""
-    proofs = (each.proof(role, opened) for each in said)
+def _roles(data: dict[str, Any], opened: str) -> set[Role]:
+    try:
+        return {role for role, each in committed(data) if each == opened}
+    except InvalidRequest:  # what is no commitment proves nothing, and hides nothing
+        return set()
+
+
+def _hit(job: str, role: Role, said: Sequence[_Said]) -> Hit:
     begun = _last(said, events.SWAP_STARTED)
     ended = _last(said, *_ENDINGS)
-    admission = begun.data.get("admission") if begun else None
-    gone = [each for each in said if each.line.type in ERASURES]
-    erased = [each for each in gone if says_erased(each.line.type, each.data)]
-    expired = [each for each in gone if each not in erased]
-    consent = admission.get("consent") if isinstance(admission, dict) else None
+    gone = [each for each in said if each.type in ERASURES]
     return Hit(
         job=job,
         role=role,
         started=begun.time if begun else "",
-        actor=begun["actor"] if begun else "",
-        operation=begun["operation"] if begun else "",
-        basis=_text(consent, "basis"),
-        consent=_text(consent, "state"),
-        outcome=ended["outcome"] if ended else "",
+        actor=begun.actor if begun else "",
+        operation=begun.operation if begun else "",
+        basis=begun.basis if begun else "",
+        consent=begun.consent if begun else "",
+        outcome=ended.outcome if ended else "",
         ended=ended.time if ended else "",
-        expired=expired[0].time if expired else "",
-        erased=bool(erased),
-        proof=next((proof for proof in proofs if proof), None),
+        expired=next((each.time for each in gone if not each.erases), ""),
+        erased=any(each.erases for each in gone),
+        proof=next((each.place for each in said if role in each.roles), None),
     )
 
 
@@ -175,7 +183,7 @@ _ENDINGS: Final = (events.SWAP_COMPLETED, events.SWAP_FAILED, events.SWAP_REFUSE
 
 
 def _last(said: Sequence[_Said], *kinds: str) -> _Said | None:
-    return next((each for each in reversed(said) if each.line.type in kinds), None)
+    return next((each for each in reversed(said) if each.type in kinds), None)
 
 
 def _text(document: object, name: str) -> str:

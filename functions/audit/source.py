@@ -131,6 +131,9 @@ class RemoteLog:
 
     def _require(self, answer: httpx.Response, path: str) -> None:
         if answer.status_code in _REFUSALS:
-            raise _REFUSALS[answer.status_code](f"the log answers no {path}")
+            text = f"the log answers no {path}"
+            if answer.status_code == NotFound.status:
+                text += ", which is what another tenant's token is told, too"
+            raise _REFUSALS[answer.status_code](text)
         if not answer.is_success:
             raise Unavailable(f"the log answers {answer.status_code} for {path}")

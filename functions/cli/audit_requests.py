@@ -12,7 +12,7 @@ from functions import events
 from functions.audit.erasing import erase
 from functions.audit.log import Log
 from functions.audit.searching import EXACT, every
-from functions.cli.terminal import busy, err, out, print_json, say
+from functions.cli.terminal import busy, err, harmless, out, print_json, say
 from functions.keys import events_key
 from functions.problems import Forbidden, InvalidRequest, NotFound
 from functions.tenant import Tenant, job_id
@@ -58,13 +58,14 @@ def _digest(image: Path | None, sha256: str) -> str:
 def _print(found: Found) -> None:
     """Print each hit line by line: an id is copied, and is never cut."""
     from rich.table import Table
+    from rich.text import Text
 
     if not found.hits:
         say(f"{found.tenant}: no job that is not erased used exactly this image")
     table = Table.grid(padding=(0, 2))
     for hit in found.hits:
         for name, text in _facts(hit):
-            table.add_row(name, text)
+            table.add_row(name, Text(harmless(text)))
         table.add_row()
     out().print(table)
     say(EXACT)

@@ -239,7 +239,7 @@ def test_a_statement_outlives_the_entries_it_speaks_of(house: House) -> None:
     ("tenant", "token", "status"),
     [
         ("acme", "acme", 403),
-        ("acme", "globex erase", 403),
+        ("acme", "globex erase", 404),
         ("acme", "", 401),
         ("nobody", "nobody", 403),
     ],

@@ -14,7 +14,6 @@ from functions.audit.bundle import log_verifiers, verify_entries
 from functions.audit.source import KeptLog, RemoteLog
 from functions.audit.tiles import parse_bundle
 from functions.problems import (
-    Forbidden,
     NotFound,
     TooLarge,
     Unauthenticated,
@@ -107,10 +106,10 @@ def test_a_log_that_is_empty(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("token", "error"), [("", Unauthenticated), ("nobody", Forbidden)]
+    ("token", "error"), [("", Unauthenticated), ("nobody", NotFound)]
 )
 def test_who_may_not_read(address: str, token: str, error: type[Exception]) -> None:
-    """The reader is told whether it is unknown, or known and not allowed."""
+    """The reader is told whether it is unknown; what is another's is not there."""
     with closing(RemoteLog(address, token)) as log, pytest.raises(error):
         log.checkpoint()
 

@@ -251,7 +251,8 @@ def test_a_log_is_watched_over_http(desk: Desk, served: str) -> None:
     desk.append("e3")
     assert "1 kept checkpoints; guise.audit/acme at 4" in desk.monitor(*where)
     token.write_text("other")
-    assert "error" in desk.monitor(*where, code=1)
+    said = desk.monitor(*where, code=1)
+    assert "which is what another tenant's token is told, too" in said
 
 
 def test_a_log_that_does_not_answer_is_not_one_that_is_gone(desk: Desk) -> None:
