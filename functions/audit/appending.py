@@ -129,22 +129,7 @@ def find(db: Connection, keys: Sequence[bytes]) -> dict[bytes, Entry]:
 
 def add_entries(db: Connection, added: Iterable[tuple[int, int, Leaf]]) -> None:
     """Insert leaves at their epochs and indices."""
-    rows = [
-        {
-            "tenant": leaf.tenant,
-            "epoch": epoch,
-            "idx": index,
-            "key": leaf.key,
-            "source": leaf.source,
-            "id": leaf.id,
-            "type": leaf.type,
-            "job": leaf.job,
-            "at_ms": leaf.at_ms,
-            "leaf": leaf.data,
-            "leaf_hash": leaf.hash,
-        }
-        for epoch, index, leaf in added
-    ]
+    rows = [pipeline.row_of(*each) for each in added]
     _insert(db, entries, rows)
 
 

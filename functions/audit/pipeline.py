@@ -115,7 +115,7 @@ def write(
 ) -> None:
     """Insert what grew and move the heads; see `appending.write`."""
     grown = {
-        "entries": [_added(*each) for each in added],
+        "entries": [row_of(*each) for each in added],
         "nodes": [
             {
                 "tenant": tenant,
@@ -145,7 +145,8 @@ def write(
             wire.execute(_HIDE, _hidden(private))
 
 
-def _added(epoch: int, index: int, leaf: Leaf) -> dict[str, Any]:
+def row_of(epoch: int, index: int, leaf: Leaf) -> dict[str, Any]:
+    """Return a leaf as the columns of an entry."""
     return {
         "tenant": leaf.tenant,
         "epoch": epoch,

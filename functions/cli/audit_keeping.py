@@ -23,9 +23,10 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="The file to make.")]
 @keeping.command()
 def migrate(home: Home = HOME, database: Database = "", *, json: Json = False) -> None:
     """Bring the log's tables to this version; twice does no harm."""
-    from functions.cli.audit_migrate import migrate_log
+    from functions.audit.store import SCHEMA
+    from functions.cli.databases import migrate_tables
 
-    migrate_log(Place(home, database).url(), json=json)
+    migrate_tables(Place(home, database).url(), SCHEMA, json=json)
 
 
 @keeping.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from functions.problems import NotFound
+from functions.cli.databases import database_url
 
 if TYPE_CHECKING:
     from functions.audit.store import Store
@@ -45,15 +45,7 @@ class Place:
 
     def url(self) -> str:
         """Return the database's URL, or raise `NotFound` where the home has none."""
-        from functions.local.home import Home as Folder
-
-        named = self.database or os.environ.get("GUISE_DATABASE", "")
-        if named:
-            return named
-        home = Folder(self.home.resolve())
-        if not (home.root / "audit.db").is_file():
-            raise NotFound(f"{self.home} holds no audit log")
-        return home.database_url("audit")
+        return database_url(self.database, self.home, "audit")
 
     def store(self) -> Store:
         """Return the opened store; the caller closes it."""

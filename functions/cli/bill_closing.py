@@ -30,9 +30,10 @@ Out = Annotated[
 @closing.command()
 def migrate(home: Home = HOME, database: Database = "", *, json: Json = False) -> None:
     """Bring the ledger's tables to this version's; as their owner on PostgreSQL."""
-    from functions.cli.bill_close import migrate_ledger
+    from functions.billing.ledger import SCHEMA
+    from functions.cli.databases import migrate_tables
 
-    migrate_ledger(Place(home, database).url(), json=json)
+    migrate_tables(Place(home, database).url(), SCHEMA, json=json)
 
 
 @closing.command()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path  # Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from functions.problems import NotFound
+from functions.cli.databases import database_url
 
 if TYPE_CHECKING:
     from functions.billing.ledger import Ledger
@@ -38,15 +37,7 @@ class Place:
 
     def url(self) -> str:
         """Return the database's URL, or raise `NotFound` where the home has none."""
-        from functions.local.home import Home as Folder
-
-        named = self.database or os.environ.get("GUISE_DATABASE", "")
-        if named:
-            return named
-        home = Folder(self.home.resolve())
-        if not (home.root / "billing.db").is_file():
-            raise NotFound(f"{self.home} holds no ledger")
-        return home.database_url("billing")
+        return database_url(self.database, self.home, "billing")
 
     def ledger(self) -> Ledger:
         """Return the opened ledger; the caller closes it."""
