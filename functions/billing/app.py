@@ -317,9 +317,9 @@ def _add_invoices(app: Flask, books: Books, authenticator: Authenticator) -> Non
 def _invoice(books: Books, who: Tenant, name: str) -> Invoice:
     """Return the document of a number; or of a month, its draft until it is issued."""
     from functions.billing import closing, statement
-    from functions.billing.invoice import Period
+    from functions.billing.invoice import Period, is_number
 
-    if name.startswith(f"{who.id}-"):
+    if is_number(who.id, name):
         return closing.document(books.ledger, who.id, name)
     month = Period.parse(name)
     issued = closing.invoice_of(books.ledger, who.id, month)

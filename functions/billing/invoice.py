@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _PERIOD: Final = re.compile(r"([1-9][0-9]{3})-(0[1-9]|1[0-2])")
+_SEQUENCE: Final = re.compile(r"[0-9]{6,}")
 _MONTHS: Final = 12
 _YEAR_MAX: Final = 9998
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -237,6 +238,12 @@ def number(tenant: str, sequence: int) -> str:
     does not depend on who was billed first.
     """
     return f"{tenant}-{sequence:06d}"
+
+
+def is_number(tenant: str, text: str) -> bool:
+    """Return whether this names a document of a tenant, which may be called `2026`."""
+    sequence = text.removeprefix(f"{tenant}-")
+    return sequence != text and _SEQUENCE.fullmatch(sequence) is not None
 
 
 def issue(invoice: Invoice, number_: str, issued: date, due_days: int) -> Invoice:

@@ -36,7 +36,16 @@ MINOR_MAX: Final = 2**53 - 1  # the largest whole number of I-JSON, RFC 7493
 HOURS_A_MONTH: Final = 730
 _BYTES_A_GIB: Final = 2**30
 
-# ISO 4217 by the number of decimals; a currency not named here has two.
+# ISO 4217 by the number of decimals; of funds and metals it names none.
+_TWO: Final = """
+AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV BRL BSD BTN BWP BYN
+BZD CAD CDF CHE CHF CHW CNY COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP
+GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT
+LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN
+NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE
+SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VES
+WST XCD XCG YER ZAR ZMW ZWG
+"""
 _MINOR_DIGITS: Final = {
     **dict.fromkeys(
         (
@@ -47,12 +56,19 @@ _MINOR_DIGITS: Final = {
     ),
     **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
     **dict.fromkeys(("CLF", "UYW"), 4),
+    **dict.fromkeys(_TWO.split(), 2),
 }
 
 
 def minor_digits(currency: str) -> int:
-    """Return how many decimals the currency's smallest coin has, by ISO 4217."""
-    return _MINOR_DIGITS.get(currency, 2)
+    """Return how many decimals the currency's smallest coin has, by ISO 4217.
+
+    Raises `ValueError` for a currency that it does not have: a slip of the pen would
+    be on every invoice.
+    """
+    if currency not in _MINOR_DIGITS:
+        raise ValueError(f"{currency!r} is no currency of ISO 4217")
+    return _MINOR_DIGITS[currency]
 
 
 def total(amounts: Iterable[Decimal]) -> Decimal:

@@ -206,6 +206,8 @@ def _past_ms(text: str, now: datetime) -> int:
     at_ms = events.milliseconds(text)
     if at_ms - now.timestamp() * 1000 > FUTURE_MS_MAX:
         raise InvalidRequest("the usage is yet to come")
+    if at_ms < 0:  # no clock of ours; months are counted from 1970 on
+        raise InvalidRequest("the usage is from before 1970")
     return at_ms
 
 

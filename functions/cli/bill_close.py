@@ -34,6 +34,24 @@ class Closing:
     json: bool
 
 
+def migrate_ledger(url: str, *, json: bool) -> None:
+    """Migrate the tables at `url`, and print which versions that took."""
+    from functions.billing.ledger import SCHEMA
+    from functions.database import migrate, open_database
+
+    engine = open_database(url)
+    try:
+        done = migrate(engine, SCHEMA)
+    finally:
+        engine.dispose()
+    if json:
+        print_json({"version": SCHEMA.newest, "done": done})
+    elif done:
+        say(f"migrated to {SCHEMA.newest}: {', '.join(done)}")
+    else:
+        say(f"nothing to do: the tables are of version {SCHEMA.newest}")
+
+
 def close_period(what: Closing, *, now: datetime | None = None) -> None:
     """Close a period for each tenant, issue the invoices unless held, and tell.
 
@@ -98,7 +116,7 @@ def tell_all(
 
 
 def sink_of(place: Place) -> Sink | None:
-    """Return where events go: K_SINK, or the broker of the stack that runs here."""
+    """Return where events go: K_SINK, or the broker of the ledger's own stack."""
     from functions.local.home import Home
     from functions.settings import Settings
     from functions.sink import HttpSink
@@ -107,7 +125,10 @@ def sink_of(place: Place) -> Sink | None:
     given = {name: os.environ[name] for name in names if os.environ.get(name)}
     if "K_SINK" in given:
         return HttpSink.from_settings(Settings.from_env(given))
-    running = Home(place.home.resolve()).running()
+    home = Home(place.home.resolve())
+    if place.named not in {"", home.database_url("billing")}:
+        return None  # the stack that runs here has another ledger
+    running = home.running()
     return HttpSink(running.urls["broker"]) if running else None
 
 

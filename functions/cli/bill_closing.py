@@ -30,10 +30,9 @@ Out = Annotated[
 @closing.command()
 def migrate(home: Home = HOME, database: Database = "", *, json: Json = False) -> None:
     """Bring the ledger's tables to this version's; as their owner on PostgreSQL."""
-    from functions.billing.ledger import SCHEMA
-    from functions.cli.databases import migrate_tables
+    from functions.cli.bill_close import migrate_ledger
 
-    migrate_tables(Place(home, database).url(), SCHEMA, json=json)
+    migrate_ledger(Place(home, database).url(), json=json)
 
 
 @closing.command()
@@ -143,6 +142,7 @@ def credit(  # noqa: PLR0913  # each is an option
         int, typer.Option(min=0, max=1000, help="The lowest is used up first.")
     ] = 100,
     note: Annotated[str, typer.Option(help="What the invoice says of it.")] = "",
+    rates: Rates = None,
     home: Home = HOME,
     database: Database = "",
     json: Json = False,
@@ -152,7 +152,7 @@ def credit(  # noqa: PLR0913  # each is an option
 
     span = start, until
     what = Granting(tenant, ident, amount, span, priority, note)
-    grant_credit(Place(home, database), what, json=json)
+    grant_credit(Place(home, database), what, rates, json=json)
 
 
 @closing.command()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from functions.billing.credits import Credit
+    from functions.billing.rates import RateCards
     from functions.cli.bill_place import Place
 
 
@@ -30,11 +31,13 @@ class Granting:
     note: str
 
 
-def grant_credit(place: Place, what: Granting, *, json: bool) -> None:
+def grant_credit(
+    place: Place, what: Granting, rates: Path | None, *, json: bool
+) -> None:
     """Grant a credit in the rate cards' currency, and print it."""
     from functions.billing import closing
 
-    credit = _credit(what)
+    credit = _credit(what, rate_cards(rates))
     with ending(place.ledger()) as ledger:
         closing.grant(ledger, credit)
     if json:
@@ -43,7 +46,7 @@ def grant_credit(place: Place, what: Granting, *, json: bool) -> None:
         say(f"{what.tenant} has {what.amount} {credit.currency} as {credit.id}")
 
 
-def _credit(what: Granting) -> Credit:
+def _credit(what: Granting, cards: RateCards) -> Credit:
     import msgspec
 
     from functions import events
@@ -51,7 +54,6 @@ def _credit(what: Granting) -> Credit:
     from functions.billing.money import minor_of
     from functions.tenant import Tenant
 
-    cards = rate_cards(None)
     start, until = what.span
     now = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     try:
@@ -117,8 +119,9 @@ def issue_note(  # each is an option of the command's
     from functions.billing.exports import as_json
 
     now = datetime.now(UTC)
-    amounts = _amounts(lines) if lines else None
     with ending(place.ledger()) as ledger:
+        digits = closing.document(ledger, tenant, number).minor_digits
+        amounts = _amounts(lines, digits) if lines else None
         note = closing.credit_note(
             ledger, tenant, number, now=now, reason=reason, amounts=amounts
         )
@@ -129,16 +132,18 @@ def issue_note(  # each is an option of the command's
         say(f"{note.number} takes back {note.total} {note.currency} of {number}")
 
 
-def _amounts(lines: list[str]) -> dict[int, int]:
-    """Return smallest coins by line, of texts such as `2=5.00`."""
+def _amounts(lines: list[str], digits: int) -> dict[int, int]:
+    """Return smallest coins by line, of texts such as `2=5.00` in the invoice's."""
     from functions.billing.money import minor_of
 
-    digits = rate_cards(None).minor_digits
-    found = {}
+    found: dict[int, int] = {}
     for text in lines:
         line, _, amount = text.partition("=")
         try:
-            found[int(line)] = minor_of(amount, digits)
+            wanted = int(line), minor_of(amount, digits)
         except (ValueError, ArithmeticError) as error:
             raise InvalidRequest(f"{text!r} is no line and amount: 2=5.00") from error
+        if wanted[0] in found:
+            raise InvalidRequest(f"line {line} is taken back twice")
+        found.update([wanted])
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path  # Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from functions.cli.databases import database_url
+from functions.problems import NotFound
 
 if TYPE_CHECKING:
     from functions.billing.ledger import Ledger
@@ -35,9 +36,21 @@ class Place:
     home: Path
     database: str = ""
 
+    @property
+    def named(self) -> str:
+        """The database that was named, and is not the home's; "" if none was."""
+        return self.database or os.environ.get("GUISE_DATABASE", "")
+
     def url(self) -> str:
         """Return the database's URL, or raise `NotFound` where the home has none."""
-        return database_url(self.database, self.home, "billing")
+        from functions.local.home import Home as Folder
+
+        if self.named:
+            return self.named
+        home = Folder(self.home.resolve())
+        if not (home.root / "billing.db").is_file():
+            raise NotFound(f"{self.home} holds no ledger")
+        return home.database_url("billing")
 
     def ledger(self) -> Ledger:
         """Return the opened ledger; the caller closes it."""

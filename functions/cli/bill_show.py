@@ -84,9 +84,9 @@ def write_invoice(  # each is an option of the command's
 def _named(ledger: Ledger, tenant: str, name: str, rates: Path | None) -> Invoice:
     """Return an issued document, or the draft of a month that has none yet."""
     from functions.billing import closing, statement
-    from functions.billing.invoice import Period
+    from functions.billing.invoice import Period, is_number
 
-    if name.startswith(f"{tenant}-"):
+    if is_number(tenant, name):
         return closing.document(ledger, tenant, name)
     period = Period.parse(name or str(Period.of(datetime.now(UTC))))
     found = closing.invoice_of(ledger, tenant, period)

@@ -116,6 +116,8 @@ def test_attack_another_tenants_bill(house: House) -> None:
         {"time": ""},
         {"time": "2026-11-21T12:05:00.001Z"},
         {"time": "2027-01-01T00:00:00Z"},
+        {"time": "1969-12-31T23:59:59.999Z"},
+        {"time": "0001-01-01T00:00:00Z"},
         {"id": "with a space"},
         {"id": "x" * 129},
     ],
@@ -124,7 +126,10 @@ def test_an_event_that_is_no_usage_is_malformed(
     house: House,
     attributes: dict[str, Any],
 ) -> None:
-    """400: other types, no time, over five minutes from now, no proper id."""
+    """400: other types, no time, over five minutes from now, no proper id.
+
+    A month of before 1970 could never be closed, nor any that comes after it.
+    """
     answer = house.post(house.event(attributes=attributes))
     assert answer.status_code == 400
     assert answer.content_type == "application/problem+json"

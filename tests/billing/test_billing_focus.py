@@ -188,7 +188,8 @@ def test_json_is_what_is_stored() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+1+1", "-1+1", "@sum", "\tx", "=cmd|' /C'!A0"]
+    "text",
+    ["=1+1", "+1+1", "-1+1", "@sum", "\tx", "=cmd|' /C'!A0", "\n=1", "\uff1d1+1"],
 )
 def test_attack_a_gpu_named_as_a_formula(text: str) -> None:
     """A spreadsheet shows it and does not run it; a negative number stays one."""

@@ -77,6 +77,15 @@ def test_a_tenant_lists_what_it_was_sent(house: House, issued: Invoice) -> None:
     assert listed[0]["total"] == issued.total
 
 
+def test_attack_a_tenant_that_is_called_as_a_year(house: House) -> None:
+    """Its months are months, and its numbers are numbers."""
+    year = "2026"
+    found = house.get("invoices/2026-10", tenant=year, token=year)
+    assert (found.status_code, found.get_json()["period"]) == (200, "2026-10")
+    none = house.get("invoices/2026-000001", tenant=year, token=year)
+    assert none.status_code == 404
+
+
 def test_attack_another_tenants_invoice(house: House, issued: Invoice) -> None:
     """Its path is not there, and its number names nothing."""
     assert issued.tenant == "acme"

@@ -136,6 +136,7 @@ SECOND = HEAD.replace('"a"', '"b"').replace("2025-01-01", "2026-11-15")
         ),
         ('"second", price = "0" }', '"second", price = "0.1" }'),
         ('"storage"', '"shoes"'),
+        ('"USD"', '"UDS"'),
     ],
 )
 def test_a_rate_card_that_leaves_a_question_is_refused(
