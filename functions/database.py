@@ -11,6 +11,7 @@ something to migrate.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import psycopg
     from sqlalchemy import Connection, Engine
 
+logger = logging.getLogger(__name__)
+
 BUSY_MS_MAX: Final = 10_000
 SCRUB_MS_MAX: Final = 2_000
 _PAUSE_SECONDS: Final = 0.01
@@ -34,6 +37,11 @@ _BIND: Final = (
     "SELECT set_config('role', %(role)s, true),"
     " set_config('guise.tenant', %(tenant)s, true)"
 )
+_LOGIN: Final = """
+SELECT rolsuper OR rolbypassrls, current_setting('fsync'),
+    current_setting('synchronous_commit')
+FROM pg_catalog.pg_roles WHERE rolname = session_user
+"""
 _SNAPSHOT: Final[Mapping[str, Mapping[str, Any]]] = {
     "sqlite": {"only_reads": True},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
@@ -90,6 +98,27 @@ def open_database(url: str) -> Engine:
         raise SettingsError("GUISE_DATABASE: this URL opens no database") from error
     _make_sqlite_strict(engine)
     return engine
+
+
+def check_login(engine: Engine, *, profile: str) -> None:
+    """Refuse a login that the database refuses nothing, unless in development.
+
+    A superuser, or who has BYPASSRLS, makes every role and row-level security a matter
+    of our own good will: `SettingsError` in production, elsewhere a warning.  A server
+    that does not sync what it commits can lose what was acknowledged: a warning.
+    """
+    if engine.dialect.name != "postgresql":
+        return
+    with transaction(engine) as db:
+        free, fsync, commit = db.exec_driver_sql(_LOGIN).one()
+    if "off" in (fsync, commit):
+        logger.warning("GUISE_DATABASE: fsync or synchronous_commit is off there")
+    if not free:
+        return
+    text = "GUISE_DATABASE: its login is a superuser or has BYPASSRLS"
+    if profile == "production":
+        raise SettingsError(f"{text}: give the function one of its own")
+    logger.warning("%s", text)
 
 
 @contextmanager

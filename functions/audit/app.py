@@ -116,12 +116,13 @@ def _check_secret(keys: KeyProvider) -> None:
 
 def _open_log(settings: Settings, keys: KeyProvider, metrics: Metrics) -> Log:
     """Return the log, whose checkpoints are copied where there is a second store."""
+    url, profile = settings.database, settings.profile
     if not settings.witness:
-        return Log.at(settings.database, keys)
+        return Log.at(url, keys, profile=profile)
     from functions.audit.copies import Copies
 
     copies = Copies(settings.witness, metrics)
-    log = Log.at(settings.database, keys, committed=copies.take)
+    log = Log.at(url, keys, committed=copies.take, profile=profile)
     copies.start(lambda: log.store)
     return log
 

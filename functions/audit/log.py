@@ -78,13 +78,17 @@ class Log:
         keys: KeyProvider,
         *,
         committed: Callable[[Mapping[str, str]], None] = _nobody,
+        profile: str = "",
     ) -> Log:
-        """Return the log in the database at `url`."""
+        """Return the log in the database at `url`.
+
+        Where a `profile` is named, it decides whether a login may be a superuser.
+        """
 
         def open_store() -> Store:
             from functions.audit.store import Store
 
-            return Store.open(url)
+            return Store.open(url, profile=profile)
 
         return cls(open_store, keys, committed=committed)
 

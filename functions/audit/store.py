@@ -22,7 +22,7 @@ from functions.audit.tables import (
     horizons,
     nodes,
 )
-from functions.database import Schema, open_schema, scrub, transaction
+from functions.database import Schema, check_login, open_schema, scrub, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,9 +96,19 @@ class Store:
         self._engine = engine
 
     @classmethod
-    def open(cls, url: str) -> Store:
-        """Return the store at `url`; see `database.open_schema`."""
-        return cls(open_schema(url, SCHEMA))
+    def open(cls, url: str, *, profile: str = "") -> Store:
+        """Return the store at `url`; see `database.open_schema`.
+
+        Where a `profile` is named, the login is looked at: see `database.check_login`.
+        """
+        engine = open_schema(url, SCHEMA)
+        try:
+            if profile:
+                check_login(engine, profile=profile)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine)
 
     def close(self) -> None:
         """Close every connection."""

@@ -5,30 +5,39 @@ from __future__ import annotations
 import base64
 import json
 import tracemalloc
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 
 from functions.audit import copies
 from functions.audit.continued import parse_continued
 from functions.audit.facts import read_leaf
 from functions.audit.leaf import DEPTH_MAX
+from functions.audit.log import Log
 from functions.audit.merkle import VerificationError
 from functions.audit.notes import open_kept
 from functions.audit.private import ENTRIES_MAX
 from functions.audit.searching import search
+from functions.audit.store import Store
 from functions.cli.audit_place import Place
 from functions.cli.audit_requests import search_log
+from functions.keys import MemoryKeys
+from functions.problems import Unavailable
+from functions.settings import SettingsError
 from functions.storage.memory import MemoryStore
 from functions.tenant import Key
 from tests.audit import jobs
 from tests.audit.house import BOTH
 from tests.audit.jobs import PHOTO, Job, sha256
+from tests.postgres import APP, SUPERUSER
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.audit.house import House
+    from tests.postgres import Database
 
 DATABASES = BOTH
 
@@ -182,3 +191,37 @@ def test_attack_a_strangers_object_that_hides_newer_copies(stranger: str) -> Non
     objects.put(Key(f"checkpoints/acme/1/{stranger}"), b"junk")
     assert copies.newest(objects, "acme", 1) == 49
     assert copies.newest(objects, "acme", 1, below=45) == 44
+
+
+def test_attack_a_function_as_superuser(
+    audit_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No receipts in production; in development a warning, and roles all the same."""
+    with pytest.raises(SettingsError, match="superuser or has BYPASSRLS"):
+        Store.open(audit_database.url(SUPERUSER), profile="production")
+    Store.open(audit_database.url(APP), profile="production").close()
+    assert "superuser" not in caplog.text
+    url = audit_database.url(SUPERUSER)
+    with closing(Store.open(url, profile="development")) as store:
+        assert "superuser" in caplog.text
+        with pytest.raises(Unavailable), store.reading("acme") as db:
+            db.execute(sa.text("DELETE FROM head"))
+
+
+def test_a_function_as_superuser_gives_no_receipts(audit_database: Database) -> None:
+    """Its log says why; whoever asks is told to come again."""
+    url = audit_database.url(SUPERUSER)
+    log = Log.at(url, MemoryKeys(), profile="production")
+    with closing(log), pytest.raises(Unavailable):
+        _ = log.store
+
+
+def test_a_server_that_does_not_sync_is_told(
+    audit_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An ack is true only where a commit is on disk."""
+    audit_database.tamper(
+        f"ALTER DATABASE {audit_database.name} SET synchronous_commit = off"
+    )
+    Store.open(audit_database.url(), profile="production").close()
+    assert "synchronous_commit is off" in caplog.text
