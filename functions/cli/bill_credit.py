@@ -55,7 +55,6 @@ def _credit(what: Granting, cards: RateCards) -> Credit:
     from functions.tenant import Tenant
 
     start, until = what.span
-    now = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     try:
         return msgspec.convert(
             {
@@ -63,7 +62,7 @@ def _credit(what: Granting, cards: RateCards) -> Credit:
                 "tenant": Tenant(what.tenant).id,
                 "currency": cards.currency,
                 "amount_minor": minor_of(what.amount, cards.minor_digits),
-                "from_ms": events.milliseconds(start or events.rfc3339(now)),
+                "from_ms": events.milliseconds(start) if start else 0,
                 "until_ms": events.milliseconds(until) if until else None,
                 "priority": what.priority,
                 "note": what.note,
