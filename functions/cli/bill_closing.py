@@ -133,7 +133,7 @@ def credit(  # noqa: PLR0913  # each is an option
     *,
     start: Annotated[
         str,
-        typer.Option("--from", help="An RFC 3339 time; else all that is not billed yet."),
+        typer.Option("--from", help="An RFC 3339 time; else all not billed yet."),
     ] = "",
     until: Annotated[
         str, typer.Option(help="When it expires, likewise; else never.")
