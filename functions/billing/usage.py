@@ -24,10 +24,16 @@ if TYPE_CHECKING:
 FUTURE_MS_MAX: Final = 5 * 60 * 1000
 _ID: Final = re.compile(r"[!-~]{1,128}")
 
-Count = Annotated[int, Meta(ge=0, le=2**53)]
+Count = Annotated[int, Meta(ge=0, le=2**40)]
+"""Of one job: a TiB, or 34 years of milliseconds.
+
+SQLite sums in 64 bits: without a bound, a thousand events would leave no sum at all.
+"""
+Held = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+"""Of a whole store."""
 Name = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
 Word = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,31}\Z")]
-Seconds = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,3})?\Z")]
+Seconds = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,3})?\Z")]
 """Decimal seconds with at most milliseconds: text, so that no float touches them."""
 Share = Annotated[
     str,
@@ -115,8 +121,8 @@ class StorageData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     operation: Literal["storage"]
     day: Day
-    objects: Count
-    bytes: Count
+    objects: Held
+    bytes: Held
     byte_hours: Whole
     billable: bool
 
