@@ -63,8 +63,9 @@ class Watch:
 def keep_watching(wanted: Watch, every_seconds: float) -> None:
     """Look once, or for ever; exit with 1 when the log broke its word."""
     Tenant(wanted.tenant)  # or raise `UnknownTenant`
-    verifiers = key_file(wanted.place, wanted.tenant, wanted.key)
     while True:
+        # Anew each time: a rotation adds a line to the file.
+        verifiers = key_file(wanted.place, wanted.tenant, wanted.key)
         try:
             fine = look(wanted, verifiers)
         except Unavailable as problem:
