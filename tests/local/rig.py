@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
 THREADS = 16
 ARGS = (
-    *("-k", "gthread", "--workers", "1", "--threads", str(THREADS), "--timeout", "0"),
+    *(
+        "-k",
+        "functions.server.Patient",
+        "--workers",
+        "1",
+        "--threads",
+        str(THREADS),
+        "--timeout",
+        "0",
+    ),
     *("--graceful-timeout", "30", "--worker-tmp-dir", "/tmp"),  # noqa: S108  # the manifests'
 )
 APP = """

@@ -104,7 +104,7 @@ def test_gunicorn_is_started_as_it_must_be(document: dict[str, Any]) -> None:
     option = dict(itertools.pairwise(args))
     assert container["command"] == ["gunicorn"]
     assert (option["-k"], option["--workers"], option["--timeout"]) == (
-        "gthread",
+        "functions.server.Patient",
         "1",
         "0",
     )

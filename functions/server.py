@@ -1,0 +1,120 @@
+"""Gunicorn's threaded worker, which no slow client holds up.
+
+`gunicorn -k functions.server.Patient`.  Gunicorn's own hands a connection to a
+thread when it is made, and the thread waits for the request's head: as many silent
+connections as there are threads keep everybody else out (slowloris).  Here the one
+loop that waits for all of them reads the heads, and a thread gets a connection whose
+head is whole.  A head that is not, in time, is a connection that is closed.
+
+A body is read by the function itself, which looks at the token first.  What it did
+not read nobody waits for.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from functools import partial
+from selectors import EVENT_READ
+from typing import TYPE_CHECKING, Any, Final
+
+from gunicorn.http.body import ChunkedReader  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import (  # type: ignore[import-untyped]
+    TConn,
+    ThreadWorker,
+)
+
+if TYPE_CHECKING:
+    import socket
+
+HEAD_SECONDS_MAX: Final = 10.0
+HEAD_BYTES_MAX: Final = 64 * 1024
+"""Gunicorn's parser has the last word on a longer one, and that is a refusal."""
+UNREAD_BYTES_MAX: Final = 1024 * 1024
+_END: Final = b"\r\n\r\n"
+_LOOK_SECONDS: Final = 1.0
+
+
+class Patient(ThreadWorker):  # type: ignore[misc]  # untyped
+    """Reads heads in its loop, and answers whole requests on its threads."""
+
+    def init_process(self) -> None:
+        """Serve, and let no header of a request say where the application lies.
+
+        By default a peer on loopback, such as a sidecar that passes on what it got,
+        may send SCRIPT_NAME, and thereby another path than was checked before us.
+        """
+        self.cfg.set("forwarder_headers", "")
+        super().init_process()
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Wait for the head of a connection's next request; called by the loop."""
+        conn.head = _left_over(conn)
+        conn.sock.settimeout(0)
+        conn.timeout = time.monotonic() + HEAD_SECONDS_MAX
+        self.pending_conns.append(conn)
+        ready = partial(self.on_pending_socket_readable, conn)
+        self.poller.register(conn.sock, EVENT_READ, ready)
+
+    def on_pending_socket_readable(self, conn: TConn, client: socket.socket) -> None:
+        """Read on; hand the connection to a thread when its head is whole."""
+        try:
+            data = client.recv(HEAD_BYTES_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        head = conn.head
+        start = max(0, len(head) - len(_END))
+        head += data
+        if data and len(head) < HEAD_BYTES_MAX and head.find(_END, start) < 0:
+            return
+        self.poller.unregister(client)
+        self.pending_conns.remove(conn)
+        if head:
+            super().enqueue_req(conn)
+        else:
+            self.nr_conns -= 1
+            conn.close()
+
+    def handle(self, conn: TConn) -> Any:  # noqa: ANN401  # as its base
+        """Answer a request whose head has been read; called on a thread."""
+        conn.init()
+        unread = conn.parser.unreader.buf
+        unread.seek(0, io.SEEK_END)
+        unread.write(conn.head)
+        return super().handle(conn)
+
+    def handle_request(self, req: Any, conn: TConn) -> bool:  # noqa: ANN401  # untyped
+        """Answer a request; return whether the connection is kept for another.
+
+        Not behind chunks, of whose ends there are as many readings as parsers; and
+        not behind a body that nobody read, unless it is all here: a refusal waits
+        for nobody.
+        """
+        if isinstance(req.body.reader, ChunkedReader):
+            req.force_close()
+        return super().handle_request(req, conn) and _is_read(req, conn)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait for what comes, and look at the clock now and then, at the end too."""
+        super().wait_for_and_dispatch_events(min(timeout, _LOOK_SECONDS))
+
+
+def _is_read(req: Any, conn: TConn) -> bool:  # noqa: ANN401  # untyped
+    """Return whether the end of a request's body has come, and read up to it."""
+    conn.sock.settimeout(0)
+    try:
+        return len(req.body.read(UNREAD_BYTES_MAX)) < UNREAD_BYTES_MAX
+    except OSError:  # there is more to come
+        return False
+
+
+def _left_over(conn: TConn) -> bytearray:
+    """Return what has come after a kept connection's last request."""
+    if conn.parser is None:
+        return bytearray()
+    unread = conn.parser.unreader
+    found = bytearray(unread.buf.getvalue())
+    unread.buf = io.BytesIO()
+    return found
