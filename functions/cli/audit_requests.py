@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
 from contextlib import closing, suppress
@@ -116,6 +117,7 @@ def erase_job(
         if own is not None:
             _take_over(own, log, keys)
         text = erase(log, keys, who, ident, actor=ACTOR)
+    _copy(who, ident, text)
     if file is not None:
         file.write_text(text)
     if json:
@@ -127,6 +129,20 @@ def erase_job(
     if missed:
         err().print(f"not reached: {missed}", markup=False, style="red")
         sys.exit(1)
+
+
+def _copy(tenant: str, job: str, text: str) -> None:
+    """Copy the statement into the second store, if one is named.
+
+    The function copies what it hears of; this process it does not hear.
+    """
+    from functions.audit import copies
+    from functions.storage.locate import open_store
+
+    url = os.environ.get("GUISE_WITNESS", "")
+    if url:
+        copies.check_witness(url)
+        copies.copy(open_store(url), copies.statement_key(tenant, job), text)
 
 
 def _erase_in_store(jobs: Jobs | None, job: str) -> tuple[Event | None, str]:

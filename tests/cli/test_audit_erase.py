@@ -13,6 +13,7 @@ import pytest
 from werkzeug.serving import make_server
 
 from functions import events
+from functions.audit import copies
 from functions.audit.app import record
 from functions.audit.bundle import log_verifiers
 from functions.audit.leaf import ERASED, RECORDED
@@ -148,6 +149,16 @@ def test_twice_it_is_the_same_statement(desk: Desk) -> None:
         "missed": "",
     }
     assert len(desk.entries()) == 3
+
+
+def test_the_statement_is_copied_into_the_second_store(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore replays erasures from there, and no function may hear of this one."""
+    monkeypatch.setenv("GUISE_WITNESS", (tmp_path / "witness").as_uri())
+    text, _ = desk.run("erase", "--job", desk.job)
+    objects = open_store((tmp_path / "witness").as_uri())
+    assert list(copies.statements(objects, "acme")) == [(desk.job, text)]
 
 
 def test_a_job_that_has_not_ended_is_not_erased(desk: Desk) -> None:
