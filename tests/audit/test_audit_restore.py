@@ -17,7 +17,7 @@ from functions.audit.bundle import verify_entries
 from functions.audit.continued import CONTINUED, parse_continued
 from functions.audit.merkle import VerificationError
 from functions.audit.monitor import Loss, watch
-from functions.audit.notes import in_epoch, open_kept
+from functions.audit.notes import EPOCH_MAX, in_epoch, open_kept
 from functions.audit.restore import open_statement, size_of
 from functions.audit.source import KeptLog
 from functions.audit.store import Store
@@ -28,7 +28,7 @@ from functions.audit.tables import (
     record_keys,
     sidecars,
 )
-from functions.audit.tiles import origin, sign_checkpoint
+from functions.audit.tiles import Checkpoint, origin, sign_checkpoint
 from functions.keys import MemoryKeys
 from functions.problems import Conflict, Unavailable
 from functions.storage.memory import MemoryStore
@@ -194,6 +194,26 @@ def test_a_log_that_only_the_second_store_knows_is_accounted_for(
     [log] = [each for each in report.logs if each.tenant == "late"]
     assert (log.epoch, log.lost, log.earlier[0].held) == (2, 1, 0)
     assert "empty" not in {each.tenant for each in report.logs}
+
+
+def test_attack_an_epoch_after_which_none_can_come(
+    sqlite: Case, tmp_path: Path, elsewhere: str
+) -> None:
+    """Tables count epochs in two bytes: said in words, and nothing is restored."""
+    sqlite.append("e0")
+    file = sqlite.backup(tmp_path / "b")
+    last = Checkpoint(origin("acme", EPOCH_MAX), 1, bytes(32))
+    note = sign_checkpoint(last, sqlite.keys.signer("audit"))
+    witness = MemoryStore()
+    witness.put_if_absent(copies.checkpoint_key(note), note.encode())
+    with pytest.raises(VerificationError, match="no epoch comes after 32767"):
+        restored(sqlite, file, elsewhere, witness)
+    beyond = sign_checkpoint(
+        replace(last, origin=origin("acme", EPOCH_MAX + 1)),
+        sqlite.keys.signer("audit"),
+    )
+    with pytest.raises(VerificationError, match="no log of ours"):
+        copies.checkpoint_key(beyond)
 
 
 def test_a_restore_goes_into_an_empty_database_alone(
