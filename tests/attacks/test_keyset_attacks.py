@@ -16,7 +16,7 @@ from functions.auth.keysets import COOLDOWN_SECONDS, FETCH_SECONDS_MAX, fetch_ke
 from functions.keys import MemoryKeys
 from functions.problems import Unavailable
 from tests.attacks.issuer import Issuer
-from tests.attacks.town import ISSUER, Town, public_door
+from tests.attacks.town import ISSUER, Town, public_door, segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,9 @@ SETS: dict[str, object] = {
     "kid-huge": {"keys": [{**GOOD, "kid": "k" * 257}]},
     "kid-shared-by-two": {"keys": [GOOD, GOOD]},
     "secret-as-a-key": {"keys": [{"kty": "oct", "kid": "k", "k": "AAAA"}]},
-    "private-half-published": {"keys": [{**GOOD, "d": "AAAA"}]},
+    "private-half-published": {
+        "keys": [{**GOOD, "d": segment(SIGNER.private.private_bytes_raw())}]
+    },
     "for-encryption": {"keys": [{**GOOD, "use": "enc"}]},
     "for-signing-alone": {"keys": [{**GOOD, "key_ops": ["sign"]}]},
     "key-ops-text": {"keys": [{**GOOD, "key_ops": "verify"}]},
