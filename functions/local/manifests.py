@@ -212,6 +212,12 @@ def _names(each: Mapping[str, Any]) -> tuple[str, str]:
     return each["metadata"]["namespace"], each["metadata"]["name"]
 
 
+def _may_be_unset(entry: Mapping[str, Any]) -> bool:
+    """Return whether a cluster starts the service without this variable, as we do."""
+    references = entry.get("valueFrom", {}).values()
+    return any(each.get("optional", False) for each in references)
+
+
 def _service(each: Mapping[str, Any]) -> Service:
     namespace, name = _names(each)
     template = each["spec"]["template"]
@@ -223,7 +229,11 @@ def _service(each: Mapping[str, Any]) -> Service:
         namespace=namespace,
         name=name,
         args=tuple(container["args"]),
-        environ={entry["name"]: entry.get("value") for entry in container["env"]},
+        environ={
+            entry["name"]: entry.get("value")
+            for entry in container["env"]
+            if not _may_be_unset(entry)
+        },
         timeout_seconds=template["spec"]["timeoutSeconds"],
         public=labels.get(_VISIBILITY) != "cluster-local",
     )

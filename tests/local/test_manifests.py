@@ -348,6 +348,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, text: str) -> None:
         manifests.read(tmp_path, VALUES)
 
 
+def test_what_a_cluster_may_leave_unset_is_unset_here() -> None:
+    """The rate cards are the operator's own, or those that come along."""
+    [billing] = [each for each in READ.services if each.name == "billing"]
+    assert "GUISE_RATES" in str(SYSTEM)
+    assert "GUISE_RATES" not in billing.environ
+    assert "GUISE_KEYS" in billing.environ
+
+
 def test_a_service_knows_its_app() -> None:
     """The application is the last argument."""
     [door] = [each for each in READ.services if each.name == "door"]
