@@ -63,6 +63,7 @@ def write(
     added: Sequence[tuple[int, int, Leaf]],
     completed: Iterable[tuple[str, int, Node]],
     moved: Sequence[tuple[str, Head, str]],
+    signed_ms: int,
 ) -> None:
     """Insert what a batch `added`, and move its tenants' heads.
 
@@ -77,12 +78,12 @@ def write(
         if each[2].height and each[2].height % TILE_HEIGHT == 0
     ]
     if db.dialect.name == "postgresql":
-        pipeline.write(db, added, in_tiles, moved)
+        pipeline.write(db, added, in_tiles, moved, signed_ms)
         return
     add_nodes(db, in_tiles)
     add_entries(db, added)
     add_private(db, [leaf for *_, leaf in added])
-    move_heads(db, moved)
+    move_heads(db, moved, signed_ms)
 
 
 def lock_heads(db: Connection, tenants: Sequence[str]) -> dict[str, Head]:
@@ -181,6 +182,7 @@ def add_private(db: Connection, added: Iterable[Leaf]) -> None:
 def move_heads(
     db: Connection,
     moved: Iterable[tuple[str, Head, str]],
+    signed_ms: int,
 ) -> None:
     """Set heads to their new frontiers and insert the checkpoints of those."""
     rows = [
@@ -200,6 +202,7 @@ def move_heads(
             "epoch": head.epoch,
             "size": head.frontier.size,
             "note": note,
+            "signed_ms": signed_ms,
         }
         for tenant, head, note in moved
     ]

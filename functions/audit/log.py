@@ -10,6 +10,7 @@ Importing this module does not import SQLAlchemy; the same thread does.
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
     from functions.keys import KeyProvider, Signer
 
 
+def now_ms() -> int:
+    """Return the time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
 def _nobody(_notes: Mapping[str, str]) -> None:
     """Tell nobody."""
 
@@ -55,6 +61,7 @@ class Log:
 
     `open_store` runs on a thread as soon as this is made, and again if it fails.
     `committed` is told each batch's checkpoints by tenant, and must not wait.
+    `clock_ms` says when they are signed, in milliseconds since the epoch.
     """
 
     def __init__(
@@ -64,8 +71,10 @@ class Log:
         *,
         wait_seconds_max: float = WAIT_SECONDS_MAX,
         committed: Callable[[Mapping[str, str]], None] = _nobody,
+        clock_ms: Callable[[], int] = now_ms,
     ) -> None:
         self._keys = keys
+        self._clock_ms = clock_ms
         self._committed = committed
         self._wait_seconds_max = wait_seconds_max
         self._store = Opening(open_store)
@@ -79,6 +88,7 @@ class Log:
         *,
         committed: Callable[[Mapping[str, str]], None] = _nobody,
         profile: str = "",
+        clock_ms: Callable[[], int] = now_ms,
     ) -> Log:
         """Return the log in the database at `url`.
 
@@ -90,7 +100,7 @@ class Log:
 
             return Store.open(url, profile=profile)
 
-        return cls(open_store, keys, committed=committed)
+        return cls(open_store, keys, committed=committed, clock_ms=clock_ms)
 
     @property
     def store(self) -> Store:
@@ -125,7 +135,7 @@ class Log:
                 known |= appending.find(db, recorded)
             growth = _Growth(heads, known)
             placed = [growth.place(leaf) for leaf in batch]
-            notes = growth.write(db, signer)
+            notes = growth.write(db, signer, self._clock_ms())
         self._committed(notes)
         return [each.appended(notes) for each in placed]
 
@@ -183,7 +193,7 @@ class _Growth:
         self._known[leaf.key] = entry
         return entry
 
-    def write(self, db: Connection, signer: Signer) -> dict[str, str]:
+    def write(self, db: Connection, signer: Signer, signed_ms: int) -> dict[str, str]:
         """Write what grew; return each grown tenant's new checkpoint."""
         from functions.audit import appending
 
@@ -193,7 +203,7 @@ class _Growth:
             name, frontier = origin(tenant, head.epoch), head.frontier
             checkpoint = Checkpoint(name, frontier.size, frontier.root())
             moved.append((tenant, head, sign_checkpoint(checkpoint, signer)))
-        appending.write(db, self._added, self._completed, moved)
+        appending.write(db, self._added, self._completed, moved, signed_ms)
         return {tenant: note for tenant, _, note in moved}
 
 

@@ -53,10 +53,10 @@ WITH batch AS MATERIALIZED (SELECT %s::json AS grown), added AS (
     FROM batch, json_to_recordset(grown -> 'nodes') AS new (tenant text,
         epoch smallint, level smallint, idx bigint, hash text)
 ), signed AS (
-    INSERT INTO checkpoint (tenant, epoch, size, note)
-    SELECT tenant, epoch, size, note
+    INSERT INTO checkpoint (tenant, epoch, size, note, signed_ms)
+    SELECT tenant, epoch, size, note, signed_ms
     FROM batch, json_to_recordset(grown -> 'heads') AS new (tenant text,
-        epoch smallint, size bigint, note text)
+        epoch smallint, size bigint, note text, signed_ms bigint)
 )
 UPDATE head SET size = moved.size, frontier = decode(moved.frontier, 'base64')
 FROM batch, json_to_recordset(grown -> 'heads') AS moved (tenant text, size bigint,
@@ -112,6 +112,7 @@ def write(
     added: Sequence[tuple[int, int, Leaf]],
     completed: Iterable[tuple[str, int, Node]],
     moved: Iterable[tuple[str, Head, str]],
+    signed_ms: int,
 ) -> None:
     """Insert what grew and move the heads; see `appending.write`."""
     grown = {
@@ -133,6 +134,7 @@ def write(
                 "size": head.frontier.size,
                 "frontier": bytes(head.frontier),
                 "note": note,
+                "signed_ms": signed_ms,
             }
             for tenant, head, note in moved
         ],

@@ -6,7 +6,8 @@ every tile, proof, checkpoint and receipt still verifies; and so does the digest
 source and id, so that an event from before is still known and gets its receipt.
 With the last entry of a job goes what was private of it.
 
-How old an entry is, its event states.  Without a retention nothing is ever dropped.
+An entry is as old as the first checkpoint that covers it: what time its event states
+is the tenant's word.  Without a retention nothing is ever dropped.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from functions.audit.store import minimum_of, size_of
+from functions.audit.store import minimum_of
 from functions.audit.tables import (
     DAYS_MIN,
     checkpoints,
@@ -100,17 +101,17 @@ def _prune(store: Store, tenant: str, epoch: int, before_ms: int, step: int) -> 
 def _first_kept(
     db: Connection, tenant: str, epoch: int, start: int, before_ms: int
 ) -> int:
-    """Return the first index of the first bundle with an entry that is not too old."""
-    query = (
-        sa.select(entries.c.idx)
-        .where(entries.c.tenant == tenant, entries.c.epoch == epoch)
-        .where(entries.c.idx >= start, entries.c.at_ms >= before_ms)
-        .order_by(entries.c.idx)
-        .limit(1)
+    """Return the first index of the first bundle with an entry that is not too old.
+
+    What the last checkpoint from before covers had come by then.
+    """
+    query = sa.select(sa.func.max(checkpoints.c.size)).where(
+        checkpoints.c.tenant == tenant,
+        checkpoints.c.epoch == epoch,
+        checkpoints.c.signed_ms < before_ms,
     )
-    young = db.execute(query).scalar_one_or_none()
-    first = size_of(db, tenant, epoch) if young is None else young
-    return first - first % TILE_WIDTH
+    first = db.execute(query).scalar_one_or_none() or 0
+    return max(start, first - first % TILE_WIDTH)
 
 
 def _drop(store: Store, tenant: str, epoch: int, start: int, stop: int) -> int:

@@ -25,6 +25,7 @@ from functions.audit.backup import batches, verify_logs
 from functions.audit.bundle import SIGNING_KEY
 from functions.audit.continued import Earlier, continued
 from functions.audit.copies import Statement
+from functions.audit.log import now_ms
 from functions.audit.merkle import Frontier, VerificationError
 from functions.audit.notes import EPOCH_MAX, in_epoch, open_kept, parse_origin
 from functions.audit.store import note_of
@@ -275,4 +276,5 @@ def _open_epoch(into: Connection, log: Restored, signer: Signer) -> None:
     add_entries(into, [(log.epoch, 0, leaf)])
     into.execute(sa.insert(heads), of | {"frontier": bytes(frontier)})
     note = sign_checkpoint(checkpoint, signer)
-    into.execute(sa.insert(checkpoints), of | {"note": note})
+    signed = {"note": note, "signed_ms": now_ms()}
+    into.execute(sa.insert(checkpoints), of | signed)

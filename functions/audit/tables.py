@@ -72,6 +72,8 @@ checkpoints: Final = sa.Table(
     _epoch(),
     sa.Column("size", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("note", sa.Text, nullable=False),
+    # When: the entries that it is the first to cover came then, whatever they state.
+    sa.Column("signed_ms", sa.BigInteger, nullable=False),
 )
 
 # Outside the log, so that it can be erased.

@@ -95,7 +95,8 @@ def copied(house: House, old: str) -> list[Any]:
     with transaction(source) as read, transaction(there) as write:
         for name in ("head", "entry", "node", "checkpoint"):
             rows = read.execute(sa.select(metadata.tables[name])).mappings().all()
-            plain = [{k: v for k, v in row.items() if k != "epoch"} for row in rows]
+            new = {"epoch", "signed_ms"}
+            plain = [{k: v for k, v in row.items() if k not in new} for row in rows]
             columns: list[Any] = [sa.column(key) for key in plain[0]]
             write.execute(sa.insert(sa.table(name, *columns)), plain)
     for engine in (there, source):

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from functions import events
 from functions.audit.backup import verify_logs
 from functions.audit.bundle import log_verifiers
+from functions.audit.log import Log
 from functions.audit.merkle import VerificationError, verify_inclusion
 from functions.audit.monitor import watch
 from functions.audit.notes import open_kept
@@ -30,7 +31,7 @@ from tests.audit.house import BOTH, House
 from tests.postgres import OPERATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from functions.events import Event
@@ -50,17 +51,29 @@ def operator(url: str, house: House, request: pytest.FixtureRequest) -> Iterator
         yield store
 
 
+def came_at(house: House, when: str, came: Iterable[Event]) -> list[Receipt]:
+    """Append events as if it were that moment; return their receipts."""
+    moment = events.milliseconds(when)
+    log = Log.at(house.url, house.keys, clock_ms=lambda: moment)
+    with closing(log):
+        return [log.append(each).receipt for each in came]
+
+
 class Filled:
     """A log whose first entries are old."""
 
     def __init__(self, house: House, old: int, young: int) -> None:
         self.house = house
-        self.events = [self._event(n, OLD) for n in range(old)]
-        self.events += [self._event(n, YOUNG) for n in range(old, old + young)]
-        self.receipts = [house.log.append(each).receipt for each in self.events]
+        self.events: list[Event] = []
+        self.receipts: list[Receipt] = []
+        self.append(OLD, range(old))
+        self.append(YOUNG, range(old, old + young))
 
-    def _event(self, number: int, time: str) -> Event:
-        return self.house.event(f"e{number}", time=time)
+    def append(self, when: str, numbers: Iterable[int], stated: str = "") -> None:
+        """Append events that come at a moment; they state it, or another one."""
+        came = [self.house.event(f"e{n}", time=stated or when) for n in numbers]
+        self.receipts += came_at(self.house, when, came)
+        self.events += came
 
     def private(self, operator: Store, *jobs: str) -> None:
         """Write what is private of jobs."""
@@ -133,14 +146,11 @@ def test_whole_bundles_go_from_the_front(pruned: Filled) -> None:
     assert shown[0]["index"] == 512
 
 
-def test_an_entry_that_is_young_keeps_those_behind_it(
-    house: House, operator: Store
-) -> None:
-    """One minimum index: nothing is dropped out of the middle."""
-    made = Filled(house, 300, 1)
-    for number in range(400):
-        event = house.event(f"x{number}", time=OLD)
-        made.receipts.append(house.log.append(event).receipt)
+def test_attack_events_that_state_another_time(house: House, operator: Store) -> None:
+    """A time of long ago lets nothing go early; one of the far future keeps nothing."""
+    made = Filled(house, 0, 0)
+    made.append(OLD, range(300), stated="9999-01-01T00:00:00.000Z")
+    made.append(YOUNG, range(300, 600), stated="1970-01-01T00:00:00.000Z")
     set_retention(operator, "acme", 180)
     assert prune(operator, "acme", NOW_MS) == [Pruned(1, 256, 256, 256)]
 

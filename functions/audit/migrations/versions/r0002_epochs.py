@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,6 +46,9 @@ def _add_epochs() -> None:
         op.add_column(table, _epoch())
         op.drop_constraint(f"{table}_pkey", table)
         op.create_primary_key(f"{table}_pkey", table, ["tenant", "epoch", *rest])
+    signed = sa.Column("signed_ms", sa.BigInteger, server_default=str(_now_ms()))
+    op.add_column("checkpoint", signed)
+    op.alter_column("checkpoint", "signed_ms", nullable=False, server_default=None)
     op.alter_column("entry", "leaf", nullable=True)
     op.drop_index("entry_of_job", "entry")
 
@@ -78,14 +82,24 @@ def _add_epochs_to_sqlite() -> None:
         _epoch(primary_key=True),
         sa.Column("size", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("note", sa.Text, nullable=False),
+        sa.Column("signed_ms", sa.BigInteger, nullable=False),
     )
+
+
+def _now_ms() -> int:
+    """Return the time: what there is counts as signed today, and is kept longer."""
+    return time.time_ns() // 1_000_000
 
 
 def _copy(table: str, *columns: sa.Column[Any]) -> None:
     tenant = sa.Column("tenant", sa.Text, primary_key=True)
     op.create_table(f"new_{table}", tenant, *columns)
-    kept = ", ".join(["tenant", *(c.name for c in columns if c.name != "epoch")])
-    op.execute(f"INSERT INTO new_{table} ({kept}) SELECT {kept} FROM {table}")  # noqa: S608  # names of ours
+    names = ["tenant", *(c.name for c in columns if c.name != "epoch")]
+    values = [str(_now_ms()) if name == "signed_ms" else name for name in names]
+    op.execute(
+        f"INSERT INTO new_{table} ({', '.join(names)})"  # noqa: S608  # names of ours
+        f" SELECT {', '.join(values)} FROM {table}"
+    )
     op.drop_table(table)
     op.rename_table(f"new_{table}", table)
 
