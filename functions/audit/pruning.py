@@ -103,14 +103,19 @@ def _first_kept(
 ) -> int:
     """Return the first index of the first bundle with an entry that is not too old.
 
-    What the last checkpoint from before covers had come by then.
+    What a checkpoint covers had come when it was signed.  Nothing behind a young one
+    goes, even where a clock was set back since.
     """
-    query = sa.select(sa.func.max(checkpoints.c.size)).where(
-        checkpoints.c.tenant == tenant,
-        checkpoints.c.epoch == epoch,
-        checkpoints.c.signed_ms < before_ms,
+    of_log = (checkpoints.c.tenant == tenant, checkpoints.c.epoch == epoch)
+    signed = checkpoints.c.signed_ms
+    young = sa.select(sa.func.min(checkpoints.c.size)).where(
+        *of_log, signed >= before_ms
     )
-    first = db.execute(query).scalar_one_or_none() or 0
+    last = db.execute(young).scalar_one_or_none()
+    old = sa.select(sa.func.max(checkpoints.c.size)).where(*of_log)
+    if last is not None:
+        old = old.where(checkpoints.c.size < last)
+    first = db.execute(old).scalar_one_or_none() or 0
     return max(start, first - first % TILE_WIDTH)
 
 

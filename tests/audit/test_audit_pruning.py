@@ -155,6 +155,16 @@ def test_attack_events_that_state_another_time(house: House, operator: Store) ->
     assert prune(operator, "acme", NOW_MS) == [Pruned(1, 256, 256, 256)]
 
 
+def test_a_clock_that_was_set_back_lets_nothing_go(
+    house: House, operator: Store
+) -> None:
+    """One minimum index: nothing is dropped from behind what is young."""
+    made = Filled(house, 300, 1)
+    made.append(OLD, range(301, 700))
+    set_retention(operator, "acme", 180)
+    assert prune(operator, "acme", NOW_MS) == [Pruned(1, 256, 256, 256)]
+
+
 def test_pruning_again_goes_on_where_it_was(pruned: Filled, operator: Store) -> None:
     """Twice does no harm, and time does the rest."""
     assert prune(operator, "acme", NOW_MS) == [Pruned(1, 0, 0, 512)]

@@ -54,7 +54,7 @@ class Desk:
 
     def append(self, *names: str, time: str = "2026-11-21T12:00:00Z") -> list[Receipt]:
         """Append events as the function does."""
-        log = Log.at(self.url, self.keys)
+        log = Log.at(self.url, self.keys, clock_ms=lambda: events.milliseconds(time))
         found = []
         for name in names:
             event = events.Event(
