@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROUNDS = 3
 HERE = Path(__file__).parent
 GUNICORN = (
-    *("--worker-class", "gthread", "--workers", "1", "--threads", "40"),
+    *("-k", "functions.server.Patient", "--workers", "1", "--threads", "40"),
     *("--timeout", "0", "--no-control-socket", "--log-level", "critical"),
     *("--chdir", str(HERE)),
 )

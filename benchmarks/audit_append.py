@@ -1,6 +1,6 @@
 """Acknowledged entries a second over the audit function's real door, and its growth.
 
-One gunicorn as in production (a gthread worker of 40 threads), on PostgreSQL and on
+One gunicorn as in production (a `Patient` worker of 40 threads), on PostgreSQL and on
 SQLite, both with fsync: 1, 8, 32 and 128 callers that keep their connections, one
 tenant and 64.  Beside each load the same load on a route of the same process that
 reads the request, answers as many bytes, and does nothing: `of_empty` is what is left

@@ -1,6 +1,6 @@
 """Usage counted a second over the billing function's real door, singly and in batches.
 
-One gunicorn as in production (a gthread worker of 40 threads), on PostgreSQL and on
+One gunicorn as in production (a `Patient` worker of 40 threads), on PostgreSQL and on
 SQLite, both with fsync; every event is signed, and its signature checked.  Beside
 each load the same number of callers on a route of the same process that reads the
 request and does nothing: for single events `of_empty` is what is left of its rate.
