@@ -2,9 +2,10 @@
 
 Whoever calls puts its item in a list and waits; one thread takes all that is
 there, has it committed, and gives each caller its own answer.  A lone caller waits
-for nothing but its own commit.  After a batch of several the thread looks on for as
-long as more are coming, some milliseconds at most: whoever was just answered is about
-to come again, and one commit for thirty costs little more than one for eight.
+for nothing but its own commit.  After a batch of several the thread waits for as many
+again, for as long as more are coming and some milliseconds at most: whoever was just
+answered is about to come again, and one commit for thirty costs little more than one
+for eight.
 """
 
 from __future__ import annotations
@@ -119,13 +120,16 @@ class GroupCommit(Generic[Item, Answer]):
                     each.answer = answer
             for each in batch:
                 each.done.release()
-            batch = self._next_batch(crowded=len(batch) > 1)
+            batch = self._next_batch(like=len(batch))
 
-    def _next_batch(self, *, crowded: bool = False) -> list[_Waiting[Item, Answer]]:
-        """Return what waits, in the order it came; nothing once it is closed."""
+    def _next_batch(self, *, like: int = 1) -> list[_Waiting[Item, Answer]]:
+        """Return what waits, in the order it came; nothing once it is closed.
+
+        `like` is how many the batch before had.
+        """
         found = self._queue.get()
-        if crowded:
-            self._gather()
+        if like > 1 and found is not None:
+            self._gather(like - 1)
         batch = []
         with suppress(Empty):
             while found is not None:
@@ -137,9 +141,11 @@ class GroupCommit(Generic[Item, Answer]):
             self._queue.put(None)  # for the next look
         return batch
 
-    def _gather(self) -> None:
-        """Return once nobody else comes, or it takes too long."""
+    def _gather(self, like: int) -> None:
+        """Return once so many wait, nobody else comes, or it takes too long."""
         seen, deadline = -1, time.monotonic() + GATHER_SECONDS_MAX
-        while seen < (waiting := self._queue.qsize()) and time.monotonic() < deadline:
+        while seen < (waiting := self._queue.qsize()) < like:
+            if time.monotonic() > deadline:
+                return
             seen = waiting
             self._pause(_LOOK_SECONDS)

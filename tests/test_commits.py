@@ -122,7 +122,7 @@ def test_a_lone_caller_waits_for_its_own_commit_alone() -> None:
 
 
 def test_who_comes_while_a_crowd_is_gathered_is_in_its_batch() -> None:
-    """After a batch of several the next one waits for as long as more are coming."""
+    """After a batch of several the next one waits for as many, while more come."""
     disk = Disk()
     late: list[Future[int]] = []
     with ThreadPoolExecutor(8) as pool:
@@ -135,11 +135,28 @@ def test_who_comes_while_a_crowd_is_gathered_is_in_its_batch() -> None:
         group = GroupCommit(disk, pause=pause)
         first = pool.submit(group, 1)
         assert disk.began.acquire(timeout=10)
-        crowd = [pool.submit(group, each) for each in (2, 3)]
-        until_waiting(group, 2)
+        crowd = [pool.submit(group, each) for each in (2, 3, 4, 6)]
+        until_waiting(group, 4)
         disk.free.set()
-        assert [each.result() for each in (first, *crowd)] == [1, 4, 9]
+        assert [each.result() for each in (first, *crowd)] == [1, 4, 9, 16, 36]
         assert group(5) == 25
         assert [each.result() for each in late] == [49, 49]
     group.close()
-    assert disk.batches == [[1], [2, 3], [5, 7, 7]]
+    assert [sorted(batch) for batch in disk.batches] == [[1], [2, 3, 4, 6], [5, 7, 7]]
+
+
+def test_a_crowd_is_not_waited_for_longer_than_it_takes() -> None:
+    """Once as many wait as the batch before had, it is committed."""
+    disk = Disk()
+    pauses: list[float] = []
+    group = GroupCommit(disk, pause=pauses.append)
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(group, 1)]
+        assert disk.began.acquire(timeout=10)
+        for _ in range(2):
+            waiting += [pool.submit(group, each) for each in (2, 3)]
+        until_waiting(group, 4)
+        disk.free.set()
+        assert len([each.result() for each in waiting]) == 5
+    group.close()
+    assert pauses == []
