@@ -1,4 +1,4 @@
-"""A few kills of a function and its PostgreSQL; `make crash` does a hundred."""
+"""A few kills of a function and its PostgreSQL; `tests.crash.acks` does a hundred."""
 
 from __future__ import annotations
 
