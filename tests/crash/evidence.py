@@ -245,9 +245,12 @@ def logged(
 
 
 def billed(url: str, tenant: str) -> list[tuple[str, bool]]:
-    """Return each usage row of the ledger at `url`: its job, and if it is billable."""
+    """Return each job's usage in the ledger at `url`: the job, and if it is billable.
+
+    What the tenant stores is billed once a day, and is of no job.
+    """
     engine = open_database(url)
-    query = sa.select(usages.c.job, usages.c.billable)
+    query = sa.select(usages.c.job, usages.c.billable).where(usages.c.job != "")
     try:
         with transaction(engine) as db:
             rows = db.execute(query.where(usages.c.tenant == tenant)).all()
