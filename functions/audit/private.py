@@ -13,7 +13,14 @@ import sqlalchemy as sa
 
 from functions.audit.leaf import ERASURES, RECORDED, says_erased
 from functions.audit.sidecar import Kept
-from functions.audit.tables import entries, erasures, images, record_keys, sidecars
+from functions.audit.tables import (
+    entries,
+    erasures,
+    heads,
+    images,
+    record_keys,
+    sidecars,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -107,6 +114,12 @@ def is_known(db: Connection, tenant: str, job: str) -> bool:
     """Return whether any entry is about a job."""
     of_job = (entries.c.tenant == tenant, entries.c.job == job)
     query = sa.select(sa.literal(1)).select_from(entries).where(*of_job).limit(1)
+    return db.execute(query).first() is not None
+
+
+def has_log(db: Connection, tenant: str) -> bool:
+    """Return whether anything was ever recorded of a tenant."""
+    query = sa.select(heads.c.tenant).where(heads.c.tenant == tenant)
     return db.execute(query).first() is not None
 
 

@@ -21,7 +21,7 @@ from functions.audit import private
 from functions.audit.leaf import ERASURES, says_erased
 from functions.audit.sidecar import TenantKeys
 from functions.commitments import Role, commitment, committed
-from functions.problems import InvalidRequest
+from functions.problems import InvalidRequest, NotFound
 from functions.tenant import job_id
 
 if TYPE_CHECKING:
@@ -96,12 +96,15 @@ def search(
     """Return which of a tenant's jobs used the image whose SHA-256 (hex) is given.
 
     At most `limit` jobs, those after `after`.  Raises `Failed` without the secret, and
-    `InvalidRequest` where `after` is no job's id.
+    `InvalidRequest` where `after` is no job's id; `NotFound` for a tenant that has no
+    log, whose name may be mistyped: to say that no job used the image would be wrong.
     """
     tenant_keys = TenantKeys.of(keys, tenant)
     after = job_id(after) if after else ""
     hits: list[Hit] = []
     with store.searching(tenant) as db:
+        if not private.has_log(db, tenant):
+            raise NotFound(f"there is no log of {tenant}")
         mac = tenant_keys.mac(sha256)
         used = private.users(db, tenant, mac, after, limit)
         jobs = sorted({job for job, _ in used})

@@ -16,6 +16,7 @@ from functions.audit.searching import EXACT, every, search
 from functions.audit.store import Store
 from functions.cli import main
 from functions.commitments import commitment
+from functions.problems import NotFound
 from tests.audit import jobs
 from tests.audit.house import BOTH
 from tests.audit.jobs import CROWD, PHOTO, RESULT, Job, found, sha256
@@ -397,3 +398,11 @@ def test_a_search_waits_for_no_function(house: House) -> None:
     with closing(Store.open(house.url)) as store:
         answer = search(store, house.keys, "acme", sha256(PHOTO))
     assert [hit.job for hit in answer.hits] == ["j-1"]
+
+
+def test_a_tenant_without_a_log_is_not_one_whose_jobs_used_nothing(
+    house: House,
+) -> None:
+    """A mistyped name must not become a wrong answer to a person's request."""
+    with pytest.raises(NotFound, match="there is no log of acmee"):
+        search(house.log.store, house.keys, "acmee", "0" * 64)
