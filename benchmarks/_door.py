@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks._callers import Load, call, request, stolen
 from functions.auth import jwks_document
-from functions.database import migrate, open_database
 from functions.keys import FileKeys, events_key
-from tests.postgres import APP, OWNER, Postgres
+from tests.postgres import APP, Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,12 +51,7 @@ class Function:
         server = Postgres()
         try:
             with server.database() as made:
-                engine = open_database(made.url(OWNER))
-                migrate(engine, self.schema)
-                engine.dispose()
-                for role in self.roles:
-                    named = f"guise_{self.name}_{role}"
-                    made.tamper(f"GRANT {named} TO {APP} WITH INHERIT FALSE")
+                made.prepare(self.schema, f"guise_{self.name}", {APP: self.roles})
                 yield made.url()
         finally:
             server.stop()

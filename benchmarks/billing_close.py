@@ -23,8 +23,8 @@ from functions.billing import closing
 from functions.billing.invoice import Period
 from functions.billing.ledger import SCHEMA, Ledger
 from functions.billing.rates import RateCards
-from functions.database import migrate, open_database, transaction
-from tests.postgres import OPERATOR, OWNER, Postgres
+from functions.database import open_database, transaction
+from tests.postgres import OPERATOR, Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,11 +60,7 @@ def ledger_of(rows: int, tenants: int) -> Iterator[Database]:
     server = Postgres()
     try:
         with server.database() as made:
-            engine = open_database(made.url(OWNER))
-            migrate(engine, SCHEMA)
-            engine.dispose()
-            for role in ("reader", "closer"):
-                made.tamper(f"GRANT guise_billing_{role} TO {OPERATOR}")
+            made.prepare(SCHEMA, "guise_billing", {OPERATOR: ("reader", "closer")})
             for first in range(0, rows, 1_000_000):
                 last = min(rows, first + 1_000_000) - 1
                 made.tamper(

@@ -23,8 +23,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from functions.database import migrate, open_database
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from functions.database import Schema
+
+    Members = Mapping[str, tuple[str, ...]]
+    """From a login to the roles that it is a member of."""
 
 OWNER: Final = "guise_owner"
 """Owns the tables and makes roles: who runs the migrations."""
@@ -170,6 +177,16 @@ class Database:
     def url(self, login: str = APP) -> str:
         """Return how a login reaches it; the function's, unless another is named."""
         return self.server.url(self.name, login)
+
+    def prepare(self, schema: Schema, prefix: str, members: Members) -> None:
+        """Make the tables as their owner, and let logins act in roles of a prefix."""
+        engine = open_database(self.url(OWNER))
+        migrate(engine, schema)
+        engine.dispose()
+        for login, roles in members.items():
+            for role in roles:
+                granted = f"{prefix}_{role} TO {login} WITH INHERIT FALSE, SET TRUE"
+                self.tamper(f"GRANT {granted}")
 
     def tamper(self, statement: str) -> None:
         """Do what only the superuser can."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from functions.audit.checking import Report
+    from functions.audit.logcheck import Fault
     from functions.keys import Signer
 
 KEYS = MemoryKeys()
@@ -183,3 +185,21 @@ def changed(
                 change if isinstance(change, bytes) else change(content[name])
             )
     return write(path, content.items())
+
+
+SIZE = 700
+FIRST, SECOND, THIRD = "tile/entries/000", "tile/entries/001", "tile/entries/002.p/188"
+LOG = Made(told(SIZE))
+
+
+def fault_of(report: Report) -> Fault:
+    """Return what is wrong."""
+    assert report.fault is not None
+    return report.fault
+
+
+def broken(path: Path, match: str) -> Fault:
+    """Check a bundle that must fail, for the reason that is named."""
+    fault = fault_of(check(path))
+    assert re.search(match, fault.text), fault
+    return fault

@@ -13,10 +13,10 @@ import pytest
 from functions.audit.app import create_app
 from functions.audit.log import Log
 from functions.audit.store import SCHEMA
-from functions.database import migrate, open_database
 from functions.keys import MemoryKeys
+from tests.audit.bundles import LOG, bundle
 from tests.audit.house import House, TokensByName
-from tests.postgres import APP, OPERATOR, OWNER
+from tests.postgres import APP, OPERATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,16 +39,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def audit_template(postgres: Postgres) -> Iterator[str]:
     """Return a database with the log's tables, and logins in the log's roles."""
     with postgres.database() as made:
-        engine = open_database(made.url(OWNER))
-        migrate(engine, SCHEMA)
-        engine.dispose()
-        for login, roles in (
-            (APP, FUNCTION),
-            (OPERATOR, (*FUNCTION, "pruner", "keeper")),
-        ):
-            for role in roles:
-                granted = f"guise_audit_{role} TO {login} WITH INHERIT FALSE, SET TRUE"
-                made.tamper(f"GRANT {granted}")
+        operator = (*FUNCTION, "pruner", "keeper")
+        made.prepare(SCHEMA, "guise_audit", {APP: FUNCTION, OPERATOR: operator})
         yield made.name
 
 
@@ -76,3 +68,9 @@ def house(url: str) -> Iterator[House]:
     app = create_app(log=log, keys=keys, authenticator=TokensByName())
     yield House(log, keys, app.test_client(), url)
     log.close()
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """Return a bundle of a whole log of 700 entries, three tiles, four checkpoints."""
+    return bundle(tmp_path / "whole.zip", LOG.piece(notes=(100, 300, 600, 650)))

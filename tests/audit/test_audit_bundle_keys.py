@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +14,16 @@ from functions.audit.tiles import (
     origin,
 )
 from tests.audit.bundles import (
+    LOG,
     PUBLIC,
     SIGNER,
     STRANGER,
     Made,
+    broken,
     bundle,
     changed,
     check,
+    fault_of,
     files,
     started,
     told,
@@ -29,32 +31,6 @@ from tests.audit.bundles import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from functions.audit.checking import Report
-    from functions.audit.logcheck import Fault
-
-SIZE = 700
-FIRST, SECOND, THIRD = "tile/entries/000", "tile/entries/001", "tile/entries/002.p/188"
-LOG = Made(told(SIZE))
-
-
-@pytest.fixture
-def whole(tmp_path: Path) -> Path:
-    """Return a bundle of a whole log of 700 entries, three tiles, four checkpoints."""
-    return bundle(tmp_path / "whole.zip", LOG.piece(notes=(100, 300, 600, 650)))
-
-
-def fault_of(report: Report) -> Fault:
-    """Return what is wrong."""
-    assert report.fault is not None
-    return report.fault
-
-
-def broken(path: Path, match: str) -> Fault:
-    """Check a bundle that must fail, for the reason that is named."""
-    fault = fault_of(check(path))
-    assert re.search(match, fault.text), fault
-    return fault
 
 
 # --- attacks on checkpoints and keys -----------------------------------------

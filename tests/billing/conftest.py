@@ -12,10 +12,9 @@ import pytest
 
 from functions.billing.app import create_app
 from functions.billing.ledger import SCHEMA, Ledger
-from functions.database import migrate, open_database
 from functions.keys import MemoryKeys
 from tests.billing.house import House, TokensByName, clock
-from tests.postgres import APP, OPERATOR, OWNER
+from tests.postgres import APP, OPERATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,13 +37,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def billing_template(postgres: Postgres) -> Iterator[str]:
     """Return a database with billing's tables, and logins in billing's roles."""
     with postgres.database() as made:
-        engine = open_database(made.url(OWNER))
-        migrate(engine, SCHEMA)
-        engine.dispose()
-        for login, roles in ((APP, FUNCTION), (OPERATOR, (*FUNCTION, "closer"))):
-            for role in roles:
-                granted = f"guise_billing_{role} TO {login}"
-                made.tamper(f"GRANT {granted} WITH INHERIT FALSE, SET TRUE")
+        operator = (*FUNCTION, "closer")
+        made.prepare(SCHEMA, "guise_billing", {APP: FUNCTION, OPERATOR: operator})
         yield made.name
 
 

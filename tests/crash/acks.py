@@ -30,12 +30,11 @@ from functions.audit import store as audit
 from functions.audit.bundle import log_verifiers, verify_entries
 from functions.auth import jwks_document
 from functions.billing import ledger as billing
-from functions.database import migrate, open_database
 from functions.events import Event
 from functions.keys import FileKeys, events_key
 from functions.sink import Receipt, post_event
 from tests.billing.house import usage_data
-from tests.postgres import APP, OWNER, Postgres
+from tests.postgres import APP, Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,13 +114,8 @@ def torment(name: str, kills: int, seed: int) -> str:
     server = Postgres()
     try:
         with server.database() as database, tempfile.TemporaryDirectory() as folder:
-            engine = open_database(database.url(OWNER))
-            migrate(engine, SCHEMAS[name])
-            engine.dispose()
-            for role in ROLES[name]:
-                database.tamper(
-                    f"GRANT guise_{name}_{role} TO {APP} WITH INHERIT FALSE, SET TRUE"
-                )
+            members = {APP: ROLES[name]}
+            database.prepare(SCHEMAS[name], f"guise_{name}", members)
             keys = _keys(Path(folder))
             with _listening() as listener:
                 environment = _environment(database.url(), Path(folder))
