@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Final
 
 import knative
@@ -53,6 +54,14 @@ class Server:
             head.append(f"Authorization: Bearer {self.token}")
         raw = "".join(f"{line}\r\n" for line in [*head, "Connection: close"])
         return self.send(raw.encode("latin-1") + CRLF + body)
+
+
+def answered(made: socket.socket) -> int:
+    """Read one whole answer, in however many pieces it comes; return its status."""
+    answer = HTTPResponse(made)
+    answer.begin()
+    answer.read()
+    return answer.status
 
 
 def rest(made: socket.socket) -> bytes:
