@@ -8,11 +8,15 @@ head is whole.  A head that is not, in time, is a connection that is closed.
 
 A body is read by the function itself, which looks at the token first.  What it did
 not read nobody waits for.
+
+The process holds pictures of people, so the kernel writes no image of it: see `seal`.
 """
 
 from __future__ import annotations
 
+import ctypes
 import io
+import resource
 import time
 from functools import partial
 from selectors import EVENT_READ
@@ -33,6 +37,8 @@ HEAD_BYTES_MAX: Final = 64 * 1024
 UNREAD_BYTES_MAX: Final = 1024 * 1024
 _END: Final = b"\r\n\r\n"
 _LOOK_SECONDS: Final = 1.0
+_PR_SET_DUMPABLE: Final = 4
+"""prctl(2), as `linux/prctl.h` numbers it."""
 
 
 class Patient(ThreadWorker):  # type: ignore[misc]  # untyped
@@ -45,6 +51,7 @@ class Patient(ThreadWorker):  # type: ignore[misc]  # untyped
         may send SCRIPT_NAME, and thereby another path than was checked before us.
         """
         self.cfg.set("forwarder_headers", "")
+        seal()
         super().init_process()
 
     def enqueue_req(self, conn: TConn) -> None:
@@ -99,6 +106,17 @@ class Patient(ThreadWorker):  # type: ignore[misc]  # untyped
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait for what comes, and look at the clock now and then, at the end too."""
         super().wait_for_and_dispatch_events(min(timeout, _LOOK_SECONDS))
+
+
+def seal() -> None:
+    """Have no core of this process written, and let no other look into its memory.
+
+    A limit of 0 stops a core file, yet not a program that core files are piped to
+    (core(5)); a process that is not dumpable gives neither, and only who may trace
+    any process (CAP_SYS_PTRACE) attaches to it or reads its `/proc/<pid>/mem`.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _is_read(req: Any, conn: TConn) -> bool:  # noqa: ANN401  # untyped
