@@ -11,6 +11,7 @@ the slug being the class name in kebab case):
     + OverBudget            402  the tenant's hard budget of this month is used up
     + Forbidden             403
       - UnknownTenant       403
+      - TenantSuspended     403  nothing new begins; reading and erasing go on
       - ConsentMissing      403
       - NoContentGate       403  nothing here judges what the pictures show
       - ContentRefused      403  the content gate lets no such picture pass
@@ -113,6 +114,12 @@ class UnknownTenant(Forbidden):
     title = "Unknown tenant"
 
 
+class TenantSuspended(Forbidden):
+    """New work of a tenant that the operator has suspended."""
+
+    title = "Tenant suspended"
+
+
 class ConsentMissing(Forbidden):
     """A swap without a recorded basis for using the person's face."""
 
@@ -192,9 +199,13 @@ class NoSuchFace(NoFace):
 
 
 class TooManyRequests(Refused):
-    """The tenant is over its rate."""
+    """The tenant is over its rate; after `retry_seconds` it is not."""
 
     status, title = 429, "Too many requests"
+
+    def __init__(self, detail: str = "", *, retry_seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_seconds = retry_seconds
 
 
 class Failed(Problem):
