@@ -26,12 +26,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from functions.problems import Changed, InvalidRequest, NotFound, TooLarge, Unavailable
 from functions.storage.base import Info, Object, Page, pieces
-from functions.storage.walk import ABSENT, FOLDER, opened, speakable, walk
+from functions.storage.layout import Plain
+from functions.storage.walk import ABSENT, FOLDER, Walk, opened
 from functions.tenant import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from functions.storage.layout import Layout
+
+    Stamp = Callable[[int, int], None]
+    """What says of an open file when (ns) it was written."""
 
 TEMPORARY: Final = ".tmp"
 LOCKS: Final = ".locks"
@@ -41,7 +47,9 @@ _ROOT: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_AMEND: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TEMPORARY_SECONDS_MAX: Final = 3600
+_PLAIN: Final = Plain()
 # What a path answers to a write where there can be no file.
 _NO_FILE: Final = frozenset(
     {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG},
@@ -55,12 +63,13 @@ class FileStore:
     that events which name tenants nobody has heard of leave nothing behind.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, layout: Layout = _PLAIN) -> None:
         self._root = root
+        self._layout = layout
 
     def get(self, key: Key, *, bytes_max: int | None = None) -> Object:
         """Return the object, or raise `NotFound` or `TooLarge`."""
-        with _wrapped(key), self._reading(key) as (file, info):
+        with _wrapped(key), self.reading(key) as (file, info):
             if bytes_max is not None and info.size > bytes_max:
                 raise TooLarge(f"{key} is over {bytes_max} bytes")
             return Object(file.read(info.size), info.generation)
@@ -68,25 +77,25 @@ class FileStore:
     @contextmanager
     def open(self, key: Key) -> Iterator[BinaryIO]:
         """Yield a stream of the object's bytes, or raise `NotFound`."""
-        with self._reading(key) as (file, _):
+        with self.reading(key) as (file, _):
             yield file
 
     def head(self, key: Key) -> Info:
         """Return what is known of the object, or raise `NotFound`."""
-        with self._reading(key) as (_, info):
+        with self.reading(key) as (_, info):
             return info
 
     def put(self, key: Key, data: bytes) -> int:
         """Write the object whatever was there."""
-        return self._write(key, (data,), expected=None)
+        return self.write(key, (data,), expected=None)
 
     def put_if_absent(self, key: Key, data: bytes) -> int:
         """Write the object if there is none, or raise `Changed`."""
-        return self._write(key, (data,), expected=0)
+        return self.write(key, (data,), expected=0)
 
     def put_if_match(self, key: Key, data: bytes, generation: int) -> int:
         """Write over exactly `generation`, or raise `Changed`."""
-        return self._write(key, (data,), expected=generation)
+        return self.write(key, (data,), expected=generation)
 
     def put_from(
         self,
@@ -98,7 +107,7 @@ class FileStore:
     ) -> int:
         """Write all that `stream` gives as one object."""
         found = pieces(key, stream, bytes_max)
-        return self._write(key, found, expected=generation)
+        return self.write(key, found, expected=generation)
 
     def delete(self, key: Key) -> None:
         """Delete the object if there is one."""
@@ -111,11 +120,14 @@ class FileStore:
     def list(self, prefix: Key, *, cursor: str = "", limit: int = 1000) -> Page:
         """Return up to `limit` objects under `prefix`, after `cursor`."""
         head = prefix[: prefix.rfind("/") + 1]
-        parents = _parts(Key(head[:-1])) if head else []
+        parents = self._layout.parts(Key(head[:-1])) if head else []
         found: list[Info] = []
         with suppress(NotFound), _wrapped(prefix), self._at(*parents) as top:
-            files = islice(walk(top, head, prefix, cursor), limit + 1)
-            found.extend(_info(Key(name), status) for name, status in files)
+            files = Walk(self._layout, prefix, cursor).below(top, head)
+            found.extend(
+                _info(Key(name), status, time_ns)
+                for name, status, time_ns in islice(files, limit + 1)
+            )
         page = tuple(found[:limit])
         return Page(page, page[-1].key if len(found) > limit else "")
 
@@ -156,27 +168,50 @@ class FileStore:
             yield folder
 
     @contextmanager
-    def _reading(self, key: Key) -> Iterator[tuple[BinaryIO, Info]]:
-        *parents, name = _parts(key)
+    def reading(self, key: Key) -> Iterator[tuple[BinaryIO, Info]]:
+        """Yield a stream of the object's bytes and what is known of it."""
+        with self._opened(key, _READ) as (file, status):
+            info = _info(key, status, self._layout.time_of(file, status))
+            with io.BufferedReader(_Reading(file, closefd=False)) as stream:
+                yield stream, info
+
+    @contextmanager
+    def amending(self, key: Key) -> Iterator[int]:
+        """Yield a descriptor of the object's file, which nobody replaces meanwhile.
+
+        What is written through it is neither whole nor synced unless the caller
+        sees to that.  Raises `NotFound`.
+        """
+        with self._locked(key), self._opened(key, _AMEND) as (file, _):
+            yield file
+
+    @contextmanager
+    def _opened(self, key: Key, flags: int) -> Iterator[tuple[int, os.stat_result]]:
+        *parents, name = self._layout.parts(key)
         with _wrapped(key), self._at(*parents) as folder:
-            file = os.open(name, _READ, dir_fd=folder)
+            file = os.open(name, flags, dir_fd=folder)
         try:
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
                 raise NotFound(f"{key} does not exist")
-            with io.BufferedReader(_Reading(file, closefd=False)) as stream:
-                yield stream, _info(key, status)
+            yield file, status
         finally:
             os.close(file)
 
-    def _write(
+    def write(
         self,
         key: Key,
         found: Iterable[bytes],
         *,
         expected: int | None,
+        stamp: Stamp | None = None,
     ) -> int:
-        *parents, name = _parts(key)
+        """Write what is found as one object, over exactly `expected` if it is given.
+
+        `stamp` says when it was written, in the layout's place.
+        """
+        stamp = stamp or self._layout.stamp
+        *parents, name = self._layout.parts(key)
         with ExitStack() as ending:
             with _refusing(key):
                 scratch = ending.enter_context(self._own(TEMPORARY))
@@ -185,14 +220,14 @@ class FileStore:
                 with _refusing(key):
                     _append(file, piece)
             with _refusing(key):
-                _settle(file)
+                _settle(file, stamp)
             with (
                 _refusing(key),
                 self._locked(key),
                 self._at(*parents, make=True) as folder,
             ):
-                current = _expect(key, _generation(folder, name), expected)
-                generation = _grown(file, current)
+                current = _expect(key, self._generation(folder, name), expected)
+                generation = self._grown(file, current, stamp)
                 if expected == 0:
                     _link(scratch, temporary, folder, name)
                 else:
@@ -201,10 +236,10 @@ class FileStore:
                 return generation
 
     def _delete(self, key: Key, *, expected: int | None) -> None:
-        *parents, name = _parts(key)
+        *parents, name = self._layout.parts(key)
         try:
             with self._locked(key), self._at(*parents) as folder:
-                _expect(key, _generation(folder, name), expected)
+                _expect(key, self._generation(folder, name), expected)
                 os.unlink(name, dir_fd=folder)
                 os.fsync(folder)
         except OSError as error:
@@ -212,6 +247,31 @@ class FileStore:
                 raise Unavailable(internal=f"{key}: {error}") from error
             if expected:
                 raise Changed(internal=f"{key} is gone") from error
+
+    def _generation(self, folder: int, name: str) -> int:
+        """Return the generation of the file `name`, 0 where there is none."""
+        try:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                return 0
+            return _generation_of(self._layout.time_at(folder, name, status))
+        except FileNotFoundError:
+            return 0
+
+    def _grown(self, file: int, current: int, stamp: Stamp) -> int:
+        """Return the file's generation, moved past `current` if it is not yet."""
+        step = 1
+        while (generation := self._generation_in(file)) <= current:
+            # A file system may keep fewer digits than it is given: up to 2 s on FAT.
+            if step > 10 * 10**9:
+                raise OSError(errno.ERANGE, "the file's time cannot move on")
+            stamp(file, current + step)
+            os.fsync(file)
+            step *= 10
+        return generation
+
+    def _generation_in(self, file: int) -> int:
+        return _generation_of(self._layout.time_of(file, os.fstat(file)))
 
     @contextmanager
     def _locked(self, key: Key) -> Iterator[None]:
@@ -251,18 +311,6 @@ def _failing() -> Iterator[None]:
         raise Unavailable(internal=f"a file cannot be read: {error}") from error
 
 
-def _parts(key: Key) -> list[str]:
-    """Return the parts of a key, none of which leads anywhere but down.
-
-    A `Tenant` makes no other keys; this is the last door before the disk.
-    """
-    parts = key.split("/")
-    hidden = any(not part or part.startswith(".") for part in parts)
-    if hidden or "\0" in key or not speakable(key):
-        raise InvalidRequest(internal=f"{key!r} is no key")
-    return parts
-
-
 @contextmanager
 def _wrapped(key: Key) -> Iterator[None]:
     """Turn what the system answers to a reader into what a store answers."""
@@ -293,44 +341,22 @@ def _append(file: int, data: bytes) -> None:
         left = left[os.write(file, left) :]
 
 
-def _settle(file: int) -> None:
+def _settle(file: int, stamp: Stamp) -> None:
     """Make what was written durable, and give it its time."""
     # Before the sync, so that a power cut cannot take the generation back.
-    os.utime(file, ns=(now := time.time_ns(), now))
+    stamp(file, time.time_ns())
     os.fsync(file)
 
 
-def _generation(folder: int, name: str) -> int:
-    """Return the generation of the file `name`, 0 where there is none."""
-    try:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return 0
-    return _generation_of(status) if stat.S_ISREG(status.st_mode) else 0
-
-
-def _generation_of(status: os.stat_result) -> int:
+def _generation_of(time_ns: int) -> int:
     # An archive may unpack files of 1970; 0 would say that there is none.
-    return max(status.st_mtime_ns, 1)
+    return max(time_ns, 1)
 
 
 def _expect(key: Key, current: int, expected: int | None) -> int:
     if expected is not None and current != expected:
         raise Changed(internal=f"{key}: {current}, not {expected}")
     return current
-
-
-def _grown(file: int, current: int) -> int:
-    """Return the file's generation, moved past `current` if it is not yet."""
-    step = 1
-    while (generation := _generation_of(os.fstat(file))) <= current:
-        # A file system may keep fewer digits than it is given: up to 2 s on FAT.
-        if step > 10 * 10**9:
-            raise OSError(errno.ERANGE, "the file's time cannot move on")
-        os.utime(file, ns=(current + step, current + step))
-        os.fsync(file)
-        step *= 10
-    return generation
 
 
 def _link(scratch: int, temporary: str, folder: int, name: str) -> None:
@@ -364,5 +390,5 @@ def _make_folder(name: str, parent: int) -> None:
     os.fsync(parent)
 
 
-def _info(key: Key, status: os.stat_result) -> Info:
-    return Info(key, status.st_size, _generation_of(status), status.st_mtime)
+def _info(key: Key, status: os.stat_result, time_ns: int) -> Info:
+    return Info(key, status.st_size, _generation_of(time_ns), time_ns / 10**9)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
-from functions.tenant import KEY_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from functions.storage.layout import Entry, Layout
 
 FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 # What a path answers where there is no file: nothing, a link, a file as a folder,
@@ -30,58 +31,55 @@ def opened(name: str, flags: int, folder: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def walk(
-    folder: int,
-    head: str,
-    prefix: str,
-    cursor: str,
-) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the files in and below a folder in key order, those asked for alone.
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """The files whose keys begin with `prefix` and come after `cursor`."""
 
-    `head` is the folder's part of the key.  Folders sort with their slash, as
-    they do in the keys; those that can hold nothing of interest stay unopened.
-    """
-    with os.scandir(folder) as entries:
-        names = sorted(_listed(entries, head, prefix, cursor))
-    for key in names:
-        name = key[len(head) :].rstrip("/")
-        try:
-            if key.endswith("/"):
-                with opened(name, FOLDER, folder) as deeper:
-                    yield from walk(deeper, key, prefix, cursor)
+    layout: Layout
+    prefix: str
+    cursor: str
+
+    def below(
+        self, folder: int, head: str
+    ) -> Iterator[tuple[str, os.stat_result, int]]:
+        """Yield key, status and time (ns) of the files in and below a folder.
+
+        In key order, those asked for alone.  `head` is the folder's part of the key.
+        Folders sort with their slash, as they do in the keys; those that can hold
+        nothing of interest stay unopened.
+        """
+        for key, entry in sorted(self._wanted(folder, head)):
+            try:
+                yield from self._inside(folder, key, entry)
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    raise
+                # Deleted, or replaced, while we were looking.
+
+    def _inside(
+        self, folder: int, key: str, entry: Entry
+    ) -> Iterator[tuple[str, os.stat_result, int]]:
+        *parents, name = entry.path
+        with ExitStack() as ending:
+            for parent in parents:
+                folder = ending.enter_context(opened(parent, FOLDER, folder))
+            if entry.is_folder:
+                deeper = ending.enter_context(opened(name, FOLDER, folder))
+                yield from self.below(deeper, key)
             else:
-                yield key, os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in ABSENT:
-                raise
-            # Deleted, or replaced, while we were looking.
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                yield key, status, self.layout.time_at(folder, name, status)
 
-
-def _listed(
-    entries: Iterator[os.DirEntry[str]],
-    head: str,
-    prefix: str,
-    cursor: str,
-) -> Iterator[str]:
-    """Yield the keys of files, and of folders with a slash, that may matter."""
-    for entry in entries:
-        key = head + entry.name
-        if entry.name.startswith(".") or not speakable(key):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            key += "/"
-            wanted = key.startswith(prefix) or prefix.startswith(key)
-            ahead = key > cursor or cursor.startswith(key)
-        else:
-            wanted = key.startswith(prefix) and entry.is_file(follow_symlinks=False)
-            ahead = key > cursor
-        if wanted and ahead:
-            yield key
-
-
-def speakable(key: str) -> bool:
-    """Return whether a name found on the disk could be a key."""
-    try:
-        return len(key.encode()) <= KEY_BYTES_MAX
-    except UnicodeEncodeError:  # bytes that are no UTF-8
-        return False
+    def _wanted(self, folder: int, head: str) -> Iterator[tuple[str, Entry]]:
+        """Yield the keys of files, and of folders with a slash, that may matter."""
+        for entry in self.layout.entries(folder, head):
+            key = head + entry.name
+            if entry.is_folder:
+                key += "/"
+                wanted = key.startswith(self.prefix) or self.prefix.startswith(key)
+                ahead = key > self.cursor or self.cursor.startswith(key)
+            else:
+                wanted = key.startswith(self.prefix)
+                ahead = key > self.cursor
+            if wanted and ahead:
+                yield key, entry
