@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +27,7 @@ DEVELOPMENT_ISSUER: Final = "guise-local"
 DEVELOPMENT_MARK: Final = "DEVELOPMENT"
 """The name of a file beside keys that the development profile made for itself."""
 _PARTS_MAX: Final = 1_000
+_REGION: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 log = logging.getLogger(__name__)
 
 Profile = Literal["production", "development"]
@@ -76,6 +78,12 @@ def _tenant(text: str) -> Tenant:
         return Tenant(text)
     except UnknownTenant as error:
         raise ValueError(f"{text!r} cannot name a tenant") from error
+
+
+def _region(text: str) -> str:
+    if not _REGION.fullmatch(text):
+        raise ValueError(f"{text!r} cannot name a region")
+    return text
 
 
 def _overrides(text: str) -> tuple[tuple[str, str], ...]:
@@ -171,6 +179,8 @@ class Settings:
 
     profile: Profile = _setting("GUISE_PROFILE", _one_of(Profile), "production")
     tenant: Tenant | None = _setting("GUISE_TENANT", _tenant, None)
+    tenants: Path | None = _setting("GUISE_TENANTS", Path, None)
+    region: str = _setting("GUISE_REGION", _region, "")
     store: str = _setting("GUISE_STORE", str, "")
     models: Path | None = _setting("GUISE_MODELS", Path, None)
     model_keys: Path | None = _setting("GUISE_MODEL_KEYS", Path, None)

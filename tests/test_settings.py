@@ -17,6 +17,8 @@ PEM, _ = self_signed("127.0.0.1")
 SAMPLES = {
     "GUISE_PROFILE": ("development", "development"),
     "GUISE_TENANT": ("acme", Tenant("acme")),
+    "GUISE_TENANTS": ("/tenants", Path("/tenants")),
+    "GUISE_REGION": ("europe-west4", "europe-west4"),
     "GUISE_STORE": ("file:///srv/acme", "file:///srv/acme"),
     "GUISE_MODELS": ("/models", Path("/models")),
     "GUISE_MODEL_KEYS": ("/trust", Path("/trust")),
