@@ -27,6 +27,8 @@ DEVELOPMENT_ISSUER: Final = "guise-local"
 DEVELOPMENT_MARK: Final = "DEVELOPMENT"
 """The name of a file beside keys that the development profile made for itself."""
 _PARTS_MAX: Final = 1_000
+_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""A DNS label (RFC 1123), as a namespace's name is one."""
 _REGION: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,14 @@ def _key_set(text: str) -> Path | str:
         raise ValueError(f"{text!r} is neither a path nor a plain https URL")
     _url(text)
     return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Return the names in a list with commas between them, each once, in order."""
+    found = tuple(name.strip() for name in text.split(","))
+    if not all(_LABEL.fullmatch(name) for name in found):
+        raise ValueError(f"{text!r} is no list of names with commas between them")
+    return tuple(dict.fromkeys(found))
 
 
 def _tenant(text: str) -> Tenant:
@@ -197,6 +207,15 @@ class Settings:
     )
     ca_certs: str = _setting("K_CA_CERTS", _certificates, "")
     token_file: Path | None = _setting("GUISE_TOKEN_FILE", Path, None)
+    audit_token_file: Path | None = _setting("GUISE_AUDIT_TOKEN_FILE", Path, None)
+    worker_token_file: Path | None = _setting("GUISE_WORKER_TOKEN_FILE", Path, None)
+    oidc_issuer: str = _setting("GUISE_OIDC_ISSUER", str, "")
+    oidc_jwks: Path | str | None = _setting("GUISE_OIDC_JWKS", _key_set, None)
+    oidc_audience: str = _setting("GUISE_OIDC_AUDIENCE", str, "")
+    oidc_reader: Path | None = _setting("GUISE_OIDC_READER", Path, None)
+    oidc_namespaces: tuple[str, ...] = _setting(
+        "GUISE_OIDC_NAMESPACES", _names, ("guise-system",)
+    )
     database: str = _setting("GUISE_DATABASE", str, "")
     rates: Path | None = _setting("GUISE_RATES", Path, None)
     witness: str = _setting("GUISE_WITNESS", str, "")

@@ -217,10 +217,15 @@ def _connection(
     return http.client.HTTPConnection(host, port, timeout=timeout)
 
 
-def post_event(url: str, event: Event, *, timeout: float) -> Answer:
-    """POST an event in binary mode and return the answer."""
+def post_event(
+    url: str, event: Event, *, timeout: float, token: Path | None = None
+) -> Answer:
+    """POST an event in binary mode and return the answer, or raise `Unavailable`.
+
+    `token` is as for `HttpSink`.
+    """
     headers, body = events.encode(event)
-    return post(url, headers, body, timeout=timeout)
+    return post(url, {**headers, **bearer(token)}, body, timeout=timeout)
 
 
 def full_jitter(tries: int) -> float:
@@ -302,7 +307,7 @@ class HttpSink:
         try:
             answer = post(
                 self._url,
-                {**headers, **self._authorization()},
+                {**headers, **bearer(self._token)},
                 body,
                 timeout=timeout,
                 context=self._context,
@@ -319,15 +324,20 @@ class HttpSink:
             raise Undeliverable(detail, internal=f"{said} {answer.body[:200]!r}")
         raise Unavailable(internal=said)
 
-    def _authorization(self) -> dict[str, str]:
-        if self._token is None:
-            return {}
-        try:
-            with self._token.open("rb") as file:
-                token = file.read(TOKEN_BYTES_MAX).decode("ascii").strip()
-        except (OSError, UnicodeError) as error:
-            raise Unavailable(internal=f"{self._token}: {error!r}") from error
-        return {"Authorization": f"Bearer {token}"}
+
+def bearer(token: Path | None) -> dict[str, str]:
+    """Return the header with the token in a file; none without a file.
+
+    Read anew for each request, as it is renewed in place.  Raises `Unavailable`.
+    """
+    if token is None:
+        return {}
+    try:
+        with token.open("rb") as file:
+            text = file.read(TOKEN_BYTES_MAX).decode("ascii").strip()
+    except (OSError, UnicodeError) as error:
+        raise Unavailable(internal=f"{token}: {error!r}") from error
+    return {"Authorization": f"Bearer {text}"}
 
 
 def is_for_good(status: int) -> bool:
@@ -336,18 +346,25 @@ def is_for_good(status: int) -> bool:
 
 
 class HttpAuditor:
-    """The audit function at a URL."""
+    """The audit function at a URL; `token` is as for `HttpSink`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, token: Path | None = None) -> None:
         self._url = url
+        self._token = token
         self._waking = threading.Lock()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return the audit function that a deployment names."""
+        return cls(settings.need("audit_url"), token=settings.audit_token_file)
 
     def receipt(self, event: Event, *, timeout: float) -> Receipt:
         """Return the receipt of `event`, or raise `NoReceipt` or `Unrecordable`."""
         url = f"{self._url}/v1/tenants/{event.tenant}/events"
         headers, body = events.encode_structured(event)  # a sidecar is no header
         try:
-            answer = post(url, headers, body, timeout=timeout)
+            sent = {**headers, **bearer(self._token)}
+            answer = post(url, sent, body, timeout=timeout)
         except Unavailable as error:
             raise NoReceipt(internal=str(error)) from error
         if is_for_good(answer.status):

@@ -33,6 +33,7 @@ from functions.problems import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from functions.auth import Cluster, Speaker
     from functions.events import Event
 
 log = logging.getLogger(__name__)
@@ -225,6 +226,24 @@ def html_response(page: str, **headers: str) -> Response:
     for name, text in headers.items():
         response.headers[name.replace("_", "-")] = text
     return response
+
+
+def guard(app: Flask, cluster: Cluster, *rules: str) -> None:
+    """Take what is sent to `rules` from who may speak for the tenant in the path.
+
+    It is asked before the body is read.
+    """
+
+    @app.before_request
+    def require_speaker() -> None:
+        if request.url_rule and request.url_rule.rule in rules:
+            tenant = (request.view_args or {})["tenant"]
+            speaker_of(cluster).require(tenant)
+
+
+def speaker_of(cluster: Cluster) -> Speaker:
+    """Return who in the cluster sent the current request, or raise."""
+    return cluster.speaker(request.headers.get("Authorization", ""))
 
 
 def received_event(bytes_max: int = events.EVENT_BYTES_MAX) -> Event:

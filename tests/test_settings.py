@@ -34,6 +34,13 @@ SAMPLES = {
     "K_CE_OVERRIDES": ('{"extensions":{"region":"eu"}}', (("region", "eu"),)),
     "K_CA_CERTS": (PEM, PEM),
     "GUISE_TOKEN_FILE": ("/oidc/token", Path("/oidc/token")),
+    "GUISE_AUDIT_TOKEN_FILE": ("/audit/token", Path("/audit/token")),
+    "GUISE_WORKER_TOKEN_FILE": ("/worker/token", Path("/worker/token")),
+    "GUISE_OIDC_ISSUER": ("https://cluster.local", "https://cluster.local"),
+    "GUISE_OIDC_JWKS": ("/cluster/jwks.json", Path("/cluster/jwks.json")),
+    "GUISE_OIDC_AUDIENCE": ("guise-audit", "guise-audit"),
+    "GUISE_OIDC_READER": ("/var/run/reader", Path("/var/run/reader")),
+    "GUISE_OIDC_NAMESPACES": ("ours, theirs,ours", ("ours", "theirs")),
     "GUISE_DATABASE": ("sqlite:////a.db", "sqlite:////a.db"),
     "GUISE_WITNESS": ("s3://locked", "s3://locked"),
     "GUISE_KEYS": ("/keys", Path("/keys")),
@@ -218,3 +225,10 @@ def test_settings_cannot_be_changed() -> None:
         Settings().store = "memory:"  # type: ignore[misc]  # the point
     with pytest.raises(FrozenInstanceError):
         Settings().limits.faces_max = 1  # type: ignore[misc]  # the point
+
+
+@pytest.mark.parametrize("text", ["a,,b", ",", "A", "a b", "-a", "a/b", "a" * 64])
+def test_a_namespace_is_named_as_kubernetes_does(text: str) -> None:
+    """A list that does not read lets nobody speak for everybody."""
+    with pytest.raises(SettingsError, match="GUISE_OIDC_NAMESPACES"):
+        Settings.from_env({"GUISE_OIDC_NAMESPACES": text})

@@ -13,24 +13,25 @@ from flask import Response, request
 
 from functions import events
 from functions.audit import sidecar
-from functions.audit.leaf import RECEIPTED, RECORDED, says_erased
+from functions.audit.leaf import RECEIPTED
 from functions.audit.log import Log
+from functions.audit.recording import record
 from functions.audit.tiles import LEVEL_MAX, parse_tile_path, proof_text
-from functions.auth import AUDIT_ERASE, AUDIT_READ, TokenAuthenticator
+from functions.auth import AUDIT_ERASE, AUDIT_READ, TokenAuthenticator, cluster_of
 from functions.commitments import Hex32
 from functions.database import check_database
-from functions.keys import FileKeys, events_key
+from functions.keys import FileKeys
 from functions.metrics import Metrics
-from functions.problems import (
-    Conflict,
-    Failed,
-    InvalidRequest,
-    NotFound,
-    UnknownTenant,
-)
+from functions.problems import Conflict, Failed, InvalidRequest, NotFound
 from functions.settings import Settings, SettingsError
 from functions.tenant import Tenant, job_id
-from functions.web import answer_broker, json_response, new_app, problem_response
+from functions.web import (
+    answer_broker,
+    guard,
+    json_response,
+    new_app,
+    problem_response,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from functions.audit.log import Appended
     from functions.audit.read import Reading
-    from functions.audit.store import Entry, Private, Selection
+    from functions.audit.store import Entry, Selection
     from functions.auth import Authenticator, Caller
     from functions.events import Event
     from functions.keys import KeyProvider
@@ -50,6 +51,7 @@ logger = logging.getLogger(__name__)
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
 OCTETS: Final = "application/octet-stream"
+EVENTS: Final = "/v1/tenants/<tenant>/events"
 CHECKPOINT: Final = "Guise-Checkpoint"
 EPOCH_MAX: Final = 32_767
 _FOR_EVER: Final = "private, max-age=31536000, immutable"
@@ -100,6 +102,7 @@ def create_app(
         bytes_max=settings.limits.event_bytes_max,
         metrics=metrics,
     )
+    guard(app, cluster_of(settings), EVENTS)
     _add_events(app, log, keys, metrics)
     _add_log(app, log, authenticator)
     _add_requests(app, log, keys, authenticator)
@@ -128,7 +131,7 @@ def _open_log(settings: Settings, keys: KeyProvider, metrics: Metrics) -> Log:
 
 
 def _add_events(app: Flask, log: Log, keys: KeyProvider, metrics: Metrics) -> None:
-    @app.post("/v1/tenants/<tenant>/events")
+    @app.post(EVENTS)
     def receive(tenant: str) -> Response:
         if request.headers.get("ce-type") in events.WAKE_UPS:
             return Response(status=204)  # unread: its data may be a whole image
@@ -141,53 +144,6 @@ def _add_events(app: Flask, log: Log, keys: KeyProvider, metrics: Metrics) -> No
             return _answer(event, appended)
 
         return answer_broker(handle)
-
-
-def record(
-    event: Event,
-    tenant: Tenant,
-    log: Log,
-    keys: KeyProvider,
-) -> Appended | None:
-    """Append an event that came to `tenant`'s door; `None` for a mere wake-up.
-
-    Raises `InvalidRequest` (400), `Forbidden` (403), `Unavailable` (503).
-    """
-    if event.type in events.WAKE_UPS:
-        return None
-    if event.type not in RECORDED:
-        raise InvalidRequest(f"audit does not record {event.type}")
-    if (event.tenant, event.source) != (tenant.id, _source(event.type, tenant)):
-        raise UnknownTenant(internal=f"{event.source!r} at {tenant.id}'s door")
-    events.verify(event, keys.verifiers(events_key(tenant.id)))
-    appended = log.append(event, _private(event, log, keys))
-    job = event.data.get("job")
-    if says_erased(event.type, event.data) and job and not appended.conflict:
-        from functions.audit.erasing import erase
-
-        erase(log, keys, tenant.id, job, actor="")
-    return appended
-
-
-def _private(event: Event, log: Log, keys: KeyProvider) -> Private | None:
-    """Return what comes with an event to be kept beside its entry."""
-    if not sidecar.has_result(event):
-        return sidecar.begun(event, keys)
-    from functions.audit import private
-
-    job = str(event.data.get("job", ""))
-    with log.store.searching(event.tenant) as db:
-        kept = private.kept(db, event.tenant, [job]).get(job)
-    return sidecar.ended(event, kept, keys)
-
-
-def _source(kind: str, tenant: Tenant) -> str:
-    """Return who sends events of `kind` to a tenant's door: the operator at its own."""
-    if (kind == events.MODELS_ACCEPTED) != (tenant.id == events.OPERATOR):
-        raise UnknownTenant(internal=f"{kind} at {tenant.id}'s door")
-    if tenant.id == events.OPERATOR:
-        return events.operator_source()
-    return events.swap_source(tenant.id)
 
 
 def _answer(event: Event, appended: Appended) -> Response | None:
@@ -209,8 +165,7 @@ def _add_log(app: Flask, log: Log, authenticator: Authenticator) -> None:
     def read(
         tenant: str, epoch: str, answer: Callable[[Reading], Response]
     ) -> Response:
-        who = _caller(authenticator, tenant, AUDIT_READ).tenant
-        return _read(log, who, _epoch(epoch), answer)
+        return _read(log, _reader(authenticator, tenant), _epoch(epoch), answer)
 
     @_at_log(app, "checkpoint")
     def checkpoint(tenant: str, epoch: str = "") -> Response:
@@ -288,8 +243,7 @@ def _add_requests(
 
     @app.get(f"{root}/erasures/<job>")
     def statement(tenant: str, job: str) -> Response:
-        who = _caller(authenticator, tenant, AUDIT_READ).tenant
-        ident = job_id(job)
+        who, ident = _reader(authenticator, tenant), job_id(job)
         return _read(log, who, None, lambda kept: _changing(kept.statement(ident)))
 
 
@@ -307,6 +261,12 @@ def _caller(authenticator: Authenticator, tenant: str, scope: str) -> Caller:
     caller.require_tenant(tenant)
     caller.require(scope)
     return caller
+
+
+def _reader(authenticator: Authenticator, tenant: str) -> Tenant:
+    """Return the tenant in the path if the request's token may read its log."""
+    caller = authenticator.caller(request.headers.get("Authorization", ""))
+    return caller.reads(tenant, AUDIT_READ)
 
 
 def _epoch(text: str) -> int | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-from functions.problems import Forbidden, NotFound
+from functions import events
+from functions.problems import Forbidden, NotFound, UnknownTenant
+from functions.tenant import Tenant
 
-if TYPE_CHECKING:
-    from functions.tenant import Tenant
+log = logging.getLogger(__name__)
 
 SWAP_WRITE: Final = "swap:write"
 SWAP_READ: Final = "swap:read"
@@ -16,7 +18,11 @@ AUDIT_READ: Final = "audit:read"
 AUDIT_ERASE: Final = "audit:erase"
 BILLING_READ: Final = "billing:read"
 OPERATOR: Final = "operator"
-"""What runs the installation; it stands for none of the others."""
+"""What reads the log and the bills of every tenant, with the scope that each takes.
+
+It counts in a token whose tenant is the operator's own, `events.OPERATOR`, and opens
+no store of anybody's.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,22 @@ class Caller:
         """
         if tenant != self.tenant.id:
             raise NotFound(internal=f"{self.tenant.id} asked for {tenant!r}")
+
+    def reads(self, tenant: str, scope: str) -> Tenant:
+        """Return the tenant in a path whose books the token may read, by `scope`.
+
+        That is its own; and each, to the operator.  Raises `NotFound` and `Forbidden`.
+        """
+        if self.tenant.id != events.OPERATOR or OPERATOR not in self.scopes:
+            self.require_tenant(tenant)
+        self.require(scope)
+        if tenant == self.tenant.id:
+            return self.tenant
+        log.info("the operator's %s reads of %r: %s", self.subject, tenant, scope)
+        try:
+            return Tenant(tenant)
+        except UnknownTenant as error:
+            raise NotFound(internal=str(error)) from error
 
 
 class Authenticator(Protocol):

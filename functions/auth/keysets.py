@@ -247,15 +247,22 @@ class RemoteKeySet:
         self._kept = (self._clock(), keys)
 
 
-def fetch_key_set(url: str, *, context: SSLContext | None = None) -> bytes:
+def fetch_key_set(
+    url: str,
+    *,
+    context: SSLContext | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
     """GET a JWKS, following no redirect, or raise `Unavailable`.
 
-    Looking the host's name up comes on top of `FETCH_SECONDS_MAX`.
+    `headers` are sent besides our own.  Looking the host's name up comes on top of
+    `FETCH_SECONDS_MAX`.
     """
     from functions import sink
 
-    headers = {"Accept": "application/jwk-set+json, application/json"}
-    answer = sink.get(url, headers, timeout=FETCH_SECONDS_MAX, context=context)
+    wanted = {"Accept": "application/jwk-set+json, application/json"}
+    sent = {**wanted, **(headers or {})}
+    answer = sink.get(url, sent, timeout=FETCH_SECONDS_MAX, context=context)
     if answer.status != _OK:
         raise Unavailable(internal=f"{url}: {answer.status}")
     return answer.body

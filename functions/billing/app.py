@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from flask import Response, request
 
 from functions import events
-from functions.auth import BILLING_READ, TokenAuthenticator
+from functions.auth import BILLING_READ, TokenAuthenticator, cluster_of
 from functions.database import check_database
 from functions.keys import BILLING, FileKeys, events_key
 from functions.metrics import Metrics
@@ -23,6 +23,7 @@ from functions.warm import Opening
 from functions.web import (
     answer_broker,
     answer_notice,
+    guard,
     html_response,
     json_response,
     new_app,
@@ -52,6 +53,8 @@ JSON: Final = "application/json"
 HTML: Final = "text/html"
 PDF: Final = "application/pdf"
 CSV: Final = "text/csv"
+EVENTS: Final = "/v1/tenants/<tenant>/events"
+TICKS: Final = "/v1/tenants/<tenant>/ticks"
 
 
 def _now() -> datetime:
@@ -122,6 +125,7 @@ def create_app(
         stores = Stores.from_settings(settings)
     if watch is None and stores is not None:
         watch = _watch(books, stores, keys)
+    guard(app, cluster_of(settings), EVENTS, TICKS)
     _add_events(app, books, keys, watch)
     _add_ticks(app, books, keys, stores)
     _add_statements(app, books, authenticator)
@@ -154,7 +158,7 @@ def _watch(books: Books, stores: Stores, keys: KeyProvider) -> Watch:
 def _add_events(
     app: Flask, books: Books, keys: KeyProvider, watch: Watch | None
 ) -> None:
-    @app.post("/v1/tenants/<tenant>/events")
+    @app.post(EVENTS)
     def receive(tenant: str) -> Response:
         def handle(event: Event) -> Response | None:
             who = Tenant(tenant)
@@ -180,7 +184,7 @@ def _add_events(
 def _add_ticks(
     app: Flask, books: Books, keys: KeyProvider, stores: Stores | None
 ) -> None:
-    @app.post("/v1/tenants/<tenant>/ticks")
+    @app.post(TICKS)
     def tick(tenant: str) -> Response:
         def handle(event: Event) -> Response | None:
             if stores is None:
@@ -355,9 +359,7 @@ def _bytes(content: bytes, media: str) -> Response:
 def _reader(authenticator: Authenticator, tenant: str) -> Tenant:
     """Return the tenant in the path if the request's token may read its bills."""
     caller = authenticator.caller(request.headers.get("Authorization", ""))
-    caller.require_tenant(tenant)
-    caller.require(BILLING_READ)
-    return caller.tenant
+    return caller.reads(tenant, BILLING_READ)
 
 
 def _grouping() -> str:

@@ -11,8 +11,11 @@ from functions.sink import post_event, problem_of
 from functions.swap.ledger import Record, decoded
 
 if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Self
+
     from functions.events import Event
-    from functions.settings import Limits
+    from functions.settings import Limits, Settings
     from functions.swap.journal import Books
 
 _COLD_SECONDS: Final = 30
@@ -27,16 +30,23 @@ class Worker(Protocol):
 
 
 class HttpWorker:
-    """The worker at a URL."""
+    """The worker at a URL; `token` is as for `sink.HttpSink`."""
 
-    def __init__(self, url: str, limits: Limits) -> None:
+    def __init__(self, url: str, limits: Limits, *, token: Path | None = None) -> None:
         self._url = url
+        self._token = token
         self._timeout = limits.job_seconds_max + _COLD_SECONDS
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return the worker that a deployment names."""
+        url, token = settings.need("worker_url"), settings.worker_token_file
+        return cls(url, settings.limits, token=token)
 
     def run(self, event: Event) -> Record:
         """Return how the job in `event` ended, or raise `Unavailable`."""
         url = f"{self._url}/v1/tenants/{event.tenant}/jobs/{event.data['job']}"
-        answer = post_event(url, event, timeout=self._timeout)
+        answer = post_event(url, event, timeout=self._timeout, token=self._token)
         if answer.status != 200:  # noqa: PLR2004  # HTTP's OK
             raise Unavailable(internal=f"{url}: {dict(problem_of(answer))}")
         return decoded(answer.body, Record)

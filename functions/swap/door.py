@@ -78,9 +78,9 @@ def create_app(
         stores=stores or Stores.from_settings(settings),
         keys=keys or FileKeys(settings.need("keys")),
         authenticator=authenticator or TokenAuthenticator.from_settings(settings),
-        auditor=auditor or HttpAuditor(settings.need("audit_url")),
+        auditor=auditor or HttpAuditor.from_settings(settings),
         sink=sink or HttpSink.from_settings(settings),
-        worker=worker or HttpWorker(settings.need("worker_url"), limits),
+        worker=worker or HttpWorker.from_settings(settings),
     )
     images_bytes = limits.image_bytes_max * (limits.sources_max + 1)
     app = new_app(__name__, bytes_max=images_bytes + _FORM_BYTES_MAX)

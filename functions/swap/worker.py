@@ -13,9 +13,11 @@ import os
 import re
 import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from functions import events
+from functions.auth import cluster_of
 from functions.keys import FileKeys, events_key
 from functions.metrics import Metrics
 from functions.problems import (
@@ -39,7 +41,14 @@ from functions.swap.provenance import Credentials
 from functions.swap.refusals import Refusals
 from functions.tenant import REQUESTS, Tenant, job_of_request
 from functions.warm import Warm
-from functions.web import answer_notice, json_response, new_app, received_event
+from functions.web import (
+    answer_notice,
+    guard,
+    json_response,
+    new_app,
+    received_event,
+    speaker_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,6 +56,7 @@ if TYPE_CHECKING:
 
     from flask import Flask, Response
 
+    from functions.auth import Speaker
     from functions.events import Event
     from functions.keys import KeyProvider
     from functions.sink import Auditor, Sink
@@ -56,6 +66,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+RUN: Final = "/v1/tenants/<tenant>/jobs/<job>"
 UPLOAD_ACTOR: Final = "upload"
 _DOORS_OWN: Final = re.compile(r"k[0-9a-f]{32}")
 """What the door derives from an Idempotency-Key; see `door`."""
@@ -88,7 +99,7 @@ def create_app(
         settings,
         stores=stores or Stores.from_settings(settings),
         keys=keys,
-        auditor=auditor or HttpAuditor(settings.need("audit_url")),
+        auditor=auditor or HttpAuditor.from_settings(settings),
         sink=sink or HttpSink.from_settings(settings),
         loading=Warm(load or (lambda: _load_or_end(settings, keys))),
     )
@@ -96,11 +107,15 @@ def create_app(
         __name__, bytes_max=settings.limits.event_bytes_max, metrics=worker.metrics
     )
 
+    cluster = cluster_of(settings)
+    guard(app, cluster, RUN)
+
     @app.post("/events")
     def receive() -> Response:
-        return answer_notice(worker.on_notice, uploads.read)
+        told = partial(worker.on_notice, speaker=speaker_of(cluster))
+        return answer_notice(told, uploads.read)
 
-    @app.post("/v1/tenants/<tenant>/jobs/<job>")
+    @app.post(RUN)
     def run(tenant: str, job: str) -> Response:
         event = received_event(settings.limits.event_bytes_max)
         return json_response(worker.on_call(Tenant(tenant), job, event))
@@ -135,13 +150,14 @@ class Worker:
         self._pack = pack_named(settings.models) if settings.models else {}
         self._gate_required = settings.profile == "production"
 
-    def on_notice(self, notice: Event | Uploads) -> None:
+    def on_notice(self, notice: Event | Uploads, speaker: Speaker) -> None:
         """Do what an event asks for; `Busy` is done too, as somebody is at it."""
         if isinstance(notice, tuple):
-            self._on_uploads(notice)
+            self._on_uploads(notice, speaker)
         elif notice.type != events.SWAP_REQUESTED:
             raise InvalidRequest(f"the worker takes no {notice.type}")
         else:
+            speaker.require(notice.tenant)
             with _busy_is_done(notice.subject):
                 self._on_request(notice)
 
@@ -169,20 +185,20 @@ class Worker:
     def _verify(self, event: Event) -> None:
         events.verify(event, self._keys.verifiers(events_key(event.tenant)))
 
-    def _on_uploads(self, told: Uploads) -> None:
+    def _on_uploads(self, told: Uploads, speaker: Speaker) -> None:
         """Do each that one notice tells of; only then raise the first to mend."""
         failures: list[Exception] = []
         for upload in told:
             try:
                 with _busy_is_done(upload.name):
-                    self._on_upload(upload)
+                    self._on_upload(upload, speaker)
             except Exception as error:  # none may keep the others back
                 log.warning("%s: not done", upload.name, exc_info=len(told) > 1)
                 failures.append(error)
         if failures:
             raise min(failures, key=_place)
 
-    def _on_upload(self, upload: Upload) -> None:
+    def _on_upload(self, upload: Upload, speaker: Speaker) -> None:
         """Accept and run `requests/<job>.json`; any other object is no business."""
         bucket, name = upload.bucket, upload.name
         try:
@@ -190,6 +206,7 @@ class Worker:
         except UnknownTenant:
             log.warning("an upload to a bucket of nobody here: %r", bucket)
             return
+        speaker.require(tenant.id)
         if not name.startswith(REQUESTS):
             return
         try:

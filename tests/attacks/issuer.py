@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Issuer:
-    """What the server answers, and the paths that it was asked for.
+    """What the server answers, and the paths that it was asked for, as whom.
 
     `pause` is how many seconds it waits before each byte of a body.
     """
@@ -30,6 +30,7 @@ class Issuer:
     answer: tuple[int, Mapping[str, str], bytes] = (200, {}, b"")
     pause: float = 0.0
     seen: list[str] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
 
     @classmethod
     @contextmanager
@@ -67,6 +68,7 @@ def _handler(issuer: Issuer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             issuer.seen.append(self.path)
+            issuer.sent.append(self.headers.get("Authorization", ""))
             status, headers, body = issuer.answer
             self.send_response(status)
             for name, text in {"Content-Length": str(len(body)), **headers}.items():

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from functions import events
-from functions.audit.app import record
 from functions.audit.bundle import log_verifiers, verify_entries
 from functions.audit.erasing import erase as erase_in
 from functions.audit.leaf import ERASED, ERASURES
 from functions.audit.log import Log
 from functions.audit.merkle import VerificationError
+from functions.audit.recording import record
 from functions.audit.store import Store
 from functions.audit.tiles import open_note
 from functions.problems import NotFound, Unavailable

@@ -14,10 +14,10 @@ from werkzeug.serving import make_server
 
 from functions import events
 from functions.audit import copies
-from functions.audit.app import record
 from functions.audit.bundle import log_verifiers
 from functions.audit.leaf import ERASED, RECORDED
 from functions.audit.log import Log
+from functions.audit.recording import record
 from functions.audit.store import Selection, select_entries
 from functions.audit.tiles import open_note
 from functions.cli import main
