@@ -1,5 +1,8 @@
 """The lease on a device: few holders at a time, fair among tenants, and the meter.
 
+Whose turn it is, `fairness` says: of the places for jobs with pictures, of which there
+are few, and of the device itself, for which those jobs wait.
+
 A GPU-second is lease wall time on a monotonic clock, from the grant to the release
 after the device is synchronised (a run of ONNX Runtime returns with its outputs in
 host memory), times the part of a whole device that this one is.  While N leases are
@@ -16,18 +19,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
+from functions.swap.fairness import FairQueue, Standing
 from functions.swap.threads import taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from functions.swap.fairness import Ticket
     from functions.swap.threads import Helpers
     from functions.tenant import Tenant
 
@@ -130,6 +134,107 @@ class Sharing:
 
 
 _REAL: Final = Clocks()
+_PLAIN: Final = Standing()
+
+
+def _nobody_listens(_priority: int, _seconds: float) -> None:
+    """Take no notice of how long somebody waited."""
+
+
+class Turns:
+    """Threads that wait for one of a few places, and get it as a `FairQueue` says.
+
+    `heard` is told of each turn: the class it was in, and the seconds it waited.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], int],
+        places: int,
+        *,
+        each_max: int | None = None,
+        heard: Callable[[int, float], None] = _nobody_listens,
+    ) -> None:
+        self._clock = clock
+        self._free = places
+        self._queue = FairQueue(each_max)
+        self._heard = heard
+        self._lock = threading.Lock()
+        self._called: dict[Ticket, threading.Event] = {}
+
+    def take(self, tenant: Tenant, standing: Standing, expected_ns: int) -> Ticket:
+        """Wait for a place."""
+        called = threading.Event()
+        with self._lock:
+            now = self._clock()
+            ticket = self._queue.ask(tenant, now, standing, expected_ns)
+            self._called[ticket] = called
+            self._hand_out(now)
+        called.wait()
+        self._heard(standing.priority, (self._clock() - ticket.asked_ns) / 10**9)
+        return ticket
+
+    def give(self, ticket: Ticket, took_ns: int) -> None:
+        """Give the place back; `took_ns` is what the turn is charged."""
+        with self._lock:
+            self._queue.settle(ticket, took_ns)
+            self._free += 1
+            self._hand_out(self._clock())
+
+    def _hand_out(self, now_ns: int) -> None:
+        while self._free and (ticket := self._queue.grant(now_ns)):
+            self._free -= 1
+            self._called.pop(ticket).set()
+
+
+@dataclass(slots=True)
+class Place:
+    """One of the places for jobs with pictures, and what the device did in it.
+
+    `waited_ns` is how long its holder waited for the device, `device_ns` how long it
+    held that.
+    """
+
+    standing: Standing = _PLAIN
+    expected_ns: int = 0
+    waited_ns: int = 0
+    device_ns: int = 0
+
+
+class Memory:
+    """Places for jobs that hold pictures, so that no crowd waits with all decoded.
+
+    A turn is charged what the device did, or its part of the places for as long as
+    its holder was busy, whichever is more (as A. Ghodsi et al., "Multi-Resource Fair
+    Queueing for Packet Processing", SIGCOMM 2012, charge for the dominant resource):
+    so pictures that fail before the device is reached are not free.
+    """
+
+    def __init__(
+        self,
+        places: int,
+        *,
+        each_max: int | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+        heard: Callable[[int, float], None] = _nobody_listens,
+    ) -> None:
+        self._places = places
+        self._clock = clock
+        self._turns = Turns(clock, places, each_max=each_max, heard=heard)
+
+    @contextmanager
+    def lease(
+        self, tenant: Tenant, standing: Standing = _PLAIN, expected_ns: int = 0
+    ) -> Iterator[Place]:
+        """Wait for the turn, and hold a place."""
+        ticket = self._turns.take(tenant, standing, expected_ns)
+        began = self._clock()
+        place = Place(standing, expected_ns)
+        try:
+            yield place
+        finally:
+            busy = self._clock() - began - place.waited_ns
+            self._turns.give(ticket, max(place.device_ns, busy // self._places))
 
 
 class Device:
@@ -137,8 +242,8 @@ class Device:
 
     `share` is the part of a whole device that it is: 1/7 for one of seven instances
     of a GPU, 1/4 for a quarter of its threads.
-    Tenants that wait take turns, whatever the number each has waiting; within a
-    tenant, first come, first served.
+    Whose turn it is among tenants, `fairness` says; within a tenant, first come,
+    first served.
     """
 
     def __init__(
@@ -147,24 +252,35 @@ class Device:
         *,
         holders: int = 1,
         share: Fraction = Fraction(1),  # immutable
+        heard: Callable[[int, float], None] = _nobody_listens,
     ) -> None:
         self._clocks = clocks
-        self._free = holders
         self._share = share
         self._sharing = Sharing()
-        self._turn = threading.Condition()
-        self._waiting: OrderedDict[Tenant, deque[object]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._turns = Turns(clocks.monotonic, holders, heard=heard)
 
     @contextmanager
-    def lease(self, tenant: Tenant, helpers: Helpers | None = None) -> Iterator[Meter]:
+    def lease(
+        self,
+        tenant: Tenant,
+        helpers: Helpers | None = None,
+        *,
+        place: Place | None = None,
+    ) -> Iterator[Meter]:
         """Wait for the turn, hold the device, and measure for how long.
 
         `helpers` are the device's threads, if they work for its holder alone: of
-        several holders none can be told what they took.
+        several holders none can be told what they took.  `place` is where the job's
+        pictures are, and learns of the wait and of the work.
         """
+        place = place or Place()
         if helpers is not None:
             helpers.look()
-        granted, since = self._take(tenant)
+        asked = self._clocks.monotonic()
+        ticket = self._turns.take(tenant, place.standing, place.expected_ns)
+        granted, since = self._begin()
+        place.waited_ns += granted - asked
         wall_ms = self._clocks.wall() // _NS_PER_MS
         meter = Meter(share=self._share, granted_ms=wall_ms)
         cpu, before = self._clocks.thread(), helpers.clocks() if helpers else {}
@@ -173,33 +289,17 @@ class Device:
         finally:
             meter.cpu_ns = self._clocks.thread() - cpu
             meter.helpers_ns = taken(before, helpers.clocks()) if helpers else 0
-            released, meter.earned_ns = self._give(since)
+            released, meter.earned_ns = self._end(since)
             meter.wall_ns = released - granted
+            place.device_ns += meter.wall_ns
+            self._turns.give(ticket, meter.wall_ns)
 
-    def _take(self, tenant: Tenant) -> tuple[int, Fraction]:
-        ticket = object()
-        with self._turn:
-            self._waiting.setdefault(tenant, deque()).append(ticket)
-            self._turn.wait_for(lambda: self._free and self._next() is ticket)
-            self._free -= 1
-            self._leave(tenant)
-            now = self._clocks.monotonic()  # under the lock: moments in their order
+    def _begin(self) -> tuple[int, Fraction]:
+        with self._lock:  # moments in their order
+            now = self._clocks.monotonic()
             return now, self._sharing.grant(now)
 
-    def _next(self) -> object:
-        return next(iter(self._waiting.values()))[0]
-
-    def _leave(self, tenant: Tenant) -> None:
-        """Take the tenant's first ticket; its others go behind everybody else's."""
-        queue = self._waiting.pop(tenant)
-        queue.popleft()
-        if queue:
-            self._waiting[tenant] = queue
-
-    def _give(self, since: Fraction) -> tuple[int, Fraction]:
-        with self._turn:
+    def _end(self, since: Fraction) -> tuple[int, Fraction]:
+        with self._lock:
             now = self._clocks.monotonic()
-            earned = self._sharing.release(now, since)
-            self._free += 1
-            self._turn.notify_all()
-            return now, earned
+            return now, self._sharing.release(now, since)

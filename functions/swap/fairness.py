@@ -1,0 +1,269 @@
+"""Whose turn it is, and who may wait at all.  Whoever calls gives the time.
+
+**Turns** are start-time fair queueing (P. Goyal, H. M. Vin, H. Cheng, "Start-time Fair
+Queueing", SIGCOMM 1996).  Time here is virtual: what a tenant of weight 1 would have
+had of the resource.
+
+    start  = max(virtual time when it was asked, the tenant's finish)
+    finish = start + cost / weight
+    next   = the least start;   virtual time = that start, and it never goes back
+
+A cost is expected when the turn is given, and corrected to what it was when it ends: a
+tenant pays for what it took and never for what we guessed.  Who comes back from doing
+nothing starts at the virtual time, with neither credit nor debt.
+
+**Classes** warp (K. J. Duda, D. R. Cheriton, "Borrowed-virtual-time scheduling", SOSP
+1999): each class above the lowest is looked at as if its start were `WARP_NS` less.  It
+is a loan, for the tenant pays all the same: one with a backlog is back among the others
+once it has had that much more.  And a tenant that waits is a class higher for each
+`AGING_NS` in which it had no turn.
+
+So, over any time in which tenants f and m both have something waiting for one place,
+with c the largest cost of either,
+
+    |had(f) / weight(f) - had(m) / weight(m)| <= c(f) / weight(f) + c(m) / weight(m)
+
+(Goyal's Theorem 1) as long as no class counts, and `2 * CLASS_MAX * WARP_NS` more at
+most where one does.  After `CLASS_MAX * AGING_NS` no class counts against who waits:
+only those are ahead whom plain queueing has ahead.
+
+**Room** to wait in is bounded, and shared by a dynamic threshold (A. K. Choudhury,
+E. L. Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches",
+IEEE/ACM Transactions on Networking 6(2), 1998): a tenant is let in while it has fewer
+places than are free.  So one greedy tenant has half of all at most, k have a k+1st part
+each, and another k+1st part is free.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final
+
+from functions.problems import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from functions.swap.job import SwapJob
+    from functions.tenant import Tenant
+
+CLASS_MAX: Final = 2
+WARP_NS: Final = 250_000_000
+AGING_NS: Final = 1_000_000_000
+_MEAN_OF: Final = 8
+"""A running mean moves by an eighth of the way, as TCP's does (RFC 6298)."""
+_FIRST_NS: Final = 20_000_000
+"""Of the device, for each unit of `load`, as long as nothing has been measured."""
+_PIXELS_A_BYTE: Final = 4
+_FACES_OF_ALL: Final = 4
+_MEGA: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a tenant is due beside others: its share, and the class it waits in."""
+
+    weight: Fraction = Fraction(1)  # immutable
+    priority: int = 0
+
+
+_PLAIN: Final = Standing()
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One who asked for a turn, at a moment and at a virtual time."""
+
+    tenant: Tenant
+    standing: Standing
+    expected_ns: int
+    asked_ns: int
+    virtual: Fraction
+    number: int
+
+
+@dataclass(slots=True)
+class _Flow:
+    """One tenant's: those of its jobs that wait, and how many have their turn."""
+
+    finish: Fraction = Fraction(0)  # immutable
+    waiting: deque[Ticket] = field(default_factory=deque)
+    holding: int = 0
+    granted_ns: int = 0
+    """When it had its last turn."""
+
+    def start(self) -> Fraction:
+        """Return where the first that waits would start."""
+        return max(self.finish, self.waiting[0].virtual)
+
+    def ahead_ns(self, now_ns: int) -> int:
+        """Return how much earlier that is looked at: by its class, and by waiting."""
+        first = self.waiting[0]
+        waited = now_ns - max(first.asked_ns, self.granted_ns)
+        lifted = first.standing.priority + waited // AGING_NS
+        return min(CLASS_MAX, lifted) * WARP_NS
+
+
+class FairQueue:
+    """Tickets of many tenants, and whose turn it is.
+
+    `each_max` is how many turns one tenant may have at once.
+    """
+
+    def __init__(self, each_max: int | None = None) -> None:
+        self._each_max = each_max
+        self._flows: dict[Tenant, _Flow] = {}
+        self._virtual = Fraction(0)
+        self._asked = 0
+
+    def __len__(self) -> int:
+        """Return how many tenants something is remembered of."""
+        return len(self._flows)
+
+    def ask(
+        self,
+        tenant: Tenant,
+        now_ns: int,
+        standing: Standing = _PLAIN,
+        expected_ns: int = 0,
+    ) -> Ticket:
+        """Have somebody wait; `expected_ns` is what the turn is expected to cost."""
+        self._asked += 1
+        ticket = Ticket(
+            tenant, standing, expected_ns, now_ns, self._virtual, self._asked
+        )
+        self._flows.setdefault(tenant, _Flow()).waiting.append(ticket)
+        return ticket
+
+    def grant(self, now_ns: int) -> Ticket | None:
+        """Give the next one its turn; None where nobody waits who may have one."""
+        able = [flow for flow in self._flows.values() if self._able(flow)]
+        if not able:
+            return None
+        starts = {id(flow): flow.start() for flow in able}
+
+        def place(flow: _Flow) -> tuple[Fraction, int]:
+            return starts[id(flow)] - flow.ahead_ns(now_ns), flow.waiting[0].number
+
+        flow = min(able, key=place)
+        # Of all who wait: whoever goes first by class is ahead of the virtual time.
+        self._virtual = max(self._virtual, min(starts.values()))
+        ticket = flow.waiting.popleft()
+        flow.finish = starts[id(flow)] + _charge(ticket.expected_ns, ticket)
+        flow.holding += 1
+        flow.granted_ns = now_ns
+        return ticket
+
+    def settle(self, ticket: Ticket, took_ns: int) -> None:
+        """End a turn, and charge what it took in place of what was expected."""
+        flow = self._flows[ticket.tenant]
+        flow.holding -= 1
+        flow.finish += _charge(took_ns - ticket.expected_ns, ticket)
+        self._forget()
+
+    def _able(self, flow: _Flow) -> bool:
+        if not flow.waiting:
+            return False
+        return self._each_max is None or flow.holding < self._each_max
+
+    def _forget(self) -> None:
+        """Drop those who would start at the virtual time anyway."""
+        if not any(flow.waiting or flow.holding for flow in self._flows.values()):
+            self._flows.clear()  # idle: everybody starts anew
+            self._virtual = Fraction(0)
+            return
+        behind = [
+            tenant
+            for tenant, flow in self._flows.items()
+            if not (flow.waiting or flow.holding) and flow.finish <= self._virtual
+        ]
+        for tenant in behind:
+            del self._flows[tenant]
+
+
+def _charge(ns: int, ticket: Ticket) -> Fraction:
+    return Fraction(ns) / ticket.standing.weight
+
+
+class Estimates:
+    """What jobs are expected to take of the device: a running mean by operation."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._means: dict[str, float] = {}
+
+    def expect(self, operation: str, load: float) -> int:
+        """Return the nanoseconds that a job with this `load` is expected to take."""
+        with self._lock:
+            return int(self._means.get(operation, _FIRST_NS) * load)
+
+    def learn(self, operation: str, load: float, took_ns: int) -> None:
+        """Take account of what a job took."""
+        each = took_ns / load
+        with self._lock:
+            mean = self._means.get(operation, each)
+            self._means[operation] = mean + (each - mean) / _MEAN_OF
+
+
+def load(job: SwapJob, input_bytes: int) -> float:
+    """Return how much work a job is, in faces and megapixels: a face is as one.
+
+    Before anything is fetched, pixels are what the stored bytes may come to: a good
+    JPEG has two bits a pixel.  What such a guess is off by, on average, the running
+    mean of the same operation is off by the other way.
+    """
+    faces = job.faces
+    if isinstance(faces, list):
+        asked = len(faces)
+    else:
+        asked = _FACES_OF_ALL if faces == "all" else 1
+    times = job.request.options.upscale or 1
+    return asked + input_bytes * _PIXELS_A_BYTE * times**2 / _MEGA
+
+
+class Room:
+    """So many places, of which no tenant can take the last ones.
+
+    With `shared=False` all of them are there for whoever comes.
+    """
+
+    def __init__(self, places: int, *, shared: bool = True) -> None:
+        self._places = places
+        self._shared = shared
+        self._lock = threading.Lock()
+        self._held: dict[Tenant, int] = {}
+
+    def enter(self, tenant: Tenant, each_max: int | None = None) -> bool:
+        """Take a place, and return whether there was one for this tenant.
+
+        `each_max` is how many it may have whatever is free.
+        """
+        with self._lock:
+            free = self._places - sum(self._held.values())
+            held = self._held.get(tenant, 0)
+            least = held + 1 if self._shared else 1
+            if free < least or (each_max is not None and held >= each_max):
+                return False
+            self._held[tenant] = held + 1
+            return True
+
+    def leave(self, tenant: Tenant) -> None:
+        """Give a place back."""
+        with self._lock:
+            self._held[tenant] -= 1
+            if not self._held[tenant]:
+                del self._held[tenant]
+
+    @contextmanager
+    def place(self, tenant: Tenant, each_max: int | None = None) -> Iterator[None]:
+        """Hold a place while the body works, or raise `Unavailable`."""
+        if not self.enter(tenant, each_max):
+            raise Unavailable(internal=f"{tenant.id} has all the places it may have")
+        try:
+            yield
+        finally:
+            self.leave(tenant)
