@@ -39,13 +39,17 @@ _Label = Annotated[str, Meta(min_length=1, max_length=256)]
 _Probability = Annotated[float, Meta(ge=0, le=1)]
 
 
-class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Policy(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """The content of `policy/gate.json`: how probable a label may be, at most.
 
-    Labels are compared without regard to case.
+    Labels are compared without regard to case.  Every label of `max` must be told by
+    the classifier; one of `also` is limited where the classifier knows it.
     """
 
     max: Annotated[dict[_Label, _Probability], Meta(min_length=1, max_length=64)]
+    also: Annotated[dict[_Label, _Probability], Meta(max_length=64)] = {}
 
     def __post_init__(self) -> None:
         """Refuse two limits for one label.
@@ -53,8 +57,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             ValueError: two labels differ in case only.
         """
-        if len({label.casefold() for label in self.max}) != len(self.max):
-            raise ValueError("max: two labels differ in case only")
+        for name, limits in (("max", self.max), ("also", self.also)):
+            if len({label.casefold() for label in limits}) != len(limits):
+                raise ValueError(f"{name}: two labels differ in case only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +79,47 @@ class Judged:
         return {"role": self.role, "scores": rounded, "passed": not self.over}
 
 
+def tightest(*every: Mapping[str, float]) -> dict[str, float]:
+    """Return the lowest limit that any of `every` has for a label, in lower case."""
+    found: dict[str, float] = {}
+    for limits in every:
+        for label, limit in limits.items():
+            low = label.casefold()
+            found[low] = min(limit, found.get(low, limit))
+    return found
+
+
+def under(ceiling: Mapping[str, float] | None, own: Policy | None) -> Policy | None:
+    """Return the tenant's `own` policy, nowhere laxer than the operator's `ceiling`.
+
+    A ceiling of None is `DEFAULT_MAX`, of which a classifier need not know every
+    label; what neither says anything of stays None: the defaults.
+    """
+    if own is None:
+        return None if ceiling is None else Policy(max=dict(ceiling))
+    must = tightest(own.max, ceiling or {})
+    may = tightest(own.also, DEFAULT_MAX if ceiling is None else {})
+    return Policy(
+        max={label: min(limit, may.get(label, limit)) for label, limit in must.items()},
+        also={label: limit for label, limit in may.items() if label not in must},
+    )
+
+
 def limits(
     model: str, labels: Collection[str], policy: Policy | None
 ) -> dict[str, float]:
     """Return the limit of each label that has one, as the classifier spells it.
 
-    `policy` is the tenant's own, all of which must be told by the classifier, or
-    None for `DEFAULT_MAX`, of which some must be; else `NoContentGate` is raised.
+    `policy` has those that must be told by the classifier and those that may be; None
+    is for `DEFAULT_MAX`, of which some must be; else `NoContentGate` is raised.
     """
-    asked = DEFAULT_MAX if policy is None else policy.max
-    wanted = {label.casefold(): limit for label, limit in asked.items()}
+    must = {} if policy is None else tightest(policy.max)
+    wanted = tightest(must, DEFAULT_MAX if policy is None else policy.also)
     told = {
         label: wanted[low] for label in labels if (low := label.casefold()) in wanted
     }
-    missing = wanted.keys() - {label.casefold() for label in told}
-    if policy is not None and missing:
+    missing = must.keys() - {label.casefold() for label in told}
+    if missing:
         raise NoContentGate(f"{model} does not judge {', '.join(sorted(missing))}")
     if not told:
         raise NoContentGate(f"no label of {model} has a limit: set policy/gate.json")

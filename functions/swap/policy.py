@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from functions.keys import KeyProvider
+    from functions.roster import Spec
+    from functions.roster.spec import Policy
     from functions.storage import Store
     from functions.swap.job import SwapJob
     from functions.tenant import Tenant
@@ -66,17 +68,36 @@ class _Kept(msgspec.Struct, frozen=True):
     event: dict[str, Any]
 
 
-def admit(job: SwapJob, store: Store, provider: KeyProvider) -> dict[str, Any]:
+def admit(
+    job: SwapJob, store: Store, provider: KeyProvider, spec: Spec | None = None
+) -> dict[str, Any]:
     """Return the verdict that goes into the audit record, or raise `Refused`.
 
-    For a swap it says by which policy the content gate will judge; see `gate_policy`.
-    Raises `Unavailable` where it cannot be told what the budget is.
+    `spec` has the operator's policy; without one, what lies in the tenant's store is
+    all there is.  For a swap the verdict says by which policy the content gate will
+    judge; see `gate_policy`.  Raises `Unavailable` where it cannot be told what the
+    budget is.
     """
+    if spec is not None:
+        spec.admit()
+        _permitted(job, spec.policy)
     _within_budget(job.tenant, store, provider)
     admission = {"verdict": "admitted", "consent": _consent(job, store)}
     if job.operation == "swap":
-        admission["gate"] = _gate(store)
+        admission["gate"] = _gate(store, spec.policy if spec else None)
     return admission
+
+
+def _permitted(job: SwapJob, policy: Policy) -> None:
+    if job.operation not in policy.operations:
+        raise Forbidden(f"the tenant may not {job.operation}")
+    consent = job.request.consent
+    if consent is None:
+        return
+    if consent.basis not in policy.consent.bases:
+        raise ConsentMissing(f"the basis {consent.basis!r} is none of this tenant's")
+    if policy.consent.record and consent.record is None:
+        raise ConsentMissing("each consent of this tenant names its record")
 
 
 def _within_budget(tenant: Tenant, store: Store, provider: KeyProvider) -> None:
@@ -111,16 +132,26 @@ def gate_policy(admission: Mapping[str, Any]) -> gate.Policy | None:
     return None if said == _DEFAULT else msgspec.convert(said, gate.Policy)
 
 
-def _gate(store: Store) -> Any:  # noqa: ANN401  # plain data
-    """Return the tenant's policy as plain data; what cannot be read permits nothing."""
+def _gate(store: Store, operators: Policy | None) -> Any:  # noqa: ANN401  # plain data
+    """Return by which policy is judged, as plain data: the tenant's, or a stricter.
+
+    What cannot be read permits nothing.
+    """
+    own = _own_gate(store)
+    if operators is not None and operators.gate != "tenant":
+        ceiling = None if operators.gate == "default" else operators.gate.max
+        own = gate.under(ceiling, own)
+    return _DEFAULT if own is None else msgspec.to_builtins(own)
+
+
+def _own_gate(store: Store) -> gate.Policy | None:
     try:
         data = store.get(GATE, bytes_max=_RECORD_BYTES_MAX).data
-        policy = msgspec.convert(events.strict_json(data), gate.Policy)
+        return msgspec.convert(events.strict_json(data), gate.Policy)
     except NotFound:
-        return _DEFAULT
+        return None
     except (InvalidRequest, TooLarge, msgspec.ValidationError) as fault:
         raise Forbidden(f"{GATE} is no policy: {fault}") from fault
-    return msgspec.to_builtins(policy)
 
 
 def _consent(job: SwapJob, store: Store) -> dict[str, Any] | None:
