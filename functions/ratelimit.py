@@ -1,0 +1,76 @@
+"""How often a tenant may ask: a token bucket each, in one process.
+
+A bucket holds `burst` tokens at most and gains `rate` a second; a request takes one.
+It is kept as the one moment at which it will be full again (the virtual scheduling of
+ITU-T I.371's generic cell rate algorithm, which is the same thing): so whose moment is
+past is as who never asked, and is forgotten.
+
+Each process counts for itself: of a door with n replicas a tenant has up to n times
+its rate.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from functions.problems import TooManyRequests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from functions.tenant import Tenant
+
+TENANTS_MAX: Final = 4_096
+
+
+class Rates:
+    """Who asked how often; at most `tenants_max` are remembered.
+
+    `clock` gives seconds, and never goes back.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        tenants_max: int = TENANTS_MAX,
+    ) -> None:
+        self._clock = clock
+        self._tenants_max = tenants_max
+        self._lock = threading.Lock()
+        self._full_at: dict[Tenant, float] = {}
+
+    def __len__(self) -> int:
+        """Return how many tenants something is remembered of."""
+        return len(self._full_at)
+
+    def take(self, tenant: Tenant, rate: float, burst: int) -> None:
+        """Take a token, or raise `TooManyRequests` that says when there is one.
+
+        `rate` is tokens a second, `burst` how many there are at most.
+        """
+        with self._lock:
+            now = self._clock()
+            full_at = max(now, self._full_at.get(tenant, now)) + 1 / rate
+            wait = full_at - burst / rate - now
+            if wait <= 0:
+                self._keep(tenant, full_at, now)
+                return
+        raise TooManyRequests(
+            f"more than {rate:g} requests a second",
+            retry_seconds=max(1, math.ceil(wait)),
+        )
+
+    def _keep(self, tenant: Tenant, full_at: float, now: float) -> None:
+        if tenant not in self._full_at and len(self._full_at) >= self._tenants_max:
+            self._forget(now)
+        self._full_at[tenant] = full_at
+
+    def _forget(self, now: float) -> None:
+        """Drop all whose bucket is full, or else the one that is the nearest to it."""
+        full = [tenant for tenant, at in self._full_at.items() if at <= now]
+        for tenant in full or [min(self._full_at, key=self._full_at.__getitem__)]:
+            del self._full_at[tenant]
