@@ -51,6 +51,7 @@ USAGE_RECORDED: Final = "dev.guise.usage.recorded.v1"
 BUDGET_CHANGED: Final = "dev.guise.budget.changed.v1"
 INVOICE_ISSUED: Final = "dev.guise.invoice.issued.v1"
 MODELS_ACCEPTED: Final = "dev.guise.models.accepted.v1"
+TENANT_CHANGED: Final = "dev.guise.tenant.changed.v1"
 PING: Final = "dev.knative.sources.ping"
 
 OPERATOR: Final = "operator"
@@ -190,6 +191,11 @@ def swap_source(tenant: str) -> str:
 def billing_source(tenant: str) -> str:
     """Return the CloudEvents source of what billing says of a tenant."""
     return f"/tenants/{tenant}/billing"
+
+
+def tenant_source(tenant: str) -> str:
+    """Return the CloudEvents source of what the operator does to a tenant."""
+    return f"/tenants/{tenant}/operator"
 
 
 def operator_source() -> str:

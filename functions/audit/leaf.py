@@ -42,9 +42,12 @@ RECORDED: Final = frozenset(
         events.SWAP_REFUSED,
         events.SWAP_ERASED,
         events.MODELS_ACCEPTED,
+        events.TENANT_CHANGED,
     },
 )
-RECEIPTED: Final = frozenset({events.SWAP_STARTED, events.MODELS_ACCEPTED})
+RECEIPTED: Final = frozenset(
+    {events.SWAP_STARTED, events.MODELS_ACCEPTED, events.TENANT_CHANGED}
+)
 """What somebody waits for the receipt of."""
 
 DEPTH_MAX: Final = 64

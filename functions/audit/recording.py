@@ -57,9 +57,14 @@ def _private(event: Event, log: Log, keys: KeyProvider) -> Private | None:
 
 
 def _source(kind: str, tenant: Tenant) -> str:
-    """Return who sends events of `kind` to a tenant's door: the operator at its own."""
+    """Return who sends events of `kind` to a tenant's door: the operator at its own.
+
+    What the operator does to a tenant is in the tenant's log, signed with its key.
+    """
     if (kind == events.MODELS_ACCEPTED) != (tenant.id == events.OPERATOR):
         raise UnknownTenant(internal=f"{kind} at {tenant.id}'s door")
     if tenant.id == events.OPERATOR:
         return events.operator_source()
+    if kind == events.TENANT_CHANGED:
+        return events.tenant_source(tenant.id)
     return events.swap_source(tenant.id)

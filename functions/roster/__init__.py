@@ -1,6 +1,12 @@
 """Who the tenants are, what each may have, and how far each is kept apart."""
 
 from functions.roster.folder import EveryTenant, FolderRoster, Roster, roster_of
+from functions.roster.lifecycle import (
+    RECEIPT_SECONDS_MAX,
+    Change,
+    changed,
+    put_on_record,
+)
 from functions.roster.reading import InvalidSpec, parse, write
 from functions.roster.spec import (
     Budget,
@@ -18,7 +24,9 @@ from functions.roster.spec import (
 )
 
 __all__ = [
+    "RECEIPT_SECONDS_MAX",
     "Budget",
+    "Change",
     "Consent",
     "EveryTenant",
     "FolderRoster",
@@ -33,8 +41,10 @@ __all__ = [
     "Retention",
     "Roster",
     "Spec",
+    "changed",
     "parse",
     "plain",
+    "put_on_record",
     "roster_of",
     "write",
 ]
