@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from functions.problems import Failed
+from functions.problems import Failed, Gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 SECRET_BYTES: Final = 32
 WITH_SECRET: Final = frozenset({"audit"})
 """The names that have a secret beside their pair."""
+
+DESTROYED: Final = ".destroyed"
+"""What the file is called that a private key leaves, in place of its `.key`."""
 
 T = TypeVar("T")
 
@@ -179,19 +182,21 @@ class FileKeys:
         """Make a key pair for `name` unless there is one, and return the signer.
 
         So with the secret of a name that has one.  Whoever comes second, in this
-        process or another, gets the first's key.
+        process or another, gets the first's key.  Raises `Gone` for a name whose key
+        was destroyed.
         """
         path = self._path(name, ".key")
         for folder in (self._root, path.parent):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (path.parent / ".lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            self._refuse_destroyed(name)
             if not path.exists():
                 self._write_new(name)
             secret = self._path(name, ".secret")
             if name in WITH_SECRET and not secret.exists():
                 fresh = base64.b64encode(secrets.token_bytes(SECRET_BYTES))
-                _replace(secret, fresh + b"\n", mode=0o600)
+                put_durably(secret, fresh + b"\n", mode=0o600)
         return self.signer(name)
 
     def rotate(self, name: str) -> Signer:
@@ -205,6 +210,23 @@ class FileKeys:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._write_new(name)
         return self.signer(name)
+
+    def destroy(self, name: str) -> None:
+        """Destroy the private half of `name`, for ever: none is made anew.
+
+        What it signed still verifies.  To destroy it again does what a crash left.
+        """
+        path = self._path(name, ".key")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (path.parent / ".lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            put_durably(self._path(name, DESTROYED), b"", mode=0o644)
+            destroy_file(path)
+        self._read.pop((name, ".key"), None)
+
+    def _refuse_destroyed(self, name: str) -> None:
+        if self._path(name, DESTROYED).exists():
+            raise Gone(internal=f"the private key {name!r} was destroyed")
 
     def _write_new(self, name: str) -> None:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -221,8 +243,8 @@ class FileKeys:
         known = path.read_bytes().split() if path.exists() else []
         # The public half first: a crash between the two leaves a verifier too
         # many, never a signer whose signatures nobody can verify.
-        _replace(path, b"\n".join([*known, public, b""]), mode=0o644)
-        _replace(self._path(name, ".key"), pem, mode=0o600)
+        put_durably(path, b"\n".join([*known, public, b""]), mode=0o644)
+        put_durably(self._path(name, ".key"), pem, mode=0o600)
 
     def _path(self, name: str, suffix: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -255,7 +277,7 @@ def _signer(private: Ed25519PrivateKey) -> Signer:
     return Signer(key_id(private.public_key().public_bytes_raw()), private)
 
 
-def _replace(path: Path, data: bytes, *, mode: int) -> None:
+def put_durably(path: Path, data: bytes, *, mode: int) -> None:
     """Put `data` at `path` durably: all of it or, after a crash, none."""
     temporary = path.with_name(f".{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -264,7 +286,29 @@ def _replace(path: Path, data: bytes, *, mode: int) -> None:
         file.flush()
         os.fsync(descriptor)
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+def destroy_file(path: Path) -> None:
+    """Write over a small file, then remove it, durably; it may be gone already.
+
+    On a disk that writes in place nothing of it is left.  An SSD, a file system that
+    copies on write and a backup keep what they please; no program can tell them.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(os.fstat(descriptor).st_size))
+        file.flush()
+        os.fsync(descriptor)
+    path.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

@@ -190,6 +190,7 @@ class Settings:
     profile: Profile = _setting("GUISE_PROFILE", _one_of(Profile), "production")
     tenant: Tenant | None = _setting("GUISE_TENANT", _tenant, None)
     tenants: Path | None = _setting("GUISE_TENANTS", Path, None)
+    envelopes: str = _setting("GUISE_ENVELOPES", str, "")
     region: str = _setting("GUISE_REGION", _region, "")
     store: str = _setting("GUISE_STORE", str, "")
     models: Path | None = _setting("GUISE_MODELS", Path, None)

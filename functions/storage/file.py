@@ -46,7 +46,7 @@ _ROOT: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # A pipe that somebody planted would block whoever opens it.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_WRITE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _AMEND: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TEMPORARY_SECONDS_MAX: Final = 3600
 _PLAIN: Final = Plain()
@@ -120,14 +120,15 @@ class FileStore:
     def list(self, prefix: Key, *, cursor: str = "", limit: int = 1000) -> Page:
         """Return up to `limit` objects under `prefix`, after `cursor`."""
         head = prefix[: prefix.rfind("/") + 1]
-        parents = self._layout.parts(Key(head[:-1])) if head else []
         found: list[Info] = []
-        with suppress(NotFound), _wrapped(prefix), self._at(*parents) as top:
-            files = Walk(self._layout, prefix, cursor).below(top, head)
-            found.extend(
-                _info(Key(name), status, time_ns)
-                for name, status, time_ns in islice(files, limit + 1)
-            )
+        with suppress(NotFound), _wrapped(prefix):
+            parents = self._layout.parts(Key(head[:-1])) if head else []
+            with self._at(*parents) as top:
+                files = Walk(self._layout, prefix, cursor).below(top, head)
+                found.extend(
+                    _info(Key(name), status, time_ns)
+                    for name, status, time_ns in islice(files, limit + 1)
+                )
         page = tuple(found[:limit])
         return Page(page, page[-1].key if len(found) > limit else "")
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from functions.envelopes import Envelopes
+from functions.storage.encrypted import EncryptedStore
 from functions.storage.file import FileStore
 from functions.storage.gcs import GcsStore
 from functions.storage.gcs_client import client
 from functions.storage.memory import MemoryStore
 from functions.storage.s3 import S3Store
+from functions.tenant import Tenant
 from tests.storage import gcs_server
 from tests.storage.s3_process import ENVIRON, Server, serving
 
@@ -43,6 +46,17 @@ def file(request: pytest.FixtureRequest) -> Callable[[], Store]:
     """Return a maker of stores in a folder each."""
     folders: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
     return lambda: FileStore(folders.mktemp("store") / "acme")
+
+
+def encrypted(request: pytest.FixtureRequest) -> Callable[[], Store]:
+    """Return a maker of encrypted stores in a folder each, with keys of their own."""
+    folders: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+
+    def make() -> Store:
+        root = folders.mktemp("encrypted")
+        return EncryptedStore(root / "acme", Tenant("acme"), Envelopes(root / "keys"))
+
+    return make
 
 
 def memory(_: pytest.FixtureRequest) -> Callable[[], Store]:
@@ -86,6 +100,7 @@ def gcs(request: pytest.FixtureRequest) -> Callable[[], Store]:
 
 
 MAKERS: Final = {
+    "encrypted": encrypted,
     "file": file,
     "gcs": gcs,
     "memory": memory,
