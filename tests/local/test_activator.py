@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def test_a_connection_wakes_a_service_and_idling_ends_it(tmp_path: Path) -> None:
     """Asleep there is no process; awake there are two; idle there is none again."""
-    with running(tmp_path) as rig:
+    with running(tmp_path, idle_seconds=1.0) as rig:  # time to look, on a busy machine
         before = rig.service()
         status, _ = rig.get()
         pids = rig.service().pids
