@@ -4,9 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 # `--no-deps`: the lock is complete, and some packages ask for what we do not ship.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
-LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url \
-	--no-emit-find-links pyproject.toml --extra cpu --extra models --extra pdf --extra build
+	--no-emit-find-links pyproject.toml
+DEMO := $(LOCK) --upgrade --extra cpu --extra models --extra pdf --extra build
+# What an image has is what the tests had.
+IMAGE := $(LOCK) --constraint requirements/dev.lock --extra gcs --extra s3
 
 PIXELS := functions/swap/engine/*,functions/swap/media/*
 
@@ -69,11 +72,18 @@ sheet: .venv/.setup-dev ## draw the contact sheet of all samples in all directio
 	@$(BIN)/python -m tools.sheet
 
 .PHONY: lock
-lock: .venv/.setup-dev ## resolve the two lock files anew
+lock: .venv/.setup-dev ## resolve the lock files anew
 	@$(BIN)/python -m pip install --quiet uv
-	@$(LOCK) --output-file requirements/demo.lock
-	@$(LOCK) --extra dev --extra signing --extra gcs --extra postgres --extra s3 \
+	@$(DEMO) --output-file requirements/demo.lock
+	@$(DEMO) --extra dev --extra signing --extra gcs --extra postgres --extra s3 --extra sbom \
 		--output-file requirements/dev.lock
+	@$(LOCK) --constraint requirements/dev.lock --extra build --extra sbom \
+		--output-file requirements/images/tools.lock
+	@$(IMAGE) --output-file requirements/images/door.lock
+	@$(IMAGE) --extra cpu --output-file requirements/images/worker-cpu.lock
+	@$(IMAGE) --extra gpu --output-file requirements/images/worker-gpu.lock
+	@$(IMAGE) --extra postgres --output-file requirements/images/audit.lock
+	@$(IMAGE) --extra postgres --extra pdf --output-file requirements/images/billing.lock
 
 .PHONY: clean
 clean: ## remove what was built and what ran here
