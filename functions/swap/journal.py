@@ -27,6 +27,7 @@ from functions.sink import Unrecordable
 from functions.swap import ledger, outbox
 from functions.swap.lease import Meter, decimal_seconds
 from functions.swap.ledger import Record
+from functions.swap.tidying import tidy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -342,7 +343,7 @@ def end(
     """
     full = closing(ending, books, accepted=accepted, usage=usage)
     winner = ledger.commit(full, tenant=books.tenant, store=books.store)
-    ledger.tidy(winner, tenant=books.tenant, store=books.store)
+    tidy(winner, tenant=books.tenant, store=books.store)
     books.deliver(winner)
     return winner
 

@@ -21,7 +21,6 @@ import msgspec
 from functions import events
 from functions.problems import Changed, Failed, NotFound, Unavailable
 from functions.sink import Receipt
-from functions.tenant import RESULTS, Key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from functions.events import Event
     from functions.settings import Limits
     from functions.storage import Store
-    from functions.tenant import Tenant
+    from functions.tenant import Key, Tenant
 
 T = TypeVar("T")
 
@@ -348,38 +347,10 @@ def commit(ending: Record, *, tenant: Tenant, store: Store) -> Record:
     return ending
 
 
-def forget_received(tenant: Tenant, job: str, store: Store) -> None:
-    """Delete the images that came along with the call for `job`."""
-    for info in store.list(tenant.received_folder(job)).objects:
-        store.delete(info.key)
-
-
 def replace(ending: Record, generation: int, *, tenant: Tenant, store: Store) -> None:
     """Write over exactly that generation of a job's record, or raise `Changed`."""
     key = tenant.record(ending.job)
     store.put_if_match(key, msgspec.json.encode(ending), generation)
-
-
-def tidy(ending: Record, *, tenant: Tenant, store: Store) -> None:
-    """Delete what the ended job left and does not need; may be repeated.
-
-    The outputs of attempts that do not count; what came along with a call that
-    was refused; and of an erased or expired job everything but the record that says so.
-    """
-    kept = {tenant.record(ending.job)}
-    if ending.output is not None:
-        kept.add(Key(ending.output.key))
-    for info in store.list(Key(f"{RESULTS}{ending.job}/")).objects:
-        if info.key not in kept:
-            store.delete(info.key)
-    gone = ending.outcome == ERASED or bool(ending.expired)
-    if ending.outcome == REFUSED or gone:
-        forget_received(tenant, ending.job, store)
-    if gone:
-        store.delete(tenant.claim(ending.job))
-        store.delete(tenant.pinned(ending.job))
-        store.delete(tenant.request(ending.job))
-        store.delete(tenant.webhook(ending.job))
 
 
 def standing(tenant: Tenant, job: str, store: Store, limits: Limits) -> Standing:

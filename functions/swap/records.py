@@ -22,6 +22,7 @@ from functions.problems import (
 from functions.swap import intake, ledger, outbox, retiring
 from functions.swap.dispatch import ask
 from functions.swap.journal import closing, end_unreached
+from functions.swap.tidying import tidy
 from functions.tenant import JOBS, Key, job_id
 
 if TYPE_CHECKING:
@@ -188,9 +189,8 @@ def next_id(job: str) -> str:
 def erase(job: str, books: Books) -> None:
     """Erase what the job made and was given, for ever; the erasure is audited.
 
-    What stays is a record that says so.  Inputs that the tenant uploaded under
-    names of its own are the tenant's to delete.  Raises `NotFound`, or `Conflict`
-    while the job has not ended.
+    What stays is a record that says so, and an input that a job needs which has not
+    ended.  Raises `NotFound`, or `Conflict` while the job has not ended.
     """
     tenant, store = books.tenant, books.store
     ending, generation = ledger.record_at(tenant, job_id(job), store)
@@ -204,7 +204,7 @@ def erase(job: str, books: Books) -> None:
         ending = entomb(_erased(ending, books), generation, books)
         if ending.outcome != ledger.ERASED:
             raise Unavailable(internal=f"{job}: its record changed meanwhile")
-    ledger.tidy(ending, tenant=tenant, store=store)
+    tidy(ending, tenant=tenant, store=store)
     books.deliver(ending)
 
 
@@ -219,7 +219,9 @@ def _erased(ending: Record, books: Books) -> Record:
 def bared(ending: Record) -> Record:
     """Return a record without what it says of any picture or of its content."""
     kind = {"type": ending.problem["type"]} if ending.problem else None
-    return structs.replace(ending, output=None, problem=kind, faces=[], counts=None)
+    return structs.replace(
+        ending, output=None, problem=kind, faces=[], counts=None, provenance=None
+    )
 
 
 def entomb(tombstone: Record, generation: int, books: Books) -> Record:

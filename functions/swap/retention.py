@@ -35,6 +35,7 @@ from functions.settings import DAYS_MAX
 from functions.swap import intake, ledger, outbox, retiring
 from functions.swap.journal import end_unreached
 from functions.swap.records import bared, entomb
+from functions.swap.tidying import pins, tidy
 from functions.tenant import (
     JOBS,
     REQUESTS,
@@ -133,7 +134,7 @@ def apply(books: Books) -> Retired:
             time.monotonic() + books.limits.sweep_seconds_max,
             uploads_before=now - uploads_days * _DAY_SECONDS,
             results_before=now - results_days * _DAY_SECONDS,
-            pins=_pins(books),
+            pins=pins(books.tenant, books.store),
         )
         for step in (_jobs, _requests, _strays, _uploads):
             step(look, done)
@@ -146,18 +147,6 @@ def _now(store: Store) -> float:
     """Return the store's own time, seconds since the epoch."""
     store.put(SWEPT, uuid.uuid4().hex.encode())
     return store.head(SWEPT).updated
-
-
-def _pins(books: Books) -> frozenset[str]:
-    """Return every input that a job still needs."""
-    pins: set[str] = set()
-    for job, _ in outbox.pending(books.store):
-        try:
-            if ledger.record(books.tenant, job, books.store) is None:
-                pins.update(intake.load(books.tenant, job, books.store).inputs)
-        except (NotFound, InvalidRequest, ledger.Broken):
-            continue  # never accepted, no job's mark, or for the sweeper to end
-    return frozenset(pins)
 
 
 def _old(prefix: Key, before: float, store: Store) -> Iterator[Info]:
@@ -223,7 +212,7 @@ def expire(ending: Record, generation: int, books: Books) -> bool:
         ending = entomb(tombstone, generation, books)
         if ending != tombstone:
             return False  # erased or expired by somebody else, who goes on
-    ledger.tidy(ending, tenant=books.tenant, store=books.store)
+    tidy(ending, tenant=books.tenant, store=books.store)
     books.deliver(ending)
     return True
 
@@ -241,7 +230,6 @@ def _tombstone(ending: Record, books: Books) -> Record:
     return structs.replace(
         bared(ending),
         expired=events.now(),
-        provenance=None,
         events=[events.as_dict(told)],
     )
 
@@ -286,8 +274,9 @@ def _uploads(look: _Look, done: Retired) -> None:
         if len(due) >= look.books.limits.sweep_jobs_max:
             done.more = True
             break
-    pins = _pins(look.books)  # again: jobs have come since the look began
-    due = [info for info in due if info.key not in pins]
+    # Again: jobs have come since the look began.
+    needed = pins(look.books.tenant, store)
+    due = [info for info in due if info.key not in needed]
     if not due:
         return
     _tell(len(due), look)

@@ -27,7 +27,15 @@ from functions.problems import Failed, InvalidRequest, NotFound, Problem, Unavai
 from functions.settings import Settings, SettingsError
 from functions.sink import HttpAuditor, HttpSink
 from functions.storage import Stores
-from functions.swap import calling, intake, ledger, outbox, retention, webhooks
+from functions.swap import (
+    calling,
+    intake,
+    ledger,
+    outbox,
+    retention,
+    tidying,
+    webhooks,
+)
 from functions.swap.dispatch import ask
 from functions.swap.journal import Books, end_unreached
 
@@ -147,7 +155,7 @@ def _finish(job: str, updated: float, books: Books) -> What:
     except ledger.Broken as fault:
         return _bury(job, fault, books)
     if ending is not None:
-        ledger.tidy(ending, tenant=tenant, store=store)
+        tidying.tidy(ending, tenant=tenant, store=store)
         if books.deliver(ending):
             return "told"
         outbox.mark(tenant, job, store)
@@ -210,7 +218,7 @@ def _orphan(job: str, age_seconds: float, books: Books) -> What:
     """Take away what a call left that never came to be accepted."""
     if age_seconds <= _ORPHAN_SECONDS:
         return "waits"
-    ledger.forget_received(books.tenant, job, books.store)
+    tidying.forget_received(books.tenant, job, books.store)
     books.store.delete(books.tenant.outbox(job))
     return "ended"
 

@@ -14,6 +14,7 @@ from functions.problems import Unavailable
 from functions.swap import ledger
 from functions.swap.dispatch import requested
 from functions.swap.sweeper import sweep
+from functions.swap.tidying import tidy
 from functions.tenant import OUTBOX, Key
 from tests.swap.house import ACME, GOOD, SWAP, House, multipart, picture
 from tests.swap.test_life import begun, delete, ended, fresh
@@ -75,7 +76,7 @@ def test_a_cancelled_job_keeps_no_output(house: House) -> None:
     record = ended(house, job)
     loser = ACME.output(job, 9, "png")
     house.store.put(loser, b"a loser's")
-    ledger.tidy(record, tenant=ACME, store=house.store)
+    tidy(record, tenant=ACME, store=house.store)
     assert loser not in keys(house)
     assert record.output is not None
     assert record.output.key in keys(house)
