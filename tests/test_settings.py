@@ -18,6 +18,7 @@ SAMPLES = {
     "GUISE_PROFILE": ("development", "development"),
     "GUISE_TENANT": ("acme", Tenant("acme")),
     "GUISE_TENANTS": ("/tenants", Path("/tenants")),
+    "GUISE_ENVELOPES": ("/keys/envelopes", "/keys/envelopes"),
     "GUISE_REGION": ("europe-west4", "europe-west4"),
     "GUISE_STORE": ("file:///srv/acme", "file:///srv/acme"),
     "GUISE_MODELS": ("/models", Path("/models")),

@@ -11,20 +11,26 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from functions.envelopes.ring import Envelopes
 from functions.settings import SettingsError
 
+if TYPE_CHECKING:
+    from functions.tenant import Tenant
+
 PLACE: Final = "{tenant}"
 _RESOURCE: Final = re.compile(
-    r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]*\{tenant\}[^/]*"
+    r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+"
 )
 
 
-def open_envelopes(url: str) -> Envelopes:
-    """Return the keys at a folder or a service, or raise `SettingsError`."""
+def open_envelopes(url: str, *, pinned: Tenant | None = None) -> Envelopes:
+    """Return the keys at a folder or a service, or raise `SettingsError`.
+
+    A key of a service without `{tenant}` in its name is the pinned tenant's own.
+    """
     if url.startswith("/"):
         return Envelopes(Path(url))
     if not url.startswith("gcpkms://"):
@@ -36,8 +42,11 @@ def open_envelopes(url: str) -> Envelopes:
     options = dict(parse_qsl(parts.query))
     if not _RESOURCE.fullmatch(resource):
         raise SettingsError(
-            "GUISE_ENVELOPES: gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K, "
-            f"with {PLACE} in K: a key for each tenant"
+            "GUISE_ENVELOPES: gcpkms://projects/P/locations/L/keyRings/R/cryptoKeys/K"
+        )
+    if PLACE not in resource and pinned is None:
+        raise SettingsError(
+            f"GUISE_ENVELOPES: {PLACE} in the name of the key: a key for each tenant"
         )
     ring = options.pop("ring", "")
     endpoint = options.pop("endpoint", "")

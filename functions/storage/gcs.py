@@ -38,6 +38,7 @@ from functions.storage.gcs_stream import (
     checksum,
     chunks,
 )
+from functions.storage.protection import Protection
 from functions.tenant import Key
 
 if TYPE_CHECKING:
@@ -181,6 +182,26 @@ class GcsStore:
         lists none.
         """
         return 0
+
+    def protection(self) -> Protection:
+        """Return how the bucket keeps things.
+
+        It takes the permission storage.buckets.get; without it raises `StoreDenied`.
+        """
+
+        def look(_again: bool) -> Bucket:  # noqa: FBT001
+            bucket = self._bucket
+            bucket.reload(**self._asked)
+            return bucket
+
+        try:
+            found = tried(f"{self._name}/", self._patience, look)
+        except NotFound as error:
+            raise StoreMissing(internal=f"no bucket {self._name}") from error
+        kept_seconds = found.soft_delete_policy.retention_duration_seconds
+        keeps = ["soft deletion"] if kept_seconds else []
+        keeps += ["versions"] if found.versioning_enabled else []
+        return Protection(found.default_kms_key_name or "", " and ".join(keeps))
 
     @property
     def _bucket(self) -> Bucket:

@@ -13,7 +13,7 @@ Credentials are never in the URL; each service's own tools say where they are.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from functions.problems import UnknownTenant
 from functions.settings import SettingsError
 from functions.storage.memory import MemoryStore
+from functions.storage.protection import Wanted
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
     from functions.settings import Settings
     from functions.storage.base import Store
+    from functions.storage.resting import Resting
 
 PLACE: Final = "{tenant}"
+_AS_IT_IS: Final = Wanted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +88,22 @@ def is_template(url: str) -> bool:
     return PLACE in url.partition("?")[0]
 
 
+def folder_of(url: str) -> Path | None:
+    """Return the folder that a store's URL names; None for one of another kind."""
+    where = Location.parse(url)
+    if where.scheme == "file" and where.path.startswith("/") and not where.bucket:
+        return Path(where.path)
+    return None
+
+
 def open_store(url: str) -> Store:
     """Return the store at `url`, or raise `SettingsError`."""
     where = Location.parse(url)
-    if where.scheme == "file" and where.path.startswith("/") and not where.bucket:
+    folder = folder_of(url)
+    if folder is not None:
         from functions.storage.file import FileStore
 
-        return FileStore(Path(where.path))
+        return FileStore(folder)
     if where.scheme == "memory":
         return MemoryStore()
     if where.scheme == "s3" and where.bucket:
@@ -124,7 +136,8 @@ class Stores:
     """Each tenant's own store, opened once.
 
     `url` with `{tenant}` in its bucket or path serves every tenant that has a
-    store there; one without serves the pinned tenant alone.
+    store there; one without serves the pinned tenant alone.  `resting` says how
+    each tenant's data are to rest there; without it, as they are.
     """
 
     def __init__(
@@ -133,6 +146,7 @@ class Stores:
         *,
         pinned: Tenant | None = None,
         opener: Callable[[str], Store] = open_store,
+        resting: Resting | None = None,
     ) -> None:
         if not is_template(url) and pinned is None:
             raise SettingsError(
@@ -142,22 +156,44 @@ class Stores:
         self.url = url
         self.pinned = pinned
         self._opener = opener
-        self._open: dict[Tenant, Store] = {}
+        self._resting = resting
+        self._open: dict[tuple[Tenant, Wanted], Store] = {}
         self._lock = threading.Lock()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Stores:
         """Return the stores a deployment names."""
-        return cls(settings.store, pinned=settings.tenant)
+        from functions.storage.resting import Resting
+
+        resting = Resting.from_settings(settings)
+        return cls(settings.store, pinned=settings.tenant, resting=resting)
 
     def of(self, tenant: Tenant) -> Store:
-        """Return the tenant's store, or raise `UnknownTenant` if pinned elsewhere."""
+        """Return the tenant's store.
+
+        Raises `UnknownTenant` if pinned elsewhere or never heard of, and `StoreDenied`
+        where the tenant's data may not rest as they would.
+        """
         if self.pinned is not None and tenant != self.pinned:
             raise UnknownTenant(internal=f"pinned to {self.pinned.id}: {tenant.id}")
+        wanted = self._resting.wanted(tenant) if self._resting else _AS_IT_IS
         with self._lock:  # two stores in memory would be two truths
-            if tenant not in self._open:
-                self._open[tenant] = self._opener(self.url.replace(PLACE, tenant.id))
-            return self._open[tenant]
+            if (tenant, wanted) not in self._open:
+                self._open[tenant, wanted] = self._opened(tenant, wanted)
+            return self._open[tenant, wanted]
+
+    def _opened(self, tenant: Tenant, wanted: Wanted) -> Store:
+        url = self.url.replace(PLACE, tenant.id)
+        folder = folder_of(url)
+        if self._resting is not None and folder is not None:
+            if self._resting.encrypts(tenant, wanted):
+                return self._resting.encrypted(tenant, folder)
+        elif self._resting is not None:
+            shared = PLACE not in Location.parse(self.url).bucket and not self.pinned
+            store = self._opener(url)
+            self._resting.vet(store, tenant, replace(wanted, shared=shared))
+            return store
+        return self._opener(url)
 
     def place(self, tenant: Tenant) -> tuple[str, str]:
         """Return the tenant's bucket, and what their objects' names begin with."""

@@ -31,6 +31,7 @@ from functions.storage.base import (
     StoreMissing,
     is_key,
 )
+from functions.storage.s3_bucket import protection_of
 from functions.storage.s3_client import Patience, client, code, retried, wrapped
 from functions.storage.s3_stream import (
     PART_BYTES,
@@ -44,6 +45,8 @@ from functions.tenant import Key
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
+
+    from functions.storage.protection import Protection
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +180,14 @@ class S3Store:
         for each in stale:
             self._abort(each["Key"], each["UploadId"])
         return len(stale)
+
+    def protection(self) -> Protection:
+        """Return how the bucket keeps things.
+
+        It takes the permissions s3:GetEncryptionConfiguration and
+        s3:GetBucketVersioning; without them raises `StoreDenied`.
+        """
+        return protection_of(self._client, self._bucket)
 
     @property
     def _client(self) -> Any:  # noqa: ANN401  # see `client`

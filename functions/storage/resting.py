@@ -1,0 +1,126 @@
+"""How each tenant's data rest, by what the operator wrote down; wired here.
+
+| store | rests |
+|---|---|
+| `file:` with a roster | enveloped where the spec says `isolation.data` 1 or 2 |
+| `file:` without one | enveloped where `GUISE_ENVELOPES` is set |
+| a bucket | as its default KMS key has it, which is looked at once, before use |
+
+What cannot be is refused before the first byte: fail closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from functions.storage.base import StoreDenied
+from functions.storage.protection import Bucket, Wanted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from functions.envelopes import Envelopes
+    from functions.roster import FolderRoster
+    from functions.settings import Settings
+    from functions.storage.base import Store
+    from functions.storage.encrypted import EncryptedStore
+    from functions.tenant import Tenant
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """Who says how data rest, and the keys for those that are enveloped."""
+
+    roster: FolderRoster | None = None
+    envelopes: Envelopes | None = None
+    production: bool = False
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """Return what a deployment says, None where it says nothing of it."""
+        production = settings.profile == "production"
+        if not (settings.tenants or settings.envelopes or production):
+            return None
+        roster, envelopes = None, None
+        if settings.tenants:
+            from functions.roster import FolderRoster
+
+            roster = FolderRoster(settings.tenants)
+        if settings.envelopes:
+            from functions.envelopes import open_envelopes
+
+            envelopes = open_envelopes(settings.envelopes, pinned=settings.tenant)
+        return cls(roster, envelopes, production)
+
+    def wanted(self, tenant: Tenant) -> Wanted:
+        """Return how the tenant's data are to rest, whatever became of the tenant.
+
+        Raises `UnknownTenant` for one that the roster has never heard of.
+        """
+        if self.roster is None:
+            return Wanted(production=self.production)
+        spec = self.roster.read(tenant)
+        return Wanted(spec.isolation.data, spec.key, self.production)
+
+    def encrypts(self, tenant: Tenant, wanted: Wanted) -> bool:
+        """Return whether a folder is to be enveloped, or raise `StoreDenied`."""
+        if wanted.level is None:
+            return self.envelopes is not None
+        if wanted.level and self.envelopes is None:
+            raise StoreDenied(
+                internal=f"isolation.data of {tenant.id} is {wanted.level}, "
+                "and GUISE_ENVELOPES names no keys"
+            )
+        return wanted.level > 0
+
+    def encrypted(self, tenant: Tenant, folder: Path) -> EncryptedStore:
+        """Return the tenant's enveloped store.
+
+        Raises `StoreDenied` where objects lie in the folder as they are: they would
+        be found no more, and would not be encrypted either.
+        """
+        from functions.storage.encrypted import EncryptedStore
+
+        if self.envelopes is None:
+            raise ValueError("there are no envelopes")
+        if bare := _bare(folder):
+            raise StoreDenied(
+                internal=f"{bare} is not encrypted: `guise tenant envelop {tenant.id}`"
+            )
+        return EncryptedStore(folder, tenant, self.envelopes)
+
+    def vet(self, store: Store, tenant: Tenant, wanted: Wanted) -> None:
+        """Raise `StoreDenied` where a bucket keeps data otherwise than is wanted."""
+        if not (isinstance(store, Bucket) and wanted.asks):
+            return
+        reasons = list(wanted.refusals(store.protection()))
+        if reasons:
+            raise StoreDenied(
+                internal=f"the bucket of {tenant.id} may not hold its data: "
+                + "; ".join(reasons)
+            )
+
+
+def _bare(folder: Path) -> str:
+    """Return the path of an object that lies in `folder` as it is, "" if none does."""
+    from functions.storage.opaque import is_opaque
+
+    for place, folders, files in os.walk(folder):
+        names = [name for name in files if not _is_ours(name)]
+        if names:
+            return os.path.join(place, names[0])  # noqa: PTH118  # as walk has it
+        folders[:] = [
+            name for name in folders if not (name.startswith(".") or is_opaque(name))
+        ]
+    return ""
+
+
+def _is_ours(name: str) -> bool:
+    from functions.storage.opaque import is_opaque
+
+    return name.startswith(".") or is_opaque(name)
