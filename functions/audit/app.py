@@ -12,7 +12,7 @@ import msgspec
 from flask import Response, request
 
 from functions import events
-from functions.audit import sidecar
+from functions.audit import finishing, sidecar
 from functions.audit.leaf import RECEIPTED
 from functions.audit.log import Log
 from functions.audit.recording import record
@@ -97,6 +97,7 @@ def create_app(
         check_database(settings.database)
         _check_secret(keys)
         log = _open_log(settings, keys, metrics)
+        finishing.begin(log, keys)
     app = new_app(
         "audit",
         bytes_max=settings.limits.event_bytes_max,

@@ -123,6 +123,34 @@ def has_log(db: Connection, tenant: str) -> bool:
     return db.execute(query).first() is not None
 
 
+def tenants(db: Connection) -> list[str]:
+    """Return every tenant that has a log."""
+    return list(
+        db.execute(sa.select(heads.c.tenant).order_by(heads.c.tenant)).scalars()
+    )
+
+
+def begun(db: Connection, tenant: str, newest: int) -> list[str]:
+    """Return the jobs that are erased, by one of so many `newest` entries, and kept."""
+    of_log = (entries.c.tenant == heads.c.tenant, entries.c.epoch == heads.c.epoch)
+    of_job = record_keys.c.tenant == entries.c.tenant
+    query = (
+        sa.select(entries.c.job)
+        .join(heads, sa.and_(*of_log))
+        .join(record_keys, sa.and_(of_job, record_keys.c.job == entries.c.job))
+        .where(entries.c.tenant == tenant, entries.c.type.in_(ERASURES))
+        .where(entries.c.idx >= heads.c.size - newest)
+        .where(entries.c.leaf.is_not(None))
+        .distinct()
+    )
+    jobs = sorted(db.execute(query).scalars())
+    return [
+        job
+        for job in jobs
+        if any(line.erases() for line in lines(db, tenant, job, ERASURES) if line.leaf)
+    ]
+
+
 def statement(db: Connection, tenant: str, job: str) -> str:
     """Return the signed statement of a job's erasure; "" if it is not erased."""
     query = sa.select(erasures.c.statement).where(

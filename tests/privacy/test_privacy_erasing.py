@@ -11,7 +11,7 @@ import pytest
 from functions.events import SWAP_ERASED, USAGE_RECORDED
 from functions.problems import Unavailable
 from functions.storage.memory import MemoryStore
-from functions.swap import records
+from functions.swap import ledger, records
 from functions.swap.dispatch import requested
 from functions.swap.sweeper import sweep
 from functions.tenant import Key
@@ -311,7 +311,7 @@ def test_killed_at_any_call_of_the_store_it_is_finished() -> None:
             assert status == 204
             finished += 1
         mortal(house).dies_at = 0
-        ending = records.ledger.record(ACME, job, house.store)
+        ending = ledger.record(ACME, job, house.store)
         assert ending is not None
         if ending.outcome != "erased":
             assert keys(house) >= {A, B, ACME.pinned(job)}
