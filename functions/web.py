@@ -74,10 +74,12 @@ def new_app(
     bytes_max: int,
     ready: Callable[[], bool] = lambda: True,
     metrics: Metrics | None = None,
+    described: str = "",
 ) -> Flask:
     """Return an app that answers health and turns every failure into a problem.
 
     `bytes_max` bounds a request's body: a longer one is refused unread.
+    `described` is the package whose `openapi.json` says what is served.
     """
     configure_logging()
     app = Flask(name, static_folder=None)
@@ -87,6 +89,8 @@ def new_app(
     _add_health(app, ready, metrics)
     _add_problems(app)
     _add_timing(app, metrics)
+    if described:
+        _add_description(app, described)
     return app
 
 
@@ -135,6 +139,15 @@ def _add_health(app: Flask, ready: Callable[[], bool], metrics: Metrics) -> None
     @app.get("/metrics")
     def show_metrics() -> Response:
         return Response(metrics.text(), mimetype="text/plain; version=0.0.4")
+
+
+def _add_description(app: Flask, package: str) -> None:
+    @app.get("/openapi.json")
+    def describe() -> Response:
+        from importlib import resources
+
+        text = resources.files(package).joinpath("openapi.json").read_bytes()
+        return Response(text, mimetype="application/json")
 
 
 def _add_timing(app: Flask, metrics: Metrics) -> None:

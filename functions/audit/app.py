@@ -102,6 +102,7 @@ def create_app(
         "audit",
         bytes_max=settings.limits.event_bytes_max,
         metrics=metrics,
+        described="functions.audit",
     )
     guard(app, cluster_of(settings), EVENTS)
     _add_events(app, log, keys, metrics)

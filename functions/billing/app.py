@@ -120,6 +120,7 @@ def create_app(
         "billing",
         bytes_max=max(settings.limits.event_bytes_max, events.BATCH_BYTES_MAX),
         metrics=books.metrics,
+        described="functions.billing",
     )
     if stores is None and settings.store:
         stores = Stores.from_settings(settings)
