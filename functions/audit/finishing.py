@@ -11,7 +11,6 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Final
 
-from functions.audit.erasing import erase
 from functions.problems import Problem
 
 if TYPE_CHECKING:
@@ -59,6 +58,8 @@ def finish(log: Log, keys: KeyProvider) -> int:
 
 
 def _erased(log: Log, keys: KeyProvider, tenant: str, job: str) -> bool:
+    from functions.audit.erasing import erase
+
     try:
         erase(log, keys, tenant, job, actor="")
     except Problem:  # the others have their turn
