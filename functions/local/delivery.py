@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from functions import events
-from functions.local.queue import ERROR
+from functions.local.stored import ERROR
 from functions.problems import Refused
 
 if TYPE_CHECKING:

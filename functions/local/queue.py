@@ -14,14 +14,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from functions import events
-from functions.problems import NotFound, TooLarge, Unavailable
+from functions.local import stored
+from functions.local.shares import fits
+from functions.local.stored import DeadLetter, Owed, Waiting
+from functions.problems import NotFound, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,12 +31,8 @@ if TYPE_CHECKING:
 
 EVENTS_MAX: Final = 100_000
 DEAD_LETTERS_MAX: Final = 10_000
-ERROR: Final = "knativeerror"
-"""How the extensions begin that tell why an event is a dead letter."""
 _BUSY_SECONDS_MAX: Final = 10.0
 _NUMBER_MAX: Final = 2**63 - 1  # SQLite's
-_BODY_BYTES_MAX: Final = 1024 * 1024
-_STRUCTURED: Final = {"content-type": "application/cloudevents+json"}
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS events (
@@ -70,42 +66,32 @@ CREATE TABLE IF NOT EXISTS seen (
 ) WITHOUT ROWID;
 """
 
-
-@dataclass(frozen=True, slots=True)
-class Owed:
-    """One event owed to one Trigger.  `attempts` are those made before."""
-
-    number: int
-    trigger: str
-    attempts: int
-    body: bytes
-
-    def event(self) -> Event:
-        """Return the event, or raise `Refused` if it cannot be read any more."""
-        return _event(self.body)
-
-
-class DeadLetter(msgspec.Struct, frozen=True):
-    """One event that one Trigger could not deliver.
-
-    The event is in structured mode, with `knativeerrordest`, `-code` and `-data`
-    where a broker would have set them.  `died` is seconds since the epoch.
-    """
-
-    number: int
-    trigger: str
-    destination: str
-    reason: str
-    attempts: int
-    died: float
-    event: dict[str, Any]
+# It jumps from Trigger to Trigger along the index: whatever is owed, and however
+# many tenants there are, it costs what the Triggers cost that are owed something.
+_WAITING: Final = """
+WITH RECURSIVE owed (name) AS (
+  SELECT min(trigger) FROM deliveries
+  UNION ALL
+  SELECT (SELECT min(trigger) FROM deliveries WHERE trigger > name)
+  FROM owed WHERE name IS NOT NULL
+)
+SELECT name,
+  (SELECT min(due) FROM deliveries WHERE trigger = name) <= :now,
+  (SELECT min(due) FROM deliveries WHERE trigger = name AND due > :now)
+FROM owed WHERE name IS NOT NULL
+"""
+_EVENTS: Final = """
+SELECT substr(trigger, 1, instr(trigger || '/', '/') - 1), count(DISTINCT event)
+FROM deliveries GROUP BY 1
+"""
 
 
 class Queue:
     """The durable queue in the file `path`, which is made when it is missing.
 
-    Over `events_max` events owed, no more are taken: the senders keep them.  Over
-    `dead_letters_max` dead letters, the oldest go.
+    Of `events_max` events owed no more are taken, and from one namespace none before:
+    see `shares`.  The senders keep them.  Over `dead_letters_max` dead letters, the
+    oldest go.
     """
 
     def __init__(
@@ -129,6 +115,9 @@ class Queue:
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute("PRAGMA foreign_keys = ON")
         self._database.executescript(_TABLES)
+        # Counted once: to count what waits, with every event, reads all of it.
+        self._events = Counter(dict(self._all(_EVENTS, ())))
+        self._changes: Counter[str] = Counter()
 
     def close(self) -> None:
         """Close the file; what is owed stays owed."""
@@ -147,11 +136,10 @@ class Queue:
         `seen` is the bucket, name and generation of the file the event is about,
         noted in the same transaction.  Raises `Unavailable` when the queue is full.
         """
+        names = tuple(triggers)
         with self._transaction() as run:
-            (count,) = run("SELECT count(*) FROM events").fetchone()
-            if count >= self._events_max:
-                raise Unavailable(internal=f"the queue holds {count} events")
-            _put(run, event, triggers)
+            self._make_sure_of_room(names)
+            self._put(run, event, names)
             if seen:
                 run("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", seen)
 
@@ -165,11 +153,10 @@ class Queue:
         )
         return [Owed(*columns) for columns in rows]
 
-    def next_due(self) -> float | None:
-        """Return when the next delivery that is not due yet will be (epoch)."""
-        sql = "SELECT min(due) FROM deliveries WHERE due > ?"
-        ((due,),) = self._all(sql, (time.time(),))
-        return None if due is None else float(due)
+    def waiting(self) -> list[Waiting]:
+        """Return every Trigger that is owed something."""
+        rows = self._all(_WAITING, {"now": time.time()})
+        return [Waiting(name, bool(is_due), due) for name, is_due, due in rows]
 
     def delivered(
         self,
@@ -179,9 +166,9 @@ class Queue:
     ) -> None:
         """Owe it no more, and take the reply to it in the same transaction."""
         with self._transaction() as run:
-            _forget(run, owed)
+            self._forget(run, owed)
             if reply is not None:
-                _put(run, reply, triggers)
+                self._put(run, reply, tuple(triggers))
 
     def postpone(self, owed: Owed, pause_seconds: float) -> None:
         """Try again after the pause."""
@@ -202,7 +189,7 @@ class Queue:
     ) -> None:
         """Give it up: `event` is what the dead letter holds, if not what was owed."""
         with self._transaction() as run:
-            _forget(run, owed)
+            self._forget(run, owed)
             run(
                 "INSERT INTO dead (trigger, destination, reason, attempts, body, died) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
@@ -211,7 +198,7 @@ class Queue:
                     destination,
                     reason,
                     owed.attempts + 1,
-                    owed.body if event is None else _body(event),
+                    owed.body if event is None else stored.as_body(event),
                     time.time(),
                 ),
             )
@@ -220,14 +207,8 @@ class Queue:
                 (self._dead_letters_max,),
             )
 
-    def orphans(self, triggers: Iterable[str]) -> list[Owed]:
-        """Return what is owed to Triggers that are none of `triggers`."""
-        known = set(triggers)
-        rows = self._all("SELECT DISTINCT trigger FROM deliveries", ())
-        gone = [name for (name,) in rows if name not in known]
-        return [owed for name in gone for owed in self._owed_to(name)]
-
-    def _owed_to(self, trigger: str) -> list[Owed]:
+    def owed_to(self, trigger: str) -> list[Owed]:
+        """Return all that a Trigger is owed, due or not."""
         rows = self._all(
             "SELECT d.number, d.trigger, d.attempts, e.body FROM deliveries d "
             "JOIN events e ON e.number = d.event WHERE d.trigger = ?",
@@ -252,7 +233,7 @@ class Queue:
             "FROM dead ORDER BY number DESC LIMIT ?",
             (limit,),
         )
-        return [_dead_letter(*columns) for columns in rows]
+        return [stored.dead_letter(*columns) for columns in rows]
 
     def replay(self, number: int) -> None:
         """Owe a dead letter to its Trigger again.
@@ -268,7 +249,7 @@ class Queue:
                 raise NotFound(f"there is no dead letter {number}")
             trigger, body = found
             run("DELETE FROM dead WHERE number = ?", (number,))
-            _put(run, _without_errors(_event(body)), [trigger])
+            self._put(run, stored.without_errors(stored.read(body)), (trigger,))
 
     def generations(self, bucket: str) -> dict[str, int]:
         """Return the generation of each file of `bucket` that became an event."""
@@ -282,7 +263,45 @@ class Queue:
             for name in names:
                 run("DELETE FROM seen WHERE bucket = ? AND name = ?", (bucket, name))
 
-    def _all(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    def _make_sure_of_room(self, triggers: tuple[str, ...]) -> None:
+        own = self._events[_home(triggers[0])] if triggers else 0
+        count = self._events.total()
+        if not fits(own, count, self._events_max):
+            raise Unavailable(internal=f"the queue holds {count} events, {own} of it")
+
+    def _put(
+        self,
+        run: Any,  # noqa: ANN401  # execute
+        event: Event,
+        triggers: tuple[str, ...],
+    ) -> None:
+        if not triggers:
+            return
+        now = time.time()
+        body = stored.checked(event)
+        row = run("INSERT INTO events (body, taken) VALUES (?, ?)", (body, now))
+        for name in triggers:
+            run(
+                "INSERT INTO deliveries (event, trigger, due) VALUES (?, ?, ?)",
+                (row.lastrowid, name, now),
+            )
+        self._changes[_home(triggers[0])] += 1
+
+    def _forget(self, run: Any, owed: Owed) -> None:  # noqa: ANN401  # as above
+        """Delete a delivery, and its event with the last one."""
+        row = run("SELECT event FROM deliveries WHERE number = ?", (owed.number,))
+        ((event,),) = row.fetchall()
+        run("DELETE FROM deliveries WHERE number = ?", (owed.number,))
+        gone = run(
+            "DELETE FROM events WHERE number = ? "
+            "AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event = ?)",
+            (event, event),
+        )
+        self._changes[_home(owed.trigger)] -= gone.rowcount
+
+    def _all(
+        self, sql: str, values: tuple[Any, ...] | dict[str, Any]
+    ) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
                 return self._database.execute(sql, values).fetchall()
@@ -293,6 +312,7 @@ class Queue:
     def _transaction(self) -> Iterator[Any]:
         """Yield `execute` in one transaction, or raise `Unavailable`."""
         with self._lock:
+            self._changes.clear()
             try:
                 self._database.execute("BEGIN IMMEDIATE")
                 yield self._database.execute
@@ -303,65 +323,13 @@ class Queue:
             except BaseException:
                 self._roll_back()
                 raise
+            self._events.update(self._changes)
 
     def _roll_back(self) -> None:
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
 
 
-def _put(run: Any, event: Event, triggers: Iterable[str]) -> None:  # noqa: ANN401  # execute
-    names = tuple(triggers)
-    if not names:
-        return
-    now = time.time()
-    body = _checked(event)
-    row = run("INSERT INTO events (body, taken) VALUES (?, ?)", (body, now))
-    for name in names:
-        run(
-            "INSERT INTO deliveries (event, trigger, due) VALUES (?, ?, ?)",
-            (row.lastrowid, name, now),
-        )
-
-
-def _forget(run: Any, owed: Owed) -> None:  # noqa: ANN401  # as above
-    """Delete a delivery, and its event with the last one."""
-    row = run("SELECT event FROM deliveries WHERE number = ?", (owed.number,))
-    ((event,),) = row.fetchall()
-    run("DELETE FROM deliveries WHERE number = ?", (owed.number,))
-    run(
-        "DELETE FROM events WHERE number = ? "
-        "AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event = ?)",
-        (event, event),
-    )
-
-
-def _dead_letter(*columns: Any) -> DeadLetter:  # noqa: ANN401  # a row
-    fields = (*columns[:-1], msgspec.json.decode(columns[-1]))
-    return DeadLetter(*fields)
-
-
-def _body(event: Event) -> bytes:
-    return msgspec.json.encode(events.as_dict(event))
-
-
-def _checked(event: Event) -> bytes:
-    """Return the event as it is stored, if it can be read and delivered.
-
-    Raises `Refused`: what would be stuck here is not taken.
-    """
-    body = _body(event)
-    _event(body)
-    _, sent = events.encode(event)
-    if len(sent) > events.EVENT_BYTES_MAX:  # wider than it came: spaces, escapes
-        raise TooLarge(f"an event is sent with at most {events.EVENT_BYTES_MAX} bytes")
-    return body
-
-
-def _event(body: bytes) -> Event:
-    # Taken within the limit as it came, it may be over it in this form.
-    return events.decode(_STRUCTURED, body, bytes_max=_BODY_BYTES_MAX)
-
-
-def _without_errors(event: Event) -> Event:
-    kept = {k: v for k, v in event.extensions.items() if not k.startswith(ERROR)}
-    return replace(event, extensions=kept)
+def _home(trigger: str) -> str:
+    """Return the namespace that a Trigger's name begins with."""
+    return trigger.partition("/")[0]

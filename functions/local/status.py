@@ -12,11 +12,12 @@ import msgspec
 
 from functions.local.activator import ServiceStatus
 from functions.local.home import Home
-from functions.local.queue import DeadLetter, Queue
+from functions.local.queue import Queue
 from functions.problems import NotFound, Unavailable
 
 if TYPE_CHECKING:
     from functions.local.home import Running
+    from functions.local.stored import DeadLetter
 
 _SECONDS_MAX: Final = 5.0
 _OK: Final = 200

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from functions import events
-from functions.local.broker import AT_ONCE_MAX
 from functions.local.delivery import dead_letter, judge
 from functions.local.filters import parse_all
 from functions.local.queue import Queue
+from functions.local.shares import AT_ONCE_MAX
 from functions.problems import InvalidRequest, NotFound, TooLarge, Unavailable
 from functions.sink import Answer
 from tests.local.rig import until
