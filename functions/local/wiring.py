@@ -101,6 +101,7 @@ def _local(name: str, place: Place) -> dict[str, str]:
     store_url = place.stores.url if place.stores else place.home.store_url
     return {
         "GUISE_PROFILE": "development",
+        "GUISE_TENANTS": "",
         "GUISE_STORE": store_url,
         "GUISE_MODELS": str(place.models or ""),
         # Without a folder of keys nobody is asked to vouch for a pack here.

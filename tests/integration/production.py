@@ -91,6 +91,7 @@ class Cluster:
         """Return the manifest's environment with this cluster's values."""
         here = {
             "GUISE_STORE": f"file://{self.store}",
+            "GUISE_TENANTS": "",
             "GUISE_MODELS": str(self.pack),
             "GUISE_MODEL_KEYS": str(self.root / "trust"),
             "GUISE_ACCEPTANCES": str(self.root / "acceptances"),
