@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
     from functions.auth import Authenticator
     from functions.billing.budgets import Budget, Watch
+    from functions.billing.counting import Posted
     from functions.billing.invoice import Invoice
-    from functions.billing.ledger import Ledger, Posted
+    from functions.billing.ledger import Ledger
     from functions.billing.rates import RateCards
     from functions.billing.statement import Span
     from functions.billing.usage import Usage

@@ -1,34 +1,34 @@
 """Usage, counted once per (tenant, source, id) for ever, and its sums.
 
-Counting and reading: this module, `closing` and `tables` know SQL, which runs on
+This module reads, `counting` writes; what SQL they, `closing` and `order` know runs on
 SQLite and PostgreSQL alike.  Every quantity is a whole number (milliseconds, bytes,
 pieces): neither database sums a fraction, and neither can lose one.
 """
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import sqlalchemy as sa
 
+from functions.billing.counting import Counting
 from functions.billing.evidence import root_of
 from functions.billing.invoice import Period
-from functions.billing.tables import accounts, usages
+from functions.billing.tables import usages
 from functions.commits import GroupCommit
 from functions.database import Schema, open_schema, transaction
 from functions.problems import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from sqlalchemy import ColumnElement, Connection, Engine, Select
 
+    from functions.billing.counting import Posted
     from functions.billing.evidence import Root
     from functions.billing.usage import Usage
 
@@ -42,29 +42,7 @@ SCHEMA: Final = Schema(
 GROUPS_MAX: Final = 1_000
 _DAY_MS: Final = 86_400_000
 _ROWS_READ: Final = 10_000
-_ROWS_WRITTEN: Final = 1_000
 _SORTED_MAX: Final = 100_000
-
-_TYPES: Final = {"TEXT": "text", "BIGINT": "bigint", "BOOLEAN": "boolean"}
-
-
-def _insert_json() -> str:
-    """Return PostgreSQL's statement that inserts rows out of one JSON array."""
-    names, values, types = [], [], []
-    for column in usages.columns:
-        kind = _TYPES.get(str(column.type))
-        names.append(column.name)
-        values.append(column.name if kind else f"decode({column.name}, 'base64')")
-        types.append(f"{column.name} {kind or 'text'}")
-    return f"""
-        INSERT INTO usage ({", ".join(names)})
-        SELECT {", ".join(values)}
-        FROM json_to_recordset(%s::json) AS new ({", ".join(types)})
-        ON CONFLICT DO NOTHING RETURNING tenant, source, id
-    """  # noqa: S608  # names of ours
-
-
-_INSERT_JSON: Final = _insert_json()
 
 _MODEL: Final[ColumnElement[str]] = sa.case(
     (usages.c.device_kind == "cpu", sa.literal("")),
@@ -78,14 +56,6 @@ _GROUPS: Final[dict[str, ColumnElement[Any]]] = {
     "job": usages.c.job,
 }
 GROUPINGS: Final = frozenset(_GROUPS)
-
-
-class Posted(enum.Enum):
-    """What became of an event."""
-
-    NEW = "new"
-    DUPLICATE = "duplicate"
-    CONFLICT = "conflict"  # the id is taken by other content, which stands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +126,7 @@ class Ledger:
         # Both databases have ON CONFLICT, each in a module of its own.
         dialect = import_module(f"sqlalchemy.dialects.{engine.dialect.name}")
         self.insert = dialect.insert
-        names = usages.c.tenant, usages.c.source, usages.c.id
-        insert = dialect.insert(usages).on_conflict_do_nothing()
-        self._insert_usage = insert.returning(*names)
-        self._commit = GroupCommit(self._count)
+        self._commit = GroupCommit(Counting(engine))
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -189,54 +156,6 @@ class Ledger:
         Raises `Unavailable`.
         """
         return self._commit(batch)
-
-    def _count(self, batches: list[Sequence[Usage]]) -> list[list[Posted]]:
-        """Count what many brought, in one transaction."""
-        first: dict[_Key, Usage] = {}
-        for each in (usage for batch in batches for usage in batch):
-            first.setdefault(_key(each), each)
-        # In order, so that no two writers wait for one another's rows.
-        keys = sorted(first)
-        with transaction(self.engine, role="guise_billing_committer") as db:
-            closed = self._share(db, sorted({tenant for tenant, _, _ in keys}))
-            new = self._insert(db, [_row(first[key], closed) for key in keys])
-            known = _digests(db, [key for key in keys if key not in new])
-        stands = known | {key: first[key].digest for key in new}
-        return [[_posted(each, stands, new) for each in batch] for batch in batches]
-
-    def _share(self, db: Connection, tenants: list[str]) -> dict[str, str]:
-        """Return how far each account is closed, which stays so until the commit."""
-        query = (
-            sa.select(accounts.c.tenant, accounts.c.closed)
-            .where(accounts.c.tenant.in_(tenants))
-            .order_by(accounts.c.tenant)
-            .with_for_update(read=True)
-        )
-        found = {row.tenant: row.closed for row in db.execute(query)}
-        missing = [tenant for tenant in tenants if tenant not in found]
-        if missing:
-            new = self.insert(accounts).on_conflict_do_nothing()
-            db.execute(new, [{"tenant": tenant} for tenant in missing])
-            found = {row.tenant: row.closed for row in db.execute(query)}
-        return found
-
-    def _insert(self, db: Connection, rows: list[dict[str, Any]]) -> set[_Key]:
-        """Insert those rows that are not there, and return their keys."""
-        new: set[_Key] = set()
-        for start in range(0, len(rows), _ROWS_WRITTEN):
-            part = rows[start : start + _ROWS_WRITTEN]
-            new.update(map(tuple, self._inserted(db, part)))
-        return new
-
-    def _inserted(
-        self, db: Connection, rows: list[dict[str, Any]]
-    ) -> Iterable[Sequence[Any]]:
-        if self.engine.dialect.name != "postgresql":
-            return db.execute(self._insert_usage, rows)
-        # As one JSON: a statement with a parameter a value takes five times as long
-        # to put together as to run.  msgspec writes bytes as base64.
-        text = msgspec.json.encode(rows).decode()
-        return db.exec_driver_sql(_INSERT_JSON, (text,))
 
     def sums(self, wanted: Selection, by: str = "") -> list[Part]:
         """Return the sums of each group of `by` and each GPU model, in their order.
@@ -306,35 +225,6 @@ class Ledger:
             yield from found.yield_per(_ROWS_READ).scalars()
 
 
-_Key = tuple[str, str, str]
-
-
-def _key(usage: Usage) -> _Key:
-    return usage.tenant, usage.source, usage.id
-
-
-def _posted(usage: Usage, stands: dict[_Key, bytes], new: set[_Key]) -> Posted:
-    """Return what became of one use; whoever asks first about a `new` key was it."""
-    key = _key(usage)
-    if key in new:
-        new.remove(key)
-        return Posted.NEW
-    return Posted.DUPLICATE if usage.digest == stands[key] else Posted.CONFLICT
-
-
-def _digests(db: Connection, keys: list[_Key]) -> dict[_Key, bytes]:
-    """Return the digests of usage that is there."""
-    names = usages.c.tenant, usages.c.source, usages.c.id
-    query = sa.select(usages.c.digest).where(
-        *(column == sa.bindparam(f"the_{column.name}") for column in names)
-    )
-    named = {
-        key: dict(zip(("the_tenant", "the_source", "the_id"), key, strict=True))
-        for key in keys
-    }
-    return {key: bytes(db.execute(query, named[key]).scalar_one()) for key in keys}
-
-
 def _taken_up(tenant: str, period: Period) -> tuple[ColumnElement[bool], ...]:
     """Return what holds of the usage that a period's invoice takes up.
 
@@ -372,38 +262,3 @@ def _sum(row: Any) -> Sum:  # noqa: ANN401  # a row of any query
 
 def _month(at_ms: int) -> Period:
     return Period.of(datetime.fromtimestamp(at_ms // 1000, UTC))
-
-
-def _row(usage: Usage, closed: dict[str, str]) -> dict[str, Any]:
-    data, device = usage.data, usage.data.device
-    month, through = str(_month(usage.at_ms)), closed[usage.tenant]
-    late = month <= through
-    return {
-        "tenant": usage.tenant,
-        "source": usage.source,
-        "id": usage.id,
-        "digest": usage.digest,
-        "at_ms": usage.at_ms,
-        "period": str(Period.parse(through).following) if late else month,
-        "late": late,
-        "job": data.job,
-        "operation": data.operation,
-        "outcome": data.outcome,
-        "billable": data.billable,
-        "device_kind": device.kind,
-        "device_name": device.name,
-        "device_uuid": device.uuid,
-        "device_share": device.share,
-        "model_digest": data.model_digest,
-        "lease_ms": data.lease_ms,
-        "gpu_ms": usage.gpu_ms,
-        "cpu_ms": usage.cpu_ms,
-        "load_ms": data.load_ms,
-        "requests": data.requests,
-        "faces": data.faces,
-        "frames": data.frames,
-        "input_bytes": data.input_bytes,
-        "output_bytes": data.output_bytes,
-        "byte_hours": usage.byte_hours,
-        "leased_ms": usage.leased_ms,
-    }

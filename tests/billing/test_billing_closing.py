@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from functions import events
 from functions.billing import closing
 from functions.billing.canonical import canonical
+from functions.billing.counting import Posted
 from functions.billing.credits import Credit
 from functions.billing.evidence import root_of
 from functions.billing.invoice import Period, State
-from functions.billing.ledger import Ledger, Posted
+from functions.billing.ledger import Ledger
 from functions.billing.rates import FILE, RateCards
 from functions.billing.usage import Usage, usage_of
 from functions.events import Event

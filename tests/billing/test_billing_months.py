@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from functions.billing import closing, focus
+from functions.billing.counting import Posted
 from functions.billing.drafting import Bill, draft
-from functions.billing.ledger import Ledger, Posted
+from functions.billing.ledger import Ledger
 from functions.billing.rates import RateCards
 from functions.billing.rating import Meter
 from tests.billing.bills import OCTOBER
