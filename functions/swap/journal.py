@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from functions.events import Event
     from functions.keys import KeyProvider
+    from functions.roster import Retention
     from functions.settings import Limits
     from functions.sink import Auditor, Receipt, Sink
     from functions.storage import Store
@@ -59,7 +60,10 @@ ENDINGS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Where one tenant's jobs are written down, and who is told."""
+    """Where one tenant's jobs are written down, and who is told.
+
+    `retention` is for how long the operator lets the tenant keep things.
+    """
 
     tenant: Tenant
     store: Store
@@ -68,6 +72,7 @@ class Books:
     sink: Sink
     limits: Limits
     metrics: Metrics = field(default_factory=Metrics)
+    retention: Retention | None = None
 
     def signed(
         self,

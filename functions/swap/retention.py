@@ -49,6 +49,7 @@ from functions.tenant import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from functions.roster import Retention
     from functions.settings import Limits
     from functions.storage import Info, Store
     from functions.swap.journal import Books
@@ -107,8 +108,13 @@ class _Look:
         return done.more
 
 
-def policy(store: Store, limits: Limits) -> tuple[int, int]:
-    """Return for how many days uploads and results are kept, or raise `Unreadable`."""
+def policy(
+    store: Store, limits: Limits, cap: Retention | None = None
+) -> tuple[int, int]:
+    """Return for how many days uploads and results are kept, or raise `Unreadable`.
+
+    `cap` is the operator's word on this tenant, whose own may be less and never more.
+    """
     try:
         data = store.get(RETENTION, bytes_max=_POLICY_BYTES_MAX).data
         said = msgspec.convert(events.strict_json(data), Policy)
@@ -116,8 +122,16 @@ def policy(store: Store, limits: Limits) -> tuple[int, int]:
         said = Policy()
     except (InvalidRequest, TooLarge, msgspec.ValidationError) as fault:
         raise Unreadable(internal=f"{RETENTION} is no policy: {fault}") from fault
-    uploads, results = said.uploads_days, said.results_days
-    return uploads or limits.retention_days, results or limits.retention_days
+    return (
+        _days(said.uploads_days, cap.uploads_days if cap else None, limits),
+        _days(said.results_days, cap.results_days if cap else None, limits),
+    )
+
+
+def _days(said: int | None, cap: int | None, limits: Limits) -> int:
+    if cap is None:
+        return said or limits.retention_days
+    return min(said or cap, cap)
 
 
 def apply(books: Books) -> Retired:
@@ -125,7 +139,7 @@ def apply(books: Books) -> Retired:
 
     Raises `Unreadable`.
     """
-    uploads_days, results_days = policy(books.store, books.limits)
+    uploads_days, results_days = policy(books.store, books.limits, books.retention)
     now = _now(books.store)
     done = Retired()
     with retiring.announced(books.store, now):

@@ -24,6 +24,7 @@ import msgspec
 
 from functions.keys import FileKeys
 from functions.problems import Failed, InvalidRequest, NotFound, Problem, Unavailable
+from functions.roster import roster_of
 from functions.settings import Settings, SettingsError
 from functions.sink import HttpAuditor, HttpSink
 from functions.storage import Stores
@@ -235,7 +236,8 @@ def _bury(job: str, fault: ledger.Broken, books: Books) -> What:
 def books_of(settings: Settings) -> Books:
     """Return the books of the one tenant of an environment, or raise `SettingsError`.
 
-    It takes GUISE_TENANT, GUISE_STORE, GUISE_KEYS and K_SINK; audit is not asked.
+    It takes GUISE_TENANT, GUISE_STORE, GUISE_KEYS and K_SINK, and GUISE_TENANTS where
+    the operator caps what is kept; audit is not asked.  Raises `UnknownTenant`.
     """
     tenant = settings.need("tenant")
     settings.require("store", "keys", "sink_url")
@@ -246,6 +248,7 @@ def books_of(settings: Settings) -> Books:
         HttpAuditor(settings.audit_url),
         HttpSink.from_settings(settings),
         settings.limits,
+        retention=roster_of(settings).spec(tenant).retention,
     )
 
 

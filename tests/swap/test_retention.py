@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
 from functions.events import SWAP_COMPLETED, SWAP_ERASED, SWAP_FAILED, USAGE_RECORDED
-from functions.problems import Conflict, Gone, Unavailable
-from functions.settings import Limits
+from functions.problems import Conflict, Gone, Unavailable, UnknownTenant
+from functions.roster import Retention
+from functions.settings import Limits, Settings
 from functions.swap import ledger, records, retention
 from functions.swap.dispatch import requested
-from functions.swap.sweeper import sweep
+from functions.swap.sweeper import books_of, sweep
 from functions.tenant import JOBS, RETENTION, SWEPT, Key
 from tests.swap.aging import AgingStore
 from tests.swap.house import ACME, GOOD, SWAP, House, multipart, picture
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from functions.events import Event
     from functions.storage import Object, Page
 
@@ -455,3 +459,59 @@ def test_an_old_record_without_the_new_field_is_read() -> None:
     record = msgspec.json.decode(old, type=ledger.Record)
     assert record.expired == ""
     assert b"expired" not in msgspec.json.encode(record)
+
+
+# --- the operator's word -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "cap", "kept"),
+    [
+        (None, None, 30),
+        (90, None, 90),
+        (None, 7, 7),
+        (90, 7, 7),
+        (3, 7, 3),
+        (None, 90, 90),
+    ],
+)
+def test_a_tenants_policy_says_less_than_its_spec_and_never_more(
+    said: int | None, cap: int | None, kept: int
+) -> None:
+    """Where the spec names no days the installation's stand, and the tenant's own."""
+    house, store = aged()
+    for name in ("uploads_days", "results_days"):
+        policy = {name: said} if said else {}
+        store.put(RETENTION, msgspec.json.encode(policy))
+        found = retention.policy(store, house.limits, Retention(**{name: cap}))
+        by_name = dict(zip(("uploads_days", "results_days"), found, strict=True))
+        assert by_name.pop(name) == kept
+        assert list(by_name.values()) == [30]
+
+
+def test_what_the_spec_caps_goes_when_it_says() -> None:
+    """A tenant that would keep everything for ten years keeps it for a week."""
+    house, store = aged()
+    store.put(RETENTION, b'{"uploads_days": 3650, "results_days": 3650}')
+    job = sent(house)
+    days(store, 8)
+    capped = replace(house.books, retention=Retention(uploads_days=7, results_days=7))
+    done = retention.apply(capped)
+    assert (done.jobs, done.uploads) == (1, 2)
+    assert ledger.record(ACME, job, store).expired  # type: ignore[union-attr]  # there
+
+
+def test_the_sweeper_of_a_cluster_knows_the_cap(tmp_path: Path) -> None:
+    """From the spec of its tenant; a tenant that is no more is not swept."""
+    (tmp_path / "acme.yaml").write_text("id: acme\nretention: {uploads_days: 7}\n")
+    settings = Settings(
+        tenant=ACME,
+        tenants=tmp_path,
+        store="memory://{tenant}",
+        keys=tmp_path,
+        sink_url="http://127.0.0.1:9",
+    )
+    assert books_of(settings).retention == Retention(uploads_days=7)
+    (tmp_path / "acme.yaml").unlink()
+    with pytest.raises(UnknownTenant):
+        books_of(settings)
