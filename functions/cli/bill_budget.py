@@ -67,6 +67,17 @@ def run(
         _show(ledger, cards, tenant, json=wanted.json)
 
 
+def put(place: Place, tenant: Tenant, budget: Budget | None, *, stores: Stores) -> None:
+    """Give a tenant a budget, or lift it; the keys are those of `place`."""
+    cards = rate_cards(None)
+    with closing(place.ledger()) as ledger:
+        budgeting.set_budget(ledger, tenant.id, budget)
+        if budget is None:
+            budgets.lift(tenant, stores.of(tenant))
+        else:
+            _look(place, ledger, cards, tenant, stores=stores, keys=None)
+
+
 def _write(  # the ledger, whose, and where to
     place: Place,
     ledger: Ledger,
@@ -75,10 +86,23 @@ def _write(  # the ledger, whose, and where to
     store: str,
     keys: Path | None,
 ) -> None:
+    stores = _stores(place, store, tenant)
+    _look(place, ledger, cards, tenant, stores=stores, keys=keys)
+
+
+def _look(
+    place: Place,
+    ledger: Ledger,
+    cards: RateCards,
+    tenant: Tenant,
+    *,
+    stores: Stores,
+    keys: Path | None,
+) -> None:
     watch = Watch(
         budget_of=lambda who: budgeting.budget_of(ledger, who),
         spent=lambda who, month: budgeting.spent(ledger, cards, who, month),
-        stores=_stores(place, store, tenant),
+        stores=stores,
         keys=key_folder(place, keys),
     )
     # The same again is told again, should the first have got lost.

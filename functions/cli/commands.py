@@ -12,6 +12,7 @@ from functions.cli.bill_commands import bill
 from functions.cli.jobs_commands import jobs
 from functions.cli.models_commands import release
 from functions.cli.models_making import making
+from functions.cli.tenant_commands import tenant as tenants
 
 app = typer.Typer(
     name="guise",
@@ -26,6 +27,7 @@ app.add_typer(packs, name="models")
 app.add_typer(jobs, name="jobs")
 app.add_typer(audit, name="audit")
 app.add_typer(bill, name="bill")
+app.add_typer(tenants, name="tenant")
 packs.add_typer(making)
 packs.add_typer(release)
 

@@ -62,7 +62,11 @@ class InvalidSpec(InvalidRequest):
 
 def parse(text: bytes, *, tenant: Tenant) -> Spec:
     """Return the spec in the file `<id>.yaml` of `tenant`, or raise `InvalidSpec`."""
-    document = _document(text)
+    return of_plain(document(text), tenant=tenant)
+
+
+def of_plain(document: object, *, tenant: Tenant) -> Spec:
+    """Return the spec of `tenant` that plain data says, or raise `InvalidSpec`."""
     found = list(_faults(Spec, document, ""))[:FAULTS_MAX]
     if isinstance(document, dict) and document.get("id", tenant.id) != tenant.id:
         found.append(f"id: it is {_shown(document['id'])} in the file of {tenant.id!r}")
@@ -89,7 +93,8 @@ def write(spec: Spec) -> bytes:
 # --- YAML --------------------------------------------------------------------
 
 
-def _document(text: bytes) -> object:
+def document(text: bytes) -> object:
+    """Return what YAML says as plain data, or raise `InvalidSpec`."""
     if len(text) > BYTES_MAX:
         raise InvalidSpec([f"a spec has at most {BYTES_MAX} bytes"])
     import yaml

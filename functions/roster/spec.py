@@ -53,7 +53,7 @@ Version = Annotated[
 ]
 Pack = Annotated[str, Meta(pattern=r"^([a-z][a-z0-9_-]{0,63})?\Z")]
 KeyUri = Annotated[
-    str, Meta(pattern=r"^((gcp-kms|aws-kms)://[A-Za-z0-9._:/-]{1,400})?\Z")
+    str, Meta(pattern=r"^((gcpkms://|arn:aws:kms:)[A-Za-z0-9._:/-]{1,400})?\Z")
 ]
 Amount = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,4})?\Z")]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]

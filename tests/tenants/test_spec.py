@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 ACME = Tenant("acme")
 OWN = Isolation(data=1, model=1, compute=1)
-KEY = "gcp-kms://projects/acme/locations/eu/keyRings/guise/cryptoKeys/faces"
+KEY = "gcpkms://projects/acme/locations/eu/keyRings/guise/cryptoKeys/faces"
 
 
 def read(**fields: object) -> Spec:

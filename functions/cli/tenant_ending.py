@@ -1,0 +1,132 @@
+"""What `guise tenant suspend`, `resume` and `delete` do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from functions.cli.tenant_making import current, in_state, restated
+from functions.cli.terminal import busy, print_json, say
+from functions.keys import events_key
+from functions.problems import Conflict, InvalidRequest, NotFound
+from functions.tenant import OUTBOX, Key, Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from functions.cli.tenant_place import Place
+    from functions.roster import Change, Spec
+    from functions.roster.spec import State
+    from functions.storage import Store
+
+EVERYTHING: Final = Key("")
+_PASSES_MAX: Final = 10
+
+
+def suspend(place: Place, name: str) -> None:
+    """Let nothing new begin; what there is can be read, erased and billed."""
+    _turn(place, Tenant(name), "active", "suspended", "suspended")
+
+
+def resume(place: Place, name: str) -> None:
+    """Let new things begin again."""
+    _turn(place, Tenant(name), "suspended", "active", "resumed")
+
+
+def delete(place: Place, name: str, *, yes: bool) -> None:
+    """Delete everything of a suspended tenant but its log and its bills, for good.
+
+    What a crash leaves, the same command deletes.  Raises `Conflict` for one that is
+    not suspended, or of which a job is under way or not told of yet.
+    """
+    tenant = Tenant(name)
+    with place.changing():
+        spec = current(place, tenant)
+        if spec.state not in {"suspended", "deleted"}:
+            raise Conflict(f"{tenant.id} is {spec.state}: suspend it first")
+        store = place.stores(tenant).of(tenant)
+        _refuse_open(tenant, store)
+        if not yes:
+            raise InvalidRequest(
+                f"this deletes every object of {tenant.id}, and the key that signs its "
+                "events, for good; its log and its bills stay: say --yes"
+            )
+        if spec.state == "suspended":
+            _state(place, spec, "deleted", "deleted")
+        with busy("deleting", quiet=place.json):
+            objects = _empty(store)
+        _remove_folder(place, tenant)
+        place.key_provider().destroy(events_key(tenant.id))
+    if place.json:
+        print_json({"tenant": tenant.id, "state": "deleted", "objects": objects})
+    else:
+        say(f"{tenant.id} is deleted: {objects} objects, and the key of its events")
+        say("its log and its bills stay, and nobody is ever called so again")
+
+
+def _turn(place: Place, tenant: Tenant, was: State, state: State, done: Change) -> None:
+    with place.changing():
+        spec = current(place, tenant)
+        if spec.state != was:
+            raise Conflict(f"{tenant.id} is {spec.state}, and not {was}")
+        entry = _state(place, spec, state, done)
+    if place.json:
+        print_json({"tenant": tenant.id, "state": state, "entry": entry})
+    else:
+        say(f"{tenant.id} is {state}; entry {entry} of its log")
+
+
+def _state(place: Place, spec: Spec, state: State, change: Change) -> int:
+    """Put a tenant into a state once that is on record; return the log's entry."""
+    after = in_state(spec, state)
+    receipt = place.tell(change, after, spec)
+    text = place.path(spec.tenant).read_bytes()
+    place.put(spec.tenant, restated(text, after))
+    return receipt.index
+
+
+def _refuse_open(tenant: Tenant, store: Store) -> None:
+    page = store.list(OUTBOX)
+    if page.objects:
+        many = f"{len(page.objects)}{' or more' if page.cursor else ''}"
+        raise Conflict(
+            f"{many} jobs of {tenant.id} are under way, or not told of yet: "
+            f"let the stack run, or `guise jobs sweep --tenant {tenant.id}`"
+        )
+
+
+def _empty(store: Store) -> int:
+    """Delete every object; return how many there were."""
+    deleted = 0
+    for _ in range(_PASSES_MAX):
+        keys = list(_keys(store))
+        if not keys:
+            return deleted
+        for key in keys:
+            try:
+                store.delete(key)
+            except NotFound:
+                continue  # somebody else's last act
+            deleted += 1
+    raise Conflict("somebody writes into the store all the time: nothing is finished")
+
+
+def _keys(store: Store) -> Iterator[Key]:
+    cursor = ""
+    while True:
+        page = store.list(EVERYTHING, cursor=cursor)
+        yield from (info.key for info in page.objects)
+        cursor = page.cursor
+        if not cursor:
+            return
+
+
+def _remove_folder(place: Place, tenant: Tenant) -> None:
+    """Remove what a file store keeps beside objects: folders, marks, half a write."""
+    from functions.storage.locate import PLACE, Location, is_template
+
+    url = place.store_url()
+    where = Location.parse(url.replace(PLACE, tenant.id))
+    if where.scheme == "file" and is_template(url) and Path(where.path).exists():
+        shutil.rmtree(where.path)

@@ -1,0 +1,52 @@
+"""The audit log of a home in which no stack runs: written to as its function would."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from functions.audit.log import Log
+from functions.audit.recording import record
+from functions.problems import NoReceipt, NotFound
+from functions.tenant import Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from functions.cli.tenant_place import Place
+    from functions.events import Event
+    from functions.keys import FileKeys
+    from functions.sink import Receipt
+
+
+class LogAuditor:
+    """Gives receipts out of a log that is open here."""
+
+    def __init__(self, log: Log, keys: FileKeys) -> None:
+        self._log = log
+        self._keys = keys
+
+    def receipt(self, event: Event, *, timeout: float) -> Receipt:
+        """Return the receipt of `event`, or raise what the function would answer."""
+        del timeout  # the log has its own
+        appended = record(event, Tenant(event.tenant), self._log, self._keys)
+        if appended is None or appended.conflict:
+            raise NoReceipt(internal=f"{event.id} of {event.tenant} is not recorded")
+        return appended.receipt
+
+    def wake(self) -> None:
+        """Do nothing: it is awake."""
+
+
+@contextmanager
+def open_log(place: Place) -> Iterator[LogAuditor]:
+    """Yield the log in the home's database, made where there is none.
+
+    Raises `NotFound` where the keys are not the home's: the log is another's.
+    """
+    if not place.is_local:
+        raise NotFound("say --audit: the log of these tenants is not in --home")
+    keys = place.key_provider()
+    keys.create("audit")
+    with closing(Log.at(place.folder.database_url("audit"), keys)) as log:
+        yield LogAuditor(log, keys)

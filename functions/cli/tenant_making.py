@@ -1,0 +1,270 @@
+"""What `guise tenant create`, `apply` and `edit` do."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import structs
+
+from functions.cli import tenant_settling
+from functions.cli.terminal import print_json, say
+from functions.keys import BILLING, events_key
+from functions.problems import Conflict, InvalidRequest, NotFound, UnknownTenant
+from functions.roster import Spec, parse, plain, write
+from functions.roster.reading import document, of_plain
+from functions.settings import DEVELOPMENT_MARK
+from functions.tenant import REQUESTS, UPLOADS, Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from functions.cli.tenant_place import Place
+
+BEGINNINGS: Final[Mapping[str, Mapping[str, int]]] = {
+    "trial": {
+        "concurrency": 1,
+        "requests_per_second": 2,
+        "burst": 10,
+        "storage_gib": 1,
+    },
+    "standard": {
+        "concurrency": 4,
+        "requests_per_second": 20,
+        "burst": 50,
+        "storage_gib": 100,
+    },
+    "premium": {
+        "concurrency": 16,
+        "requests_per_second": 100,
+        "burst": 200,
+        "storage_gib": 1_000,
+    },
+}
+"""The quotas that a new tenant's spec is written with, where none are said."""
+_MARK: Final = b"Keys for this machine alone: production refuses this folder.\n"
+_EDIT_TRIES_MAX: Final = 20
+
+
+def create(
+    place: Place, name: str, source: Path | None, fields: Mapping[str, Any]
+) -> None:
+    """Make a tenant: its keys, its store's folders, and its spec last.
+
+    Raises `Conflict` for an id that was ever used.
+    """
+    tenant = Tenant(name)
+    text = source.read_bytes() if source else None
+    if text is not None and not fields:
+        spec = parse(text, tenant=tenant)
+    else:
+        spec = of_plain(_merged(tenant, text, fields), tenant=tenant)
+        text = None
+    with place.changing():
+        _create(place, spec, text or write(spec))
+
+
+def apply(place: Place, source: Path) -> None:
+    """Make a tenant's spec what a file says; a tenant that is none yet is made."""
+    text = source.read_bytes()
+    said = document(text)
+    name = said.get("id") if isinstance(said, dict) else None
+    if not isinstance(name, str):
+        raise InvalidRequest(f"{source} does not say whose spec it is: id")
+    spec = parse(text, tenant=Tenant(name))
+    with place.changing():
+        if place.path(spec.tenant).exists():
+            _change(place, current(place, spec.tenant), spec, text)
+        else:
+            _create(place, spec, text)
+
+
+def edit(place: Place, name: str, fields: Mapping[str, Any]) -> None:
+    """Change a tenant's spec: the fields that are said, or what an editor makes."""
+    tenant = Tenant(name)
+    with place.changing():
+        before = current(place, tenant)
+        if fields:
+            spec = of_plain(_set(plain(before), fields), tenant=tenant)
+            _change(place, before, spec, write(spec))
+        else:
+            text = _edited(place.path(tenant).read_bytes(), tenant)
+            _change(place, before, parse(text, tenant=tenant), text)
+
+
+def current(place: Place, tenant: Tenant) -> Spec:
+    """Return a tenant's spec, whatever became of it, or raise `NotFound`."""
+    try:
+        return place.roster().read(tenant)
+    except UnknownTenant as error:
+        raise NotFound(f"{place.specs} has no spec of {tenant.id}") from error
+
+
+# --- making ------------------------------------------------------------------
+
+
+def _create(place: Place, spec: Spec, text: bytes) -> None:
+    tenant = spec.tenant
+    path = place.path(tenant)
+    if path.exists():
+        raise Conflict(f"{path} is there already: an id is one tenant's, for ever")
+    if spec.state != "active":
+        raise InvalidRequest(f"state: a new tenant is active, and not {spec.state}")
+    tenant_settling.check(place, spec, None)
+    _prepare(place, spec)
+    receipt = place.tell("created", spec)
+    place.put(tenant, text)
+    undone = tenant_settling.settle(place, spec, None)
+    if place.json:
+        told = {"tenant": spec.id, "spec": str(path), "level": spec.level}
+        print_json({**told, "why": spec.why, "entry": receipt.index, "undone": undone})
+        return
+    say(f"{spec.id} is a tenant, at level {spec.level}: {spec.why}")
+    say(f"its spec: {path}; entry {receipt.index} of its log")
+    _say_next(place, spec, undone)
+
+
+def _prepare(place: Place, spec: Spec) -> None:
+    """Make the keys and folders that a tenant needs before it is one."""
+    keys = place.key_provider()
+    if place.is_local:
+        home = place.folder
+        for folder in (home.root, home.keys, home.tenants):
+            folder.mkdir(exist_ok=True, mode=0o700)
+        mark = home.keys / DEVELOPMENT_MARK
+        if not mark.exists():  # before there is a key
+            mark.write_bytes(_MARK)
+        keys.create(BILLING)
+    keys.create(events_key(spec.id))
+    if spec.isolation.data > 0 and place.envelopes:
+        from functions.envelopes import open_envelopes
+
+        open_envelopes(place.envelopes).make(spec.tenant)
+    elif place.is_local and place.store_url() == place.folder.store_url:
+        for inner in ("", REQUESTS, UPLOADS):
+            folder = place.folder.tenants / spec.id / inner
+            folder.mkdir(exist_ok=True, mode=0o700)
+
+
+def _say_next(place: Place, spec: Spec, undone: Sequence[str]) -> None:
+    home = "" if place.home == Path(".guise") else f" --home {place.home}"
+    if place.is_local:
+        say(f"next: guise tenant token {spec.id}{home}")
+        if place.folder.running() is None:
+            say(f"      guise up{home}")
+    else:
+        say(
+            f"next: guise tenant render {spec.id}, and bring what it makes to a cluster"
+        )
+    for each in undone:
+        say(f"left to do: {each}")
+
+
+# --- changing ----------------------------------------------------------------
+
+
+def _change(place: Place, before: Spec, spec: Spec, text: bytes) -> None:
+    if not before.living:
+        raise Conflict(f"{spec.id} is {before.state}: nothing of it changes any more")
+    if spec.state != before.state:
+        raise InvalidRequest(
+            f"state: it is {before.state}; `guise tenant suspend`, `resume`, `delete` "
+            "and `shred` change that"
+        )
+    same = spec == before
+    undone: list[str] = []
+    if not same:
+        tenant_settling.check(place, spec, before)
+        if spec.isolation.data > 0 and not before.isolation.data:
+            _prepare(place, spec)
+        place.tell("changed", spec, before)  # first: it may take something away
+    place.put(spec.tenant, text)
+    if not same:
+        undone = tenant_settling.settle(place, spec, before)
+    if place.json:
+        told = {"tenant": spec.id, "changed": not same, "level": spec.level}
+        print_json({**told, "why": spec.why, "undone": undone})
+        return
+    done = "as it was" if same else "changed"
+    say(f"{spec.id}: {done}; level {spec.level}: {spec.why}")
+    for each in undone:
+        say(f"left to do: {each}")
+
+
+def _edited(text: bytes, tenant: Tenant) -> bytes:
+    """Return what a person's editor makes of a spec."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{tenant.id}.yaml"
+        path.write_bytes(text)
+        command = [*shlex.split(editor), str(path)]
+        done = subprocess.run(command, check=False)  # noqa: S603  # the person's own
+        if done.returncode:
+            raise InvalidRequest(f"{editor} ended with {done.returncode}: nothing done")
+        return path.read_bytes()
+
+
+# --- fields ------------------------------------------------------------------
+
+
+def parse_fields(texts: Sequence[str]) -> dict[str, Any]:
+    """Return what `--set quotas.concurrency=8` says, by the field's path."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not all(name.split(".")):
+            raise InvalidRequest(f"--set {text!r}: say FIELD=VALUE")
+        found[name] = document(value.encode())
+    return found
+
+
+def _merged(
+    tenant: Tenant, text: bytes | None, fields: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the plain spec of a new tenant: a file's, or a tier's beginnings."""
+    if text is not None:
+        said = document(text)
+        if not isinstance(said, dict):
+            raise InvalidRequest("a spec is a mapping of fields")
+        return _set({"id": tenant.id} | said, fields)
+    quotas = dict(BEGINNINGS.get(str(fields.get("tier", "standard")), {}))
+    return _set({"id": tenant.id, "quotas": quotas}, fields)
+
+
+def _set(plain_spec: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    for path, value in fields.items():
+        *parts, last = path.split(".")
+        here = plain_spec
+        for part in parts:
+            inner = here.get(part)
+            if not isinstance(inner, dict):
+                inner = here[part] = {}
+            here = inner
+        here[last] = value
+    return plain_spec
+
+
+def restated(text: bytes, spec: Spec) -> bytes:
+    """Return a spec's own text with another `state`, its comments as they are."""
+    lines = text.decode().splitlines()
+    said = f"state: {spec.state}"
+    places = [n for n, line in enumerate(lines) if line.startswith("state:")]
+    if places:
+        lines[places[0]] = said
+    else:
+        lines.append(said)
+    fresh = ("\n".join(lines) + "\n").encode()
+    try:
+        same = parse(fresh, tenant=spec.tenant) == spec
+    except InvalidRequest:  # a flow mapping on one line, say
+        same = False
+    return fresh if same else write(spec)
+
+
+def in_state(spec: Spec, state: str) -> Spec:
+    """Return the spec with another state."""
+    return structs.replace(spec, state=state)

@@ -1,0 +1,190 @@
+"""Where the tenants are whom a command works on: specs, keys, stores and log."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path  # Typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from functions.events import Event
+    from functions.keys import FileKeys
+    from functions.local.home import Home as Folder
+    from functions.roster import Change, FolderRoster, Spec
+    from functions.sink import Auditor, Receipt
+    from functions.storage import Stores
+    from functions.tenant import Tenant
+
+HOME = Path(".guise")
+
+Id = Annotated[str, typer.Argument(help="The tenant's id.")]
+Home = Annotated[
+    Path,
+    typer.Option("--home", help="Where everything of this machine's stack lies."),
+]
+Tenants = Annotated[
+    Path | None,
+    typer.Option(help="The folder of specs; else GUISE_TENANTS, else the home's."),
+]
+Keys = Annotated[
+    Path | None,
+    typer.Option(help="The folder of keys; else GUISE_KEYS, else the one in --home."),
+]
+Store = Annotated[
+    str,
+    typer.Option(help="The tenants' stores; else GUISE_STORE, else the home's."),
+]
+Audit = Annotated[
+    str,
+    typer.Option(help="The audit function; else GUISE_AUDIT_URL, else the home's log."),
+]
+Actor = Annotated[
+    str, typer.Option(help="Who does it, for the log: a login or a role.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An installation: named, of the environment, or of a home."""
+
+    home: Path
+    tenants: Path | None = None
+    keys: Path | None = None
+    store: str = ""
+    audit: str = ""
+    actor: str = "operator"
+    json: bool = False
+
+    @property
+    def folder(self) -> Folder:
+        """The home, as the local stack knows it."""
+        from functions.local.home import Home as Folder
+
+        return Folder(self.home.resolve())
+
+    @property
+    def specs(self) -> Path:
+        """The folder of specs."""
+        named = self.tenants or os.environ.get("GUISE_TENANTS", "")
+        return Path(named) if named else self.folder.tenants
+
+    @property
+    def key_folder(self) -> Path:
+        """The folder of keys."""
+        named = self.keys or os.environ.get("GUISE_KEYS", "")
+        return Path(named) if named else self.folder.keys
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is this machine's own: its keys are the home's."""
+        return self.key_folder == self.folder.keys
+
+    @property
+    def envelopes(self) -> str:
+        """Where the keys lie under which tenants' objects rest."""
+        named = os.environ.get("GUISE_ENVELOPES", "")
+        return named or (str(self.folder.keys / "envelopes") if self.is_local else "")
+
+    def key_provider(self) -> FileKeys:
+        """Return the keys that sign tenants' events."""
+        from functions.keys import FileKeys
+
+        return FileKeys(self.key_folder)
+
+    def roster(self) -> FolderRoster:
+        """Return the tenants, as functions would see them."""
+        from functions.roster import FolderRoster
+
+        return FolderRoster(self.specs)
+
+    def store_url(self) -> str:
+        """Return the URL of the tenants' stores."""
+        named = self.store or os.environ.get("GUISE_STORE", "")
+        return named or self.folder.store_url
+
+    def stores(self, tenant: Tenant) -> Stores:
+        """Return the stores of which `tenant` has one, encrypted where it is said."""
+        from functions.settings import Settings
+        from functions.storage import Stores
+        from functions.storage.locate import is_template
+
+        url = self.store_url()
+        settings = Settings(
+            profile="development",
+            tenant=None if is_template(url) else tenant,
+            tenants=self.specs,
+            store=url,
+            keys=self.key_folder,
+            envelopes=self.envelopes,
+        )
+        return Stores.from_settings(settings)
+
+    @contextmanager
+    def auditor(self) -> Iterator[Auditor]:
+        """Yield who gives receipts: a function at a URL, or the home's log itself."""
+        from functions.sink import HttpAuditor
+
+        running = self.folder.running() if self.is_local else None
+        url = self.audit or os.environ.get("GUISE_AUDIT_URL", "")
+        url = url or (running.urls["audit"] if running else "")
+        if url:
+            yield HttpAuditor(url.rstrip("/"))
+            return
+        from functions.cli.tenant_log import open_log
+
+        with open_log(self) as auditor:
+            yield auditor
+
+    def tell(self, change: Change, spec: Spec, before: Spec | None = None) -> Receipt:
+        """Put a change on record, or raise `NoReceipt`: then it is not to be done."""
+        from functions.roster import RECEIPT_SECONDS_MAX, changed, put_on_record
+
+        event: Event = changed(change, spec, actor=self.actor, before=before)
+        with self.auditor() as auditor:
+            return put_on_record(
+                event,
+                keys=self.key_provider(),
+                auditor=auditor,
+                timeout=RECEIPT_SECONDS_MAX,
+            )
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the folder of specs: two commands at once take turns."""
+        if self.specs == self.folder.tenants:
+            self.folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.specs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.specs / ".lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def path(self, tenant: Tenant) -> Path:
+        """Return where a tenant's spec lies."""
+        from functions.roster.folder import SUFFIX
+
+        return self.specs / f"{tenant.id}{SUFFIX}"
+
+    def put(self, tenant: Tenant, text: bytes) -> Path:
+        """Put a spec in its place durably: all of it or, after a crash, none."""
+        path = self.path(tenant)
+        fresh = path.with_name(f".{tenant.id}.{os.getpid()}")
+        fresh.unlink(missing_ok=True)
+        with fresh.open("xb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return path

@@ -1,0 +1,88 @@
+"""What of a spec takes effect elsewhere: the budget, and how long the log is kept.
+
+The ledger and the log are databases of their own.  On one machine they are the home's,
+and settled at once; of a cluster's it is said what is left to do.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from functions.problems import Conflict, InvalidRequest
+
+if TYPE_CHECKING:
+    from functions.cli.tenant_place import Place
+    from functions.roster import Spec
+    from functions.roster.spec import Budget
+
+
+def check(place: Place, spec: Spec, before: Spec | None) -> None:
+    """Raise `InvalidRequest` or `Conflict` for what could not be settled afterwards."""
+    budget = spec.quotas.budget
+    if budget is not None:
+        from functions.cli.bill_close import rate_cards
+
+        currency = rate_cards(None).currency
+        if budget.currency != currency:
+            raise InvalidRequest(
+                f"quotas.budget.currency: the rate cards are in {currency}"
+            )
+    if before is None:
+        return
+    if before.retention.log_days and not spec.retention.log_days:
+        raise InvalidRequest("retention.log_days: no log goes back to `for ever`")
+    if bool(before.isolation.data) != bool(spec.isolation.data):
+        from functions.billing.storing import EVERYTHING
+
+        if place.stores(spec.tenant).of(spec.tenant).list(EVERYTHING).objects:
+            raise Conflict(
+                "isolation.data: its objects lie as they were written; "
+                "change it while the store is empty"
+            )
+
+
+def settle(place: Place, spec: Spec, before: Spec | None) -> list[str]:
+    """Bring ledger and log to what the spec says; return what is left to do."""
+    undone = []
+    budget = spec.quotas.budget
+    if budget != (before.quotas.budget if before else None):
+        undone += _budget(place, spec, budget)
+    days = spec.retention.log_days
+    if days is not None and days != (before.retention.log_days if before else None):
+        undone += _log_days(place, spec, days)
+    return undone
+
+
+def _budget(place: Place, spec: Spec, budget: Budget | None) -> list[str]:
+    if not place.is_local:
+        what = f"--limit {budget.limit}" if budget else "--lift"
+        hard = " --hard" if budget and budget.hard else ""
+        return [f"guise bill budget --tenant {spec.id} {what}{hard} --database …"]
+    from functions.billing import budgets
+    from functions.cli.bill_budget import put
+    from functions.cli.bill_place import Place as Ledger
+
+    made = None
+    if budget is not None:
+        made = budgets.Budget.parse(
+            spec.tenant,
+            limit=budget.limit,
+            alerts=",".join(map(str, budget.alerts)),
+            hard=budget.hard,
+            currency=budget.currency,
+        )
+    ledger = Ledger(place.home, place.folder.database_url("billing"))
+    put(ledger, spec.tenant, made, stores=place.stores(spec.tenant))
+    return []
+
+
+def _log_days(place: Place, spec: Spec, days: int) -> list[str]:
+    if not place.is_local:
+        return [f"guise audit retention --tenant {spec.id} --days {days} --database …"]
+    from functions.audit.pruning import set_retention
+    from functions.audit.store import Store
+
+    with closing(Store.open(place.folder.database_url("audit"))) as store:
+        set_retention(store, spec.id, days)
+    return []
