@@ -67,6 +67,10 @@ crash: .venv/.setup-dev ## kill -9 a working stack N=500 times, and count what i
 	@$(BIN)/guise models pull lite
 	@$(BIN)/python -m tests.crash.driver --kills $(or $(N),500) $(if $(SEED),--seed $(SEED))
 
+.PHONY: fuzz
+fuzz: .venv/.setup-dev ## give every parser N=1000000 inputs; nothing may fall over
+	@$(BIN)/python -m tests.fuzz.run --inputs $(or $(N),1000000) $(if $(SEED),--seed $(SEED))
+
 .PHONY: sheet
 sheet: .venv/.setup-dev ## draw the contact sheet of all samples in all directions
 	@$(BIN)/python -m tools.sheet

@@ -464,7 +464,7 @@ def _event(attributes: dict[str, Any], data: object) -> Event:
         sig=text.pop("sig", ""),
         sigkid=text.pop("sigkid", ""),
         data={} if data is None else _object(data),
-        extensions=text,
+        extensions={name: said for name, said in text.items() if said},  # as it is sent
     )
 
 

@@ -177,6 +177,8 @@ def check_places(infos: list[zipfile.ZipInfo], end: int) -> None:
         raise VerificationError(f"over {FILES_MAX} files")
     ordered = sorted(infos, key=lambda each: each.header_offset)
     starts = [*(each.header_offset for each in ordered), end]
+    if starts[0] < 0:
+        raise VerificationError("not a bundle: a file lies before its beginning")
     for info, (start, following) in zip(ordered, pairwise(starts), strict=True):
         if start + _LOCAL_BYTES + len(info.filename) + info.compress_size > following:
             raise VerificationError(f"{info.filename} lies over another file")

@@ -1,0 +1,434 @@
+"""What strangers' bytes reach first: each parser, and what it may answer.
+
+A target takes any bytes and returns; whatever it raises is a finding.  A refusal is
+an answer, and each says which.  What is accepted must hold what the parser promises.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import struct
+import tempfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from functions import events, roster
+from functions.audit.checking import verify_bundle, verify_proof
+from functions.audit.merkle import VerificationError
+from functions.auth import TokenAuthenticator, jwks_document
+from functions.auth.keysets import parse as parse_key_set
+from functions.keys import MemoryKeys
+from functions.problems import Refused, Unavailable
+from functions.settings import Limits
+from functions.storage.memory import MemoryStore
+from functions.swap import uploads, webhooks
+from functions.swap.calling import check_url
+from functions.swap.job import SwapJob
+from functions.swap.media import decode
+from functions.tenant import WEBHOOKS, Tenant
+from tests.audit.golden import GOLDEN, verifiers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+ACME: Final = Tenant("acme")
+PIXELS_MAX: Final = 250_000
+LIMITS: Final = Limits()
+ISSUER: Final = "https://id.example"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One parser: `run` it; `seeds` are good inputs, `mend` what a mutation breaks."""
+
+    name: str
+    run: Callable[[bytes], None]
+    seeds: Sequence[bytes]
+    mend: Callable[[bytes], bytes] = bytes
+    bytes_max: int = 4096
+
+
+# --- pictures ----------------------------------------------------------------
+
+
+def image(data: bytes) -> None:
+    """Decode a picture: within the limits, or refused."""
+    try:
+        found = decode(data, pixels_max=PIXELS_MAX)
+    except Refused:
+        return
+    require(found.width * found.height <= PIXELS_MAX, "over the limit")
+    require(found.pixels.dtype == "uint8", "not of eight bits")
+
+
+def mended_png(data: bytes) -> bytes:
+    """Return a PNG whose checksums hold again: else no mutation gets past them."""
+    magic = b"\x89PNG\r\n\x1a\n"
+    if not data.startswith(magic):
+        return data
+    found, at = bytearray(magic), len(magic)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        body = data[at + 4 : at + 8 + length]
+        at += 12 + length
+        crc = zlib.crc32(body)
+        found += struct.pack(">I", max(0, len(body) - 4)) + body
+        found += struct.pack(">I", crc)
+    return bytes(found)
+
+
+@cache
+def pictures() -> list[bytes]:
+    """Return a small picture of each kind that is taken, and of some that are not."""
+    from PIL import Image as Pillow
+
+    small = Pillow.linear_gradient("L").resize((24, 16))
+    other = small.rotate(180)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    more = {"save_all": True, "append_images": [other.convert("RGB")]}
+    found = []
+    for form, mode, options in (
+        ("JPEG", "RGB", {"exif": exif}),
+        ("JPEG", "L", {"progressive": True}),
+        ("JPEG", "CMYK", {}),
+        ("PNG", "RGB", {"icc_profile": b"\0" * 132}),
+        ("PNG", "P", {"transparency": 3}),
+        ("PNG", "I;16", {}),
+        ("PNG", "RGBA", {}),
+        ("PNG", "RGB", more),
+        ("WEBP", "RGB", {"exif": exif}),
+        ("WEBP", "RGBA", {"lossless": True}),
+        ("WEBP", "RGB", more),
+        ("GIF", "P", more),
+        ("TIFF", "RGB", {}),
+        ("BMP", "RGB", {}),
+    ):
+        buffer = io.BytesIO()
+        small.convert(mode).save(buffer, form, **options)
+        found.append(buffer.getvalue())
+    return found
+
+
+# --- events ------------------------------------------------------------------
+
+
+def binary(data: bytes) -> None:
+    """Read an event in binary mode: lines of a head, an empty one, the body."""
+    headers, body = _message(data)
+    try:
+        found = events.decode(headers, body)
+    except Refused:
+        return
+    again = events.decode(*events.encode(found))
+    require(again == found, "an event changes on its way")
+
+
+def structured(data: bytes) -> None:
+    """Read an event in structured mode, and write it as it is signed."""
+    headers = {"Content-Type": "application/cloudevents+json"}
+    try:
+        found = events.decode(headers, data)
+    except Refused:
+        return
+    try:
+        events.canonical(found.data)
+    except Refused:
+        return  # it could not be signed: nobody takes it
+    require(events.from_dict(events.as_dict(found)) == found, "it changes in a store")
+
+
+def batch(data: bytes) -> None:
+    """Read a batch of events."""
+    try:
+        found = events.decode_batch({}, data)
+    except Refused:
+        return
+    require(len(found) <= events.BATCH_EVENTS_MAX, "over the limit")
+
+
+def notice(data: bytes) -> None:
+    """Read what a bucket tells, in the words of any service."""
+    headers, body = _message(data)
+    try:
+        found = uploads.read(headers, body)
+    except Refused:
+        return
+    if isinstance(found, tuple):
+        require(all(each.bucket and each.name for each in found), "of nothing")
+
+
+def _message(data: bytes) -> tuple[dict[str, str], bytes]:
+    """Return headers as a server gives them, and the body."""
+    head, _, body = data.partition(b"\n\n")
+    lines = (line.partition(": ") for line in head.decode("latin-1").split("\n"))
+    return {name: text for name, colon, text in lines if colon}, body
+
+
+def _event_seeds() -> tuple[list[bytes], list[bytes]]:
+    """Return a signed event in binary mode and in structured mode."""
+    event = events.Event(
+        id="e-1",
+        source=events.swap_source("acme"),
+        type=events.SWAP_STARTED,
+        subject="größer",
+        time="2026-11-21T12:00:00.000Z",
+        tenant="acme",
+        data={"job": "j-1", "attempt": 1, "deep": [{"a": [1.5, None, True]}]},
+        extensions={"traceparent": "00-0-0-00"},
+    )
+    signed = events.sign(event, MemoryKeys().signer("events/acme"))
+    headers, body = events.encode(signed)
+    head = "\n".join(f"{name}: {text}" for name, text in headers.items())
+    _, whole = events.encode_structured(signed)
+    base64_ = events.as_dict(signed) | {"data_base64": "e30="}
+    del base64_["data"]
+    return [head.encode("latin-1") + b"\n\n" + body], [
+        whole,
+        msgspec.json.encode(base64_),
+    ]
+
+
+def _notice_seeds() -> list[bytes]:
+    google = {
+        "message": {
+            "attributes": {
+                "eventType": "OBJECT_FINALIZE",
+                "bucketId": "acme",
+                "objectId": "requests/j.json",
+                "objectGeneration": "1",
+            }
+        },
+        "subscription": "s",
+    }
+    thing = {"key": "requests/j%2B+.json", "sequencer": "0A"}
+    s3 = {
+        "Records": [
+            {
+                "eventName": "s3:ObjectCreated:Put",
+                "s3": {"bucket": {"name": "acme"}, "object": thing},
+            }
+        ]
+    }
+    plain = [b"Content-Type: application/json\n\n", b"ce-id: 1\nce-source: /s\n"]
+    plain[1] += b"ce-type: x\nce-specversion: 1.0\nContent-Type: application/json\n\n"
+    camel = b"ce-id: 1\nce-source: aws.s3.bucket.acme\nce-subject: requests/j.json\n"
+    camel += b"ce-type: dev.knative.eventing.aws-s3\nce-specversion: 1.0\n\nJPEG"
+    gcs = b"ce-id: 1\nce-source: //s\nce-type: google.cloud.storage.object.v1.finalized"
+    gcs += b'\nce-specversion: 1.0\n\n{"bucket":"acme","name":"requests/j.json"}'
+    bodies = [msgspec.json.encode(each) for each in (google, s3)]
+    return [head + body for head in plain for body in bodies] + [camel, gcs]
+
+
+# --- what tenants and operators write ----------------------------------------
+
+
+def job(data: bytes) -> None:
+    """Parse a request into a job, all of whose keys are the tenant's."""
+    try:
+        found = SwapJob.parse(data, job="j-1", tenant=ACME, actor="ann", limits=LIMITS)
+    except Refused:
+        return
+    require(all(key.startswith("uploads/") for key in found.inputs), "elsewhere")
+    require(".." not in "".join(found.inputs).split("/"), "a way up")
+    found.digest(dict.fromkeys(found.inputs, "0" * 64))
+
+
+def webhook(data: bytes) -> None:
+    """Read a tenant's wish for webhooks, and look at each address in it."""
+    store = MemoryStore()
+    store.put(WEBHOOKS, data)
+    try:
+        said = webhooks.read_policy(store)
+    except webhooks.Unreadable:
+        return
+    for endpoint in said.endpoints:
+        try:
+            check_url(endpoint.url)
+        except Refused:
+            continue
+        require(endpoint.url.lower().startswith("https://"), "not https")
+
+
+def tenant(data: bytes) -> None:
+    """Read a tenant's spec; what is a spec reads back as itself."""
+    try:
+        found = roster.parse(data, tenant=ACME)
+    except roster.InvalidSpec:
+        return
+    require(found.id == "acme", "another tenant's")
+    require(roster.parse(roster.write(found), tenant=ACME) == found, "it changes")
+
+
+# --- tokens and bundles --------------------------------------------------------
+
+_SIGNERS: Final = MemoryKeys()
+
+
+@cache
+def _authenticator() -> TokenAuthenticator:
+    folder = Path(tempfile.mkdtemp(prefix="guise-fuzz-"))
+    path = folder / "jwks.json"
+    path.write_text(json.dumps(jwks_document(_SIGNERS.signer("tokens"))))
+    return TokenAuthenticator(path, issuer=ISSUER, audience="guise")
+
+
+def token(data: bytes) -> None:
+    """Verify a token; one whose second part is signed for it is of good form.
+
+    `S` and two lines are a header and claims that the issuer signs; `K` a key set;
+    all else is a token as it is.
+    """
+    if data[:1] == b"K":
+        try:
+            parse_key_set(data[1:], production=True)
+        except Unavailable:
+            return
+        return
+    good = data[:1] == b"S"
+    text = _signed(data[1:]) if good else data.decode("latin-1")
+    try:
+        found = _authenticator().caller(f"Bearer {text}")
+    except (Refused, Unavailable):
+        return
+    require(good, "a stranger's token")
+    require(bool(found.tenant.id and found.subject), "nobody's")
+
+
+def _signed(data: bytes) -> str:
+    parts = [data.partition(b"\n")[0], data.partition(b"\n")[2]]
+    text = ".".join(
+        base64.urlsafe_b64encode(each).rstrip(b"=").decode() for each in parts
+    )
+    mark = _SIGNERS.signer("tokens").sign(text.encode())
+    return f"{text}.{base64.urlsafe_b64encode(mark).rstrip(b'=').decode()}"
+
+
+def _token_seeds() -> list[bytes]:
+    signer = _SIGNERS.signer("tokens")
+    header = {"alg": "EdDSA", "kid": signer.kid, "typ": "JWT"}
+    claims = {
+        "iss": ISSUER,
+        "aud": ["guise"],
+        "sub": "ann",
+        "tenant": "acme",
+        "scope": "swap:read",
+        "iat": 1,
+        "nbf": 1.5,
+        "exp": 9_999_999_999,
+    }
+    parts = [msgspec.json.encode(each) for each in (header, claims)]
+    signed = b"S" + b"\n".join(parts)
+    return [
+        signed,
+        b"T" + _signed(signed[1:]).encode(),
+        b"K" + json.dumps(jwks_document(signer)).encode(),
+    ]
+
+
+@cache
+def _bundle() -> dict[str, bytes]:
+    with zipfile.ZipFile(GOLDEN / "v1" / "job.zip") as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def bundle(data: bytes) -> None:
+    """Verify a bundle: never one that is not ours to the byte.
+
+    The first byte says which file of a good bundle the rest is put in place of; 255
+    that it is a whole zip, 254 a single proof.
+    """
+    if data[:1] == b"\xfe":
+        try:
+            verify_proof(data[1:].decode("latin-1"), verifiers())
+        except VerificationError:
+            return
+        return
+    files = _bundle()
+    path = _scratch() / "b.zip"
+    if data[:1] == b"\xff":
+        path.write_bytes(data[1:])
+        verify_bundle(path, verifiers())
+        return
+    name = list(files)[(data[:1] or b"\0")[0] % len(files)]
+    changed = files | {name: data[1:]}
+    with zipfile.ZipFile(path, "w") as file:
+        for each, content in changed.items():
+            file.writestr(each, content)
+    report = verify_bundle(path, verifiers())
+    trusted = name not in {"README.md", "keys.txt", "manifest.json"}
+    same = data[1:] == files[name] or name.startswith("checkpoint")
+    require(same or not (trusted and report.verified), f"{name} is another, and passes")
+
+
+@cache
+def _scratch() -> Path:
+    return Path(tempfile.mkdtemp(prefix="guise-fuzz-"))
+
+
+def _bundle_seeds() -> list[bytes]:
+    files = _bundle()
+    parts = [bytes((n,)) + content for n, content in enumerate(files.values())]
+    whole = b"\xff" + (GOLDEN / "v1" / "job.zip").read_bytes()
+    proof = b"\xfe" + (GOLDEN / "v1" / "entry.tlog-proof").read_bytes()
+    return [*parts, whole, proof]
+
+
+def require(holds: bool, what: str) -> None:  # noqa: FBT001  # as an assertion
+    """Raise what no target catches, whatever Python was told of assertions."""
+    if not holds:
+        raise RuntimeError(what)
+
+
+REQUEST: Final = {
+    "operation": "swap",
+    "source": ["uploads/a.jpg"],
+    "target": "uploads/b.jpg",
+    "faces": [{"face": {"position": [1.5, 2]}, "source": "uploads/c.jpg"}],
+    "options": {"format": "jpeg", "quality": 92, "weight": 0.5, "mask": "hull"},
+    "consent": {"basis": "consent", "record": "consents/42.json"},
+}
+KEEP: Final = {
+    "operation": "anonymize",
+    "target": "uploads/ü.png",
+    "keep": [{"index": 0}, {"reference": "uploads/x.jpg"}],
+    "options": {"cover": "mosaic", "visible_label": True},
+}
+WISH: Final = {
+    "endpoints": [
+        {
+            "name": "a",
+            "url": "https://hooks.example:8443/x?y",
+            "secrets": ["whsec_" + "A" * 32],
+            "events": ["completed"],
+        }
+    ]
+}
+
+
+@cache
+def targets() -> dict[str, Target]:
+    """Return every target by its name."""
+    in_head, in_body = _event_seeds()
+    spec = roster.write(roster.Spec(id="acme"))
+    requests = [msgspec.json.encode(each) for each in (REQUEST, KEEP)]
+    found = (
+        Target("image", image, pictures(), mended_png),
+        Target("event-binary", binary, in_head),
+        Target("event-structured", structured, in_body),
+        Target("event-batch", batch, [b"[" + b",".join(in_body) + b"]"]),
+        Target("notice", notice, _notice_seeds()),
+        Target("job", job, requests),
+        Target("token", token, _token_seeds()),
+        Target("bundle", bundle, _bundle_seeds(), bytes_max=8192),
+        Target("webhook", webhook, [msgspec.json.encode(WISH)]),
+        Target("tenant", tenant, [spec, b"{id: acme, tier: trial}"]),
+    )
+    return {each.name: each for each in found}
