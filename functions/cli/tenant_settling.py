@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from functions.problems import Conflict, InvalidRequest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from functions.cli.tenant_place import Place
     from functions.roster import Spec
     from functions.roster.spec import Budget
@@ -32,13 +34,13 @@ def check(place: Place, spec: Spec, before: Spec | None) -> None:
         return
     if before.retention.log_days and not spec.retention.log_days:
         raise InvalidRequest("retention.log_days: no log goes back to `for ever`")
-    if bool(before.isolation.data) != bool(spec.isolation.data):
+    if before.isolation.data and not spec.isolation.data and _folder(place, spec):
         from functions.billing.storing import EVERYTHING
 
         if place.stores(spec.tenant).of(spec.tenant).list(EVERYTHING).objects:
             raise Conflict(
-                "isolation.data: its objects lie as they were written; "
-                "change it while the store is empty"
+                "isolation.data: its objects lie encrypted, and nothing would read "
+                "them; change it while the store is empty"
             )
 
 
@@ -51,6 +53,8 @@ def settle(place: Place, spec: Spec, before: Spec | None) -> list[str]:
     days = spec.retention.log_days
     if days is not None and days != (before.retention.log_days if before else None):
         undone += _log_days(place, spec, days)
+    if before and spec.isolation.data and not before.isolation.data:
+        undone += _enveloping(place, spec)
     return undone
 
 
@@ -75,6 +79,22 @@ def _budget(place: Place, spec: Spec, budget: Budget | None) -> list[str]:
     ledger = Ledger(place.home, place.folder.database_url("billing"))
     put(ledger, spec.tenant, made, stores=place.stores(spec.tenant))
     return []
+
+
+def _enveloping(place: Place, spec: Spec) -> list[str]:
+    from functions.storage.resting import bare_keys
+
+    folder = _folder(place, spec)
+    if folder is None or next(bare_keys(folder), None) is None:
+        return []
+    return [f"guise tenant envelop {spec.id}: until then its store stays shut"]
+
+
+def _folder(place: Place, spec: Spec) -> Path | None:
+    """Return the folder of a tenant's store, None for one in a bucket."""
+    from functions.storage.locate import PLACE, folder_of
+
+    return folder_of(place.store_url().replace(PLACE, spec.id))
 
 
 def _log_days(place: Place, spec: Spec, days: int) -> list[str]:

@@ -22,6 +22,7 @@ from functions.audit.store import Selection, select_entries
 from functions.audit.store import Store as LogStore
 from functions.auth import TokenAuthenticator, jwks_document
 from functions.cli.commands import app
+from functions.cli.tenant_place import Place
 from functions.events import TENANT_CHANGED
 from functions.keys import FileKeys, events_key
 from functions.local.home import ISSUER, Home
@@ -441,18 +442,28 @@ def test_an_editor_changes_a_spec_as_it_stands(
     assert "nothing done" in refused(InvalidRequest, "edit", "acme", *at)
 
 
-def test_how_data_rests_changes_while_there_is_none(home: Path) -> None:
-    """What was written plainly would not be read as an envelope, nor the other way."""
+def test_data_that_is_to_be_encrypted_is_shut_until_it_is(home: Path) -> None:
+    """The command that encrypts what is there is said; nothing is read meanwhile."""
     at = ("--home", home)
     done("create", "acme", *at)
-    path = home / "tenants" / "acme" / "uploads" / "a.jpg"
-    path.write_bytes(b"a face")
-    edit = ("edit", "acme", "--set", "isolation.data=1", *at)
+    stored(home).of(ACME).put(ACME.upload("uploads/a.jpg"), b"a face")
+    said = done("edit", "acme", "--set", "isolation.data=1", *at)
+    assert "left to do: guise tenant envelop acme" in said
+    with pytest.raises(Problem):
+        Place(home).stores(ACME).of(ACME)
+    assert told("edit", "acme", "--set", "tier=trial", *at)["undone"] == []
+
+
+def test_data_that_is_encrypted_stays_so(home: Path) -> None:
+    """Nothing would read it otherwise; while there is none, the tenant may go back."""
+    at = ("--home", home)
+    done("create", "acme", "--data", 1, *at)
+    key = ACME.upload("uploads/a.jpg")
+    Place(home).stores(ACME).of(ACME).put(key, b"a face")
+    edit = ("edit", "acme", "--set", "isolation.data=0", *at)
     assert "while the store is empty" in refused(Conflict, *edit)
-    path.unlink()
-    done(*edit)
-    assert FolderRoster(home / "tenants").spec(ACME).isolation.data == 1
-    assert [each["change"] for each in changes(home)] == ["created", "changed"]
+    Place(home).stores(ACME).of(ACME).delete(key)
+    assert told(*edit)["changed"] is True
 
 
 def test_two_commands_at_once_take_turns(home: Path) -> None:
