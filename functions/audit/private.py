@@ -169,6 +169,15 @@ def delete(db: Connection, tenant: str, job: str) -> int:
     )
 
 
+def delete_all(db: Connection, tenant: str) -> int:
+    """Delete everything private of a tenant; return how many jobs it was of."""
+    jobs = sa.select(sa.func.count()).where(record_keys.c.tenant == tenant)
+    found: int = db.execute(jobs).scalar_one()
+    for table in _PRIVATE:
+        db.execute(sa.delete(table).where(table.c.tenant == tenant))
+    return found
+
+
 def state(db: Connection, tenant: str, job: str, at_ms: int, text: str) -> None:
     """Insert the signed statement of an erasure."""
     row = {"tenant": tenant, "job": job, "at_ms": at_ms, "statement": text}

@@ -18,7 +18,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from functions.envelopes import KeyMissing
-from functions.problems import Changed, NotFound, TooLarge
+from functions.problems import Changed, Gone, NotFound, TooLarge
 from functions.storage.base import (
     Info,
     Object,
@@ -140,7 +140,7 @@ class EncryptedStore:
         off at any point, every object opens, and to do it again does the rest.
         """
         done, already, damaged = 0, 0, []
-        for key in self._keys():
+        for key in self.keys():
             try:
                 if self._rewrap(key):
                     done += 1
@@ -153,7 +153,18 @@ class EncryptedStore:
                 damaged.append(key)
         return Rewrapped(done, already, tuple(damaged))
 
-    def _keys(self) -> Iterator[Key]:
+    def retire(self, newest: int) -> int:
+        """Destroy every version of the tenant's key before `newest`; return how many.
+
+        For who has rewrapped every object under `newest`, or a newer one.
+        """
+        older = [v for v in self._envelopes.versions(self._tenant) if v < newest]
+        for version in older:
+            self._envelopes.retire(self._tenant, version)
+        return len(older)
+
+    def keys(self) -> Iterator[Key]:
+        """Yield every object's key, in order."""
         cursor = ""
         while True:
             page = self._files.list(Key(""), cursor=cursor)
@@ -161,6 +172,21 @@ class EncryptedStore:
             cursor = page.cursor
             if not cursor:
                 return
+
+    def may_open(self, file: int) -> bool:
+        """Return whether there is a key that an open file's own key is wrapped under.
+
+        Whatever the object's key is: for who cannot read the names any more.
+        """
+        header = Header.parse(_start(Key("-"), file), "a file")
+        return any(slot.version and self._has(slot.version) for slot in header.slots)
+
+    def _has(self, version: int) -> bool:
+        try:
+            self._key(version)
+        except (Gone, KeyMissing):
+            return False
+        return True
 
     def _rewrap(self, key: Key) -> bool:
         """Return whether the object's key was under an older version."""

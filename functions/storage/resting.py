@@ -14,13 +14,15 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from functions.storage.base import StoreDenied
 from functions.storage.protection import Bucket, Wanted
+from functions.tenant import Key
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from functions.envelopes import Envelopes
     from functions.roster import FolderRoster
@@ -88,9 +90,10 @@ class Resting:
 
         if self.envelopes is None:
             raise ValueError("there are no envelopes")
-        if bare := _bare(folder):
+        if bare := next(bare_keys(folder), None):
             raise StoreDenied(
-                internal=f"{bare} is not encrypted: `guise tenant envelop {tenant.id}`"
+                internal=f"{folder}/{bare} is not encrypted: "
+                f"`guise tenant envelop {tenant.id}`"
             )
         return EncryptedStore(folder, tenant, self.envelopes)
 
@@ -106,21 +109,14 @@ class Resting:
             )
 
 
-def _bare(folder: Path) -> str:
-    """Return the path of an object that lies in `folder` as it is, "" if none does."""
+def bare_keys(folder: Path) -> Iterator[Key]:
+    """Yield the key of each object that lies in `folder` as it is."""
     from functions.storage.opaque import is_opaque
+
+    def is_ours(name: str) -> bool:
+        return name.startswith(".") or is_opaque(name)
 
     for place, folders, files in os.walk(folder):
-        names = [name for name in files if not _is_ours(name)]
-        if names:
-            return os.path.join(place, names[0])  # noqa: PTH118  # as walk has it
-        folders[:] = [
-            name for name in folders if not (name.startswith(".") or is_opaque(name))
-        ]
-    return ""
-
-
-def _is_ours(name: str) -> bool:
-    from functions.storage.opaque import is_opaque
-
-    return name.startswith(".") or is_opaque(name)
+        inner = Path(place).relative_to(folder)
+        yield from (Key(str(inner / name)) for name in files if not is_ours(name))
+        folders[:] = [name for name in folders if not is_ours(name)]
