@@ -179,7 +179,7 @@ class EncryptedStore:
         Whatever the object's key is: for who cannot read the names any more.
         """
         header = Header.parse(_start(Key("-"), file), "a file")
-        return any(slot.version and self._has(slot.version) for slot in header.slots)
+        return any(slot.holds and self._has(slot.version) for slot in header.slots)
 
     def _has(self, version: int) -> bool:
         try:

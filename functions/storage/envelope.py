@@ -57,15 +57,21 @@ class Slot:
 
     @classmethod
     def parse(cls, data: bytes) -> Slot:
-        """Return the slot in 248 bytes, one that opens nothing if they are torn."""
+        """Return the slot in 248 bytes, `TORN` if they are no slot."""
         version, length = _SLOT.unpack_from(data)
         rest = data[_SLOT.size :]
         if length > _WRAPPED_BYTES_MAX or rest[length:].strip(b"\0"):
-            return cls()
+            return TORN
         return cls(version, rest[:length])
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is a key in it, as far as one can see."""
+        return self.version > 0
 
 
 EMPTY: Final = Slot()
+TORN: Final = Slot(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +173,7 @@ class Wrapping:
 
 
 def _newest_first(slots: Sequence[Slot]) -> list[int]:
-    used = [number for number, slot in enumerate(slots) if slot.version]
+    used = [number for number, slot in enumerate(slots) if slot.holds]
     return sorted(used, key=lambda number: -slots[number].version)
 
 
