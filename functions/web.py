@@ -262,7 +262,21 @@ def speaker_of(cluster: Cluster) -> Speaker:
 def received_event(bytes_max: int = events.EVENT_BYTES_MAX) -> Event:
     """Return the event in the current request, or raise `Refused`."""
     body = _received(bytes_max)
-    return events.decode(dict(request.headers.items()), body, bytes_max=bytes_max)
+    return events.decode(_headers(), body, bytes_max=bytes_max)
+
+
+def _headers() -> dict[str, str]:
+    """Return the current request's headers, their names in small letters.
+
+    As the server has them: werkzeug would write each name anew, twice over.
+    """
+    found = {
+        name[5:].replace("_", "-").lower(): value
+        for name, value in request.environ.items()
+        if name.startswith("HTTP_")
+    }
+    found["content-type"] = request.environ.get("CONTENT_TYPE", "")
+    return found
 
 
 def _received(bytes_max: int) -> bytes:
@@ -294,7 +308,7 @@ def answer_notice(
 ) -> Response:
     """Answer as `answer_broker` does, whatever `read` makes of headers and body."""
     try:
-        notice = read(dict(request.headers.items()), _received(bytes_max))
+        notice = read(_headers(), _received(bytes_max))
         return handle(notice) or Response(status=204)
     except Forbidden:
         raise

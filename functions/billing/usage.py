@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import msgspec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from functions.events import Event
 
 FUTURE_MS_MAX: Final = 5 * 60 * 1000
+_SHARES_KEPT: Final = 64
 _ID: Final = re.compile(r"[!-~]{1,128}")
 
 Count = Annotated[int, Meta(ge=0, le=2**40)]
@@ -51,6 +53,12 @@ Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
 T = TypeVar("T")
 
 
+@lru_cache(maxsize=_SHARES_KEPT)
+def _part(share: str) -> Fraction:
+    """Return a share as a number; there are few, and each event has one."""
+    return Fraction(share)
+
+
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the work ran on."""
 
@@ -65,7 +73,7 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             ValueError: the share is over 1.
         """
-        if Fraction(self.share) > 1:
+        if _part(self.share) > 1:
             raise ValueError(f"the share {self.share} is over 1")
 
 
@@ -178,10 +186,9 @@ def _worked(event: Event, now: datetime) -> Usage:
     data = _read(event, UsageData)
     gpu_ms = _exact_ms(data.gpu_seconds)
     # Both are cut off, each by itself: the lease was under a millisecond longer.
-    held = min(
-        Fraction(data.lease_ms), (data.lease_ms + 1) * Fraction(data.device.share)
-    )
-    if gpu_ms > held:
+    share = _part(data.device.share)
+    held = (data.lease_ms + 1) * share.numerator
+    if gpu_ms > data.lease_ms or gpu_ms * share.denominator > held:
         raise InvalidRequest("usage data: more GPU time than the lease was long")
     job_id(data.job)
     return Usage(
