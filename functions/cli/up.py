@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import threading
 from functools import partial
@@ -15,20 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from functions.cli.terminal import print_json
+from functions.local import wiring
 from functions.local.home import Home, HomeTaken
 from functions.local.manifests import ManifestError
 from functions.local.ports import PortTaken
 from functions.local.stack import Options, Stack, Sweep
 from functions.problems import Problem
 from functions.settings import SettingsError
-from functions.storage import Stores
 from functions.storage.locate import is_template
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from functions.local.home import Running
+    from functions.roster import Roster
+    from functions.settings import Limits
+    from functions.storage import Stores
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ def main() -> None:
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
     try:
-        stack = _stack(asked)
+        stack = _stack(asked, os.environ)
         if asked.attached:
             threading.Thread(target=_stop_at_end, args=(stack,), daemon=True).start()
         stack.run(partial(_announce, asked.home, json=asked.json))
@@ -48,17 +52,22 @@ def main() -> None:
         sys.exit(f"error: {error} ({type(error).__name__})")
 
 
-def _stack(asked: argparse.Namespace) -> Stack:
+def _stack(asked: argparse.Namespace, environ: Mapping[str, str]) -> Stack:
     tenant = Tenant(asked.tenant)
     if asked.store.startswith("memory:"):
         raise SettingsError("--store: the functions are processes, and share no memory")
-    url = asked.store or Home(asked.home.resolve()).store_url
-    stores = Stores(url, pinned=None if is_template(url) else tenant)
+    told, settings = wiring.chosen(environ)
+    home = Home(asked.home.resolve())
+    pinned = tenant if asked.store and not is_template(asked.store) else None
+    stores = wiring.stores(home, told, url=asked.store, pinned=pinned)
+    roster = home.roster(settings.region)
+    work = partial(sweep_all, home.root, roster, stores, {}, limits=settings.limits)
     options = Options(
         idle_seconds=asked.idle,
         models=asked.models,
-        sweep=Sweep(work=partial(sweep_all, asked.home, [tenant], stores, {})),
+        sweep=Sweep(work),
         stores=stores if asked.store else None,
+        settings=told,
     )
     return Stack(asked.home, port=asked.port, tenants=[tenant], options=options)
 
@@ -92,25 +101,28 @@ def _announce(home: Path, running: Running, *, json: bool) -> None:
     sys.stdout.flush()
 
 
-def sweep_all(
+def sweep_all(  # what a sweep needs
     home: Path,
-    tenants: Sequence[Tenant],
+    roster: Roster,
     stores: Stores,
     looked: dict[str, float],
     running: Running,
+    *,
+    limits: Limits,
 ) -> None:
     """Sweep every tenant that is served, and what crashes left in its store.
 
-    A store that is away keeps no other tenant waiting.  `looked` is kept from one
-    sweep to the next; see `Sweeper`.
+    One that is away, or may not be opened, keeps no other waiting.  `looked` is kept
+    from one sweep to the next; see `Sweeper`.
     """
     from functions.keys import FileKeys
-    from functions.settings import Limits
     from functions.sink import HttpAuditor, HttpSink
     from functions.swap.journal import Books
     from functions.swap.sweeper import Sweeper
 
-    for tenant in tenants:
+    for tenant in [spec.tenant for spec in roster.all()]:
+        if stores.pinned not in {None, tenant}:
+            continue
         try:
             store = stores.of(tenant)
             store.sweep()
@@ -120,12 +132,12 @@ def sweep_all(
                 FileKeys(home / "keys"),
                 HttpAuditor(running.urls["audit"]),
                 HttpSink(running.urls["broker"]),
-                Limits(),
+                limits,
             )
             # Who can write into a bucket is not always who sits at this machine.
             here = stores.url.startswith("file:")
             Sweeper(looked, loopback=here).run(books)
-        except Problem:
+        except (Problem, SettingsError):
             log.exception("the sweep of %s", tenant.id)
 
 

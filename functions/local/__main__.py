@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
+from functions.local import wiring
 from functions.local.home import HomeTaken
 from functions.local.manifests import ManifestError
 from functions.local.ports import PortTaken
 from functions.local.stack import Options, Stack
 from functions.problems import UnknownTenant
+from functions.settings import SettingsError
 from functions.tenant import Tenant
 
 
@@ -24,9 +27,12 @@ def main() -> int:
     )
     try:
         tenants = [Tenant(each) for each in asked.tenant or ["demo"]]
-        options = Options(idle_seconds=asked.idle, manifests=asked.manifests)
+        told, _ = wiring.chosen(os.environ)
+        options = Options(
+            idle_seconds=asked.idle, manifests=asked.manifests, settings=told
+        )
         Stack(asked.home, port=asked.port, tenants=tenants, options=options).run()
-    except (HomeTaken, PortTaken, ManifestError, UnknownTenant) as error:
+    except (HomeTaken, PortTaken, ManifestError, SettingsError, UnknownTenant) as error:
         logging.getLogger(__name__).error("%s", error)  # noqa: TRY400  # known, named
         return 1
     return 0

@@ -6,6 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -21,6 +22,8 @@ from functions.auth import (
     jwks_document,
 )
 from functions.keys import BILLING, FileKeys, events_key
+from functions.problems import Unavailable
+from functions.roster import FolderRoster, Policy, Spec, write
 from functions.settings import DEVELOPMENT_ISSUER, DEVELOPMENT_MARK, SettingsError
 from functions.storage.locate import PLACE
 from functions.swap.provenance import chain as provenance
@@ -65,6 +68,11 @@ class Home:
         return self.root / "keys"
 
     @property
+    def envelopes(self) -> Path:
+        """The keys under which the objects of some tenants rest."""
+        return self.keys / "envelopes"
+
+    @property
     def chain(self) -> Path:
         """The certificates that outputs are signed with, the leaf first."""
         return self.keys / "provenance.pem"
@@ -96,7 +104,7 @@ class Home:
 
     @property
     def tenants(self) -> Path:
-        """The tenants' stores, each in a folder by its id."""
+        """The tenants: each one's spec in a file by its id, its store in a folder."""
         return self.root / "tenants"
 
     @property
@@ -125,7 +133,7 @@ class Home:
         return found[-1].parent if found else None
 
     def prepare(self, tenants: Iterable[Tenant]) -> None:
-        """Make every folder and key that is missing, and fresh tokens.
+        """Make every folder and key that is missing, and a fresh token of the first.
 
         Raises `ValueError` when there is no tenant.
         """
@@ -139,15 +147,35 @@ class Home:
         keys = FileKeys(self.keys)
         keys.create("audit")
         keys.create(BILLING)
-        for tenant in tenants:
-            keys.create(events_key(tenant.id))
-            for inner in ("", REQUESTS, UPLOADS):
-                path = self.tenants / tenant.id / inner
-                path.mkdir(exist_ok=True, mode=0o700)
         self._certify(keys.create(provenance.KEY))
         document = jwks_document(keys.create("tokens"), development=True)
         _write(self.jwks, msgspec.json.encode(document))
+        for tenant in tenants:
+            self.found(tenant)
+            with suppress(Unavailable):  # a broken spec shuts out its tenant alone
+                self.welcome(self.roster().read(tenant))
         _write(self.token, self.issue(tenants[0]).encode())
+
+    def roster(self, region: str = "") -> FolderRoster:
+        """Return the tenants, from their specs."""
+        return FolderRoster(self.tenants, region=region)
+
+    def found(self, tenant: Tenant) -> None:
+        """Write the spec of a tenant that has none: who sits here is its operator."""
+        path = self.tenants / f"{tenant.id}.yaml"
+        if not path.exists():
+            spec = Spec(id=tenant.id, policy=Policy(gate="tenant"))
+            _write(path, write(spec))
+
+    def welcome(self, spec: Spec) -> None:
+        """Make the keys and folders that are missing of a tenant that there is."""
+        if not spec.living:
+            return
+        FileKeys(self.keys).create(events_key(spec.id))
+        if spec.isolation.data == 0:  # else their names are the store's to make
+            for inner in ("", REQUESTS, UPLOADS):
+                path = self.tenants / spec.id / inner
+                path.mkdir(exist_ok=True, mode=0o700)
 
     def _certify(self, signer: Signer) -> None:
         """Make the chain of our own unless there is one that fits the key."""

@@ -7,8 +7,8 @@ manifest means here what it means on a cluster.
 from __future__ import annotations
 
 import re
+import string
 from dataclasses import dataclass
-from string import Template
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import yaml
@@ -154,19 +154,69 @@ class Manifests:
     pings: tuple[Ping, ...] = ()
 
 
+class Template:
+    """A folder of manifests whose `${…}` are to be filled, read once.
+
+    To read YAML takes a hundred times as long as to fill it, and each tenant has its
+    own.  So it is read with a mark in each place, and the marks are replaced in what
+    was read: whatever a tenant's id looks like, it is text.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raise `ManifestError` on a file that is not YAML."""
+        self._documents: list[tuple[str, dict[str, Any]]] = []
+        for path in sorted(folder.glob("*.yaml")):
+            try:
+                text = string.Template(path.read_text(encoding="utf-8")).substitute(
+                    _Marks()
+                )
+                found = [each for each in yaml.safe_load_all(text) if each]
+            except (ValueError, yaml.YAMLError) as error:
+                raise ManifestError(f"{path.name}: {error!r}") from error
+            self._documents += [(path.name, each) for each in found]
+
+    def documents(self, values: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return every object, or raise `ManifestError` where a value is missing."""
+        found = []
+        for name, document in self._documents:
+            try:
+                found.append(_filled(document, values))
+            except KeyError as error:
+                raise ManifestError(f"{name}: {error!r}") from error
+        return found
+
+    def fill(self, values: Mapping[str, str]) -> Manifests:
+        """Return the manifests of one tenant, typed, or raise `ManifestError`."""
+        return parse(self.documents(values))
+
+
+class _Marks(dict[str, str]):
+    """A mark that YAML takes for text, for any name."""
+
+    def __missing__(self, name: str) -> str:
+        return f"x_x{name}x_x"
+
+
+_MARK: Final = re.compile(r"x_x(\w+?)x_x")
+
+
+def _filled(part: Any, values: Mapping[str, str]) -> Any:  # noqa: ANN401  # any YAML
+    match part:
+        case str():
+            return _MARK.sub(lambda found: values[found[1]], part)
+        case dict():
+            return {key: _filled(each, values) for key, each in part.items()}
+        case list():
+            return [_filled(each, values) for each in part]
+    return part
+
+
 def documents(folder: Path, values: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return every object in `folder`, its `${…}` filled from `values`.
 
     Raises `ManifestError` on a file that is not YAML or asks for another value.
     """
-    found: list[dict[str, Any]] = []
-    for path in sorted(folder.glob("*.yaml")):
-        try:
-            text = Template(path.read_text(encoding="utf-8")).substitute(values)
-            found += [each for each in yaml.safe_load_all(text) if each]
-        except (ValueError, KeyError, yaml.YAMLError) as error:
-            raise ManifestError(f"{path.name}: {error!r}") from error
-    return found
+    return Template(folder).documents(values)
 
 
 def read(folder: Path, values: Mapping[str, str] | None = None) -> Manifests:

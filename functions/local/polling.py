@@ -1,8 +1,10 @@
 """The bucket watcher: a new object under `requests/` becomes the storage event.
 
 In production a bucket notifies.  Nobody can reach this machine, so it looks: one
-listing of `requests/` a second and tenant.  An object is whole when it is listed.
-Which generation of it became an event is noted as for files; see `uploads`.
+listing of `requests/` a second and tenant, of several tenants at once, as most of
+it is waiting.  An object is whole when it is listed.  Which generation of it became
+an event is noted as for files; see `uploads`.  A store in a folder whose objects are
+encrypted is looked at so too: only the store itself can tell their names.
 """
 
 from __future__ import annotations
@@ -10,15 +12,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from functions.local.gcs import Upload, finalized
 from functions.local.manifests import namespace_of
 from functions.problems import Problem, Refused
+from functions.settings import SettingsError
 from functions.tenant import REQUESTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator
 
     from functions.local.broker import Broker
     from functions.storage import Info, Stores
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 1.0
+AT_ONCE_MAX: Final = 8
+"""Stores that are listed at a time."""
 _FAULT_PAUSE_SECONDS: Final = 10.0
 _NS: Final = 1_000_000_000
 _GENERATIONS: Final = 2**63
@@ -38,7 +44,7 @@ class BucketWatch:
 
     def __init__(self, tenant: Tenant, stores: Stores, broker: Broker) -> None:
         self._tenant = tenant
-        self._store = stores.of(tenant)
+        self._stores = stores
         self._bucket, self._prefix = stores.place(tenant)
         self._broker = broker
         # Tenants may share a bucket: what was seen is of a prefix.
@@ -52,15 +58,16 @@ class BucketWatch:
             return
         try:
             self._forget({info.key for info in self._taken()})
-        except Problem:
+        except (Problem, SettingsError):
             log.exception("the uploads of %s cannot be taken", self._tenant.id)
             self._not_before = time.monotonic() + _FAULT_PAUSE_SECONDS
 
     def _taken(self) -> Iterator[Info]:
         """Yield every object there is, announced."""
         cursor = ""
+        store = self._stores.of(self._tenant)
         while True:
-            page = self._store.list(REQUESTS, cursor=cursor)
+            page = store.list(REQUESTS, cursor=cursor)
             for info in page.objects:
                 if self._known.get(info.key) != _short(info.generation):
                     self._announce(info)
@@ -102,14 +109,30 @@ class BucketUploads:
     """Every tenant's watch; `look` is for a timer to call."""
 
     def __init__(
-        self, stores: Stores, tenants: Sequence[Tenant], broker: Broker
+        self, stores: Stores, tenants: Collection[Tenant], broker: Broker
     ) -> None:
-        self._watches = [BucketWatch(each, stores, broker) for each in tenants]
+        self._stores = stores
+        self._broker = broker
+        self._pool = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="look")
+        self._watches: dict[Tenant, BucketWatch] = {}
+        self.serve(tenants)
+
+    def serve(self, tenants: Collection[Tenant]) -> None:
+        """Watch these from now on; whom it watched already it goes on watching."""
+        known = self._watches
+        self._watches = {
+            each: known.get(each) or BucketWatch(each, self._stores, self._broker)
+            for each in tenants
+        }
 
     def look(self) -> None:
         """Look once at every tenant's requests."""
-        for watch in self._watches:
-            watch.look()
+        for _ in self._pool.map(BucketWatch.look, self._watches.values()):
+            pass
+
+    def close(self) -> None:
+        """Look no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _short(generation: int) -> int:

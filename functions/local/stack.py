@@ -1,8 +1,8 @@
 """The whole of one machine: activator, broker, uploads and timers in one process.
 
 ```
-run(): lock the home -> prepare it -> open five sockets -> read the manifests
-       -> broker, watcher and timers on threads, the activator on this one
+run(): lock the home -> prepare it -> read the manifests -> open five sockets
+       -> broker, watchers and timers on threads, the activator on this one
        -> until SIGINT or SIGTERM: end the services, then the rest
 ```
 """
@@ -14,20 +14,21 @@ import os
 import signal
 import threading
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import knative
-from functions.local import manifests, wiring
+from functions.local import wiring
 from functions.local.activator import Activator, Limits
 from functions.local.broker import Broker
 from functions.local.home import Home, Running
 from functions.local.ingress import Ingress
-from functions.local.manifests import ManifestError, Manifests, Reference
 from functions.local.polling import POLL_SECONDS, BucketUploads
 from functions.local.ports import LOOPBACK, listen, url_of
 from functions.local.queue import Queue
 from functions.local.status import StackStatus, rss_bytes
+from functions.local.tenants import LOOK_SECONDS as ROSTER_SECONDS
+from functions.local.tenants import Blueprint, Tenants
 from functions.local.timers import PING_SECONDS, Pings, Timer
 from functions.local.uploads import LOOK_SECONDS, Uploads
 from functions.tenant import REQUESTS
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from functions.local.manifests import Reference
+    from functions.roster import Spec
     from functions.storage import Stores
     from functions.tenant import Tenant
 
@@ -63,7 +66,8 @@ class Options:
 
     `models` is the prepared pack, by default the newest lite pack in the home;
     `manifests` the folder they lie in; `stores` the tenants', by default folders
-    in the home.
+    in the home; `settings` what the functions are told besides, see
+    `wiring.chosen`.
     """
 
     idle_seconds: float = 5.0
@@ -72,12 +76,15 @@ class Options:
     limits: Limits = Limits()  # noqa: RUF009  # frozen
     manifests: Path | None = None
     stores: Stores | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stack:
     """One machine in the folder `home`, in the development profile.
 
-    `port` is the door's and the others follow; 0 takes five free ones.
+    It serves every tenant who has a spec in the home; for those of `tenants` who
+    have none it writes one.  `port` is the door's and the others follow; 0 takes
+    five free ones.
     """
 
     def __init__(
@@ -107,18 +114,16 @@ class Stack:
             # Held first: the token and the stores are those of the stack that runs.
             self._home.prepare(self._tenants)
             self._look_into_stores()
-            found = _read(
-                self._options.manifests or knative.folder(),
-                {each: self._prefix(each) for each in self._tenants},
-            )
+            folder = self._options.manifests or knative.folder()
+            blueprint = Blueprint(folder, DOORS, self._prefix)
             listeners = _listen(self._port, ending)
             urls = {name: url_of(listener) for name, listener in listeners.items()}
             running = Running(os.getpid(), urls)
-            broker = self._broker(found, urls, ending)
+            broker = self._broker(urls, ending)
             # Closed before the broker: a delivery to a closed socket ends at once.
-            activator = self._activator(found, urls, listeners)
+            activator = self._activator(blueprint, urls, listeners)
             ending.enter_context(closing(activator))
-            timers = (self._uploads(broker), self._pings(found, broker))
+            timers = self._watchers(blueprint, broker, ending)
             self._start_threads(running, broker, activator, listeners, timers, ending)
             self._home.announce(running)
             self._stoppers = [broker.pause, activator.stop]
@@ -133,7 +138,7 @@ class Stack:
 
     def _activator(
         self,
-        found: Manifests,
+        blueprint: Blueprint,
         urls: Mapping[str, str],
         listeners: Mapping[str, socket.socket],
     ) -> Activator:
@@ -143,33 +148,61 @@ class Stack:
             urls=urls,
             models=models,
             stores=self._options.stores,
+            chosen=self._options.settings,
         )
-        sinks = frozenset(binding.subject.name for binding in found.bindings)
+        parts = blueprint.system, blueprint.shared
+        bound = {each.subject.name for part in parts for each in part.bindings}
         specs = [
-            wiring.spec(each, place, listener=listeners[each.name], sinks=sinks)
-            for each in found.services
+            wiring.spec(
+                each, place, listener=listeners[each.name], sinks=frozenset(bound)
+            )
+            for part in parts
+            for each in part.services
         ]
         idle = self._options.idle_seconds
         return Activator(specs, replace(self._options.limits, idle_seconds=idle))
 
-    def _broker(
-        self,
-        found: Manifests,
-        urls: Mapping[str, str],
-        ending: ExitStack,
-    ) -> Broker:
+    def _broker(self, urls: Mapping[str, str], ending: ExitStack) -> Broker:
         def address(reference: Reference) -> str:
             return urls[reference.name]
 
         queue = ending.enter_context(closing(Queue(self._home.queue)))
-        broker = Broker(
-            queue,
-            brokers=found.brokers,
-            triggers=found.triggers,
-            address=address,
-        )
+        broker = Broker(queue, brokers=(), triggers=(), address=address)
         ending.callback(broker.stop)
         return broker
+
+    def _watchers(
+        self, blueprint: Blueprint, broker: Broker, ending: ExitStack
+    ) -> list[Timer]:
+        """Serve whom the specs name, and return what keeps looking."""
+        stores = self._options.stores
+        inside = stores or wiring.stores(self._home, self._options.settings)
+        buckets = BucketUploads(inside, (), broker)
+        ending.callback(buckets.close)
+        folders = Uploads(self._home.tenants, (), broker)
+        pings = Pings((), broker, self._home.run / "pinged.json")
+
+        def watch(specs: Sequence[Spec]) -> None:
+            """Only the store itself can tell what lies in a bucket, or encrypted."""
+            far = [each for each in specs if stores or each.isolation.data > 0]
+            buckets.serve([each.tenant for each in far])
+            folders.serve([each.id for each in specs if each not in far])
+
+        tenants = Tenants(
+            self._home.roster(self._options.settings.get("GUISE_REGION", "")),
+            blueprint,
+            welcome=self._home.welcome,
+            broker=broker,
+            watch=watch,
+            tick=pings.serve,
+        )
+        tenants.look()
+        return [
+            Timer("tenants", ROSTER_SECONDS, tenants.look),
+            Timer("folders", LOOK_SECONDS, folders.look),
+            Timer("buckets", POLL_SECONDS, buckets.look),
+            Timer("pings", PING_SECONDS, pings.look),
+        ]
 
     def _start_threads(
         self,
@@ -208,49 +241,11 @@ class Stack:
         stores = self._options.stores
         return stores.place(tenant)[1] if stores is not None else ""
 
-    def _uploads(self, broker: Broker) -> Timer:
-        stores = self._options.stores
-        if stores is not None:
-            look = BucketUploads(stores, self._tenants, broker).look
-            return Timer("uploads", POLL_SECONDS, look)
-        buckets = tuple(tenant.id for tenant in self._tenants)
-        look = Uploads(self._home.tenants, buckets, broker).look
-        return Timer("uploads", LOOK_SECONDS, look)
-
-    def _pings(self, found: Manifests, broker: Broker) -> Timer:
-        look = Pings(found.pings, broker, self._home.run / "pinged.json").look
-        return Timer("pings", PING_SECONDS, look)
-
     def _sweeps(self, running: Running) -> list[Timer]:
         sweep = self._options.sweep
         if sweep is None:
             return []
         return [Timer("sweep", sweep.seconds, lambda: sweep.work(running))]
-
-
-def _read(folder: Path, prefixes: Mapping[Tenant, str]) -> Manifests:
-    """Return the system's manifests and every tenant's, as one machine runs them.
-
-    A Service of every tenant is one process here; Triggers and brokers are each
-    tenant's own.  `prefixes` holds what the names of a tenant's objects begin with.
-    Raises `ManifestError` on anything that has no place here.
-    """
-    parts = [manifests.read(folder / manifests.SYSTEM)]
-    for tenant, prefix in prefixes.items():
-        values = {"tenant": tenant.id, "prefix": prefix}
-        parts.append(manifests.read(folder / manifests.TENANT, values))
-    services = {each.name: each for part in parts for each in part.services}
-    triggers = tuple(each for part in parts for each in part.triggers)
-    names = {*services, *(trigger.subscriber.name for trigger in triggers)}
-    if strangers := names - set(DOORS):
-        raise ManifestError(f"no place for {', '.join(sorted(strangers))} here")
-    return Manifests(
-        services=tuple(services.values()),
-        triggers=triggers,
-        brokers=tuple(each for part in parts for each in part.brokers),
-        bindings=tuple(each for part in parts for each in part.bindings),
-        pings=tuple(each for part in parts for each in part.pings),
-    )
 
 
 def _listen(port: int, ending: ExitStack) -> dict[str, socket.socket]:

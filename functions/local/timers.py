@@ -11,6 +11,7 @@ import msgspec
 
 from functions import events
 from functions.events import Event
+from functions.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,14 +82,22 @@ class Pings:
         self._file = file
         self._now = now
 
+    def serve(self, pings: Sequence[Ping]) -> None:
+        """Send these from now on."""
+        self._pings = pings
+
     def look(self) -> None:
-        """Send what is due and was not sent today."""
+        """Send what is due and was not sent today.  One that fails keeps no other."""
         now = self._now()
         today, minutes = now.date().isoformat(), now.hour * 60 + now.minute
         sent = self._sent()
         for ping in self._pings:
             if minutes >= ping.minutes and sent.get(ping.source) != today:
-                self._send(ping, now)
+                try:
+                    self._send(ping, now)
+                except Problem:
+                    log.exception("the ping %s cannot be sent", ping.source)
+                    continue
                 sent[ping.source] = today
                 self._file.write_bytes(msgspec.json.encode(sent))
 

@@ -26,6 +26,7 @@ from functions.problems import Refused
 from functions.tenant import REQUESTS
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from functions.local.broker import Broker
@@ -160,12 +161,23 @@ class Watch:
 class Uploads:
     """Every tenant's watch; `look` is for a timer to call."""
 
-    def __init__(self, tenants: Path, buckets: tuple[str, ...], broker: Broker) -> None:
-        self._watches = [Watch(tenants / each, each, broker) for each in buckets]
+    def __init__(self, tenants: Path, buckets: Collection[str], broker: Broker) -> None:
+        self._tenants = tenants
+        self._broker = broker
+        self._watches: dict[str, Watch] = {}
+        self.serve(buckets)
+
+    def serve(self, buckets: Collection[str]) -> None:
+        """Watch these from now on; whom it watched already it goes on watching."""
+        known = self._watches
+        self._watches = {
+            each: known.get(each) or Watch(self._tenants / each, each, self._broker)
+            for each in buckets
+        }
 
     def look(self) -> None:
         """Look once at every tenant's requests."""
-        for watch in self._watches:
+        for watch in self._watches.values():
             watch.look()
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from functions.cli.up import sweep_all
 from functions.local.home import Running
+from functions.roster import EveryTenant
+from functions.settings import Limits
 from functions.storage import Stores, open_store
 from functions.storage.memory import MemoryStore
 from functions.swap import webhooks
@@ -42,7 +44,7 @@ def test_this_machine_is_called_over_folders_alone(
         wish = {"name": "mine", "url": server.url, "secrets": [SECRET]}
         store.put(WEBHOOKS, json.dumps({"endpoints": [wish]}).encode())
         job = str(house.post(SWAP).json["job"])  # type: ignore[index]
-        sweep_all(tmp_path, [ACME], stores, {}, NOWHERE)
+        sweep_all(tmp_path, EveryTenant(ACME), stores, {}, NOWHERE, limits=Limits())
         assert len(server.seen) == (not bucket)
     [call] = webhooks.shown(ACME, job, store)
     assert call["state"] == ("due" if bucket else "done")

@@ -325,7 +325,7 @@ def test_attack_a_fault_in_one_tenants_folder(
 ) -> None:
     """It is logged, though not at every look, and the next tenant is served."""
     with shelves(tmp_path) as (uploads, queue):
-        uploads._watches[0]._broker = Broken()  # type: ignore[assignment]
+        uploads._watches["a"]._broker = Broken()  # type: ignore[assignment]
         for each in "ab":
             (tmp_path / each / "requests" / "job.json").write_bytes(WHOLE)
         for _ in range(30):
