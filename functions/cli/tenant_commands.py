@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from functions.cli.tenant_keys import resting
 from functions.cli.tenant_place import (
     HOME,
     Actor,
@@ -24,6 +25,7 @@ tenant = typer.Typer(
     no_args_is_help=True,
     help="Tenants: who they are, what each may have, and each one's end.",
 )
+tenant.add_typer(resting)
 
 Set = Annotated[
     list[str] | None,
@@ -152,6 +154,31 @@ def edit(  # noqa: PLR0913  # each is an option
 
     place = Place(home, tenants, keys, store, audit, actor, json)
     run(place, tenant_id, parse_fields(sets or []))
+
+
+@tenant.command()
+def render(
+    tenant_ids: Annotated[
+        list[str] | None, typer.Argument(help="Tenants' ids.", metavar="[ID]...")
+    ] = None,
+    cluster: Annotated[
+        Path, typer.Option(help="The cluster, as knative/cluster.example.yml has it.")
+    ] = Path("cluster.yml"),
+    packs: Annotated[
+        Path, typer.Option(help="Where packs and their channels lie.")
+    ] = HOME / "models",
+    home: Home = HOME,
+    tenants: Tenants = None,
+    *,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Every tenant, and what the pool knows of.")
+    ] = False,
+) -> None:
+    """Print a tenant's objects for `kubectl apply -f -`."""
+    from functions.cli.tenant_render import render_tenants
+
+    place = Place(home, tenants)
+    render_tenants(place, tenant_ids or [], cluster, packs, everybody=everybody)
 
 
 @tenant.command()
