@@ -25,6 +25,7 @@ from functions.billing import app as billing
 from functions.billing.ledger import Ledger
 from functions.keys import MemoryKeys
 from functions.problems import NoReceipt, Unavailable
+from functions.roster import EveryTenant
 from functions.settings import Settings, SettingsError
 from functions.sink import HttpAuditor
 from functions.swap import worker
@@ -188,6 +189,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         settings(jwks, "guise-worker"),
         stores=swap.stores,
         keys=keys,
+        roster=EveryTenant(),
         auditor=swap.auditor,
         sink=swap.sink,
         load=_nothing,

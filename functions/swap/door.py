@@ -16,21 +16,26 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
-from flask import Response, request
+from flask import Response, after_this_request, request
 
 from functions.auth import SWAP_READ, SWAP_WRITE, TokenAuthenticator
 from functions.keys import FileKeys
+from functions.metrics import Metrics
 from functions.problems import (
     InvalidRequest,
     Refused,
     TooLarge,
+    TooManyRequests,
     Unavailable,
 )
+from functions.ratelimit import Rates
+from functions.roster import roster_of
 from functions.settings import Settings
 from functions.sink import HttpAuditor, HttpSink, Undeliverable
 from functions.storage import Stores
 from functions.swap import intake, records
 from functions.swap.dispatch import HttpWorker, requested
+from functions.swap.fairness import Room
 from functions.swap.job import MEDIA_TYPES, SwapJob
 from functions.swap.journal import Books
 from functions.swap.policy import admit
@@ -42,10 +47,11 @@ if TYPE_CHECKING:
 
     from functions.auth import Authenticator, Caller
     from functions.keys import KeyProvider
+    from functions.roster import Roster, Spec
     from functions.sink import Auditor, Sink
     from functions.swap.dispatch import Worker
     from functions.swap.ledger import Record
-    from functions.tenant import Key
+    from functions.tenant import Key, Tenant
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +60,8 @@ _FORM_BYTES_MAX: Final = 1024 * 1024
 _MULTIPART: Final = "multipart/form-data"
 _KEY_CHARACTERS_MAX: Final = 255
 _CHUNK_BYTES: Final = 64 * 1024
+_READS_A_WRITE: Final = 10
+"""How often a tenant may look for each time that it may ask for something."""
 
 
 def create_app(
@@ -61,6 +69,7 @@ def create_app(
     *,
     stores: Stores | None = None,
     keys: KeyProvider | None = None,
+    roster: Roster | None = None,
     authenticator: Authenticator | None = None,
     auditor: Auditor | None = None,
     sink: Sink | None = None,
@@ -77,13 +86,16 @@ def create_app(
         settings,
         stores=stores or Stores.from_settings(settings),
         keys=keys or FileKeys(settings.need("keys")),
+        roster=roster or roster_of(settings),
         authenticator=authenticator or TokenAuthenticator.from_settings(settings),
         auditor=auditor or HttpAuditor.from_settings(settings),
         sink=sink or HttpSink.from_settings(settings),
         worker=worker or HttpWorker.from_settings(settings),
     )
     images_bytes = limits.image_bytes_max * (limits.sources_max + 1)
-    app = new_app(__name__, bytes_max=images_bytes + _FORM_BYTES_MAX)
+    bytes_max = images_bytes + _FORM_BYTES_MAX
+    app = new_app(__name__, bytes_max=bytes_max, metrics=door.metrics)
+    app.register_error_handler(TooManyRequests, too_many)
     app.post("/v1/swaps")(door.create)
     app.get("/v1/swaps")(door.list)
     app.get("/v1/swaps/<job>")(door.show)
@@ -103,25 +115,33 @@ class Door:
         *,
         stores: Stores,
         keys: KeyProvider,
+        roster: Roster,
         authenticator: Authenticator,
         auditor: Auditor,
         sink: Sink,
         worker: Worker,
     ) -> None:
+        self.metrics = Metrics()
         self._limits = settings.limits
         self._stores = stores
         self._keys = keys
+        self._roster = roster
         self._authenticator = authenticator
         self._auditor = auditor
         self._sink = sink
         self._worker = worker
         self._refusals = Refusals(settings.limits)
+        self._reads, self._writes = Rates(), Rates()
+        self._room = Room(
+            settings.limits.door_requests_max, shared=settings.tenant is None
+        )
 
     def create(self) -> Response:
         """Answer `POST /v1/swaps`: accept a job; run it, or (202) let it be run."""
-        caller, books = self._enter(SWAP_WRITE)
+        caller, spec, books = self._enter(SWAP_WRITE)
         try:
-            job = self._accept(caller, books)
+            spec.admit()  # before a byte of the body is read
+            job = self._accept(caller, spec, books)
         except Refused as problem:
             self._put_on_record(problem, books)
             raise
@@ -136,34 +156,42 @@ class Door:
 
     def list(self) -> Response:
         """Answer `GET /v1/swaps?cursor=`."""
-        _, books = self._enter(SWAP_READ)
+        _, _, books = self._enter(SWAP_READ)
         return json_response(records.listing(request.args.get("cursor", ""), books))
 
     def show(self, job: str) -> Response:
         """Answer `GET /v1/swaps/<job>`."""
-        _, books = self._enter(SWAP_READ)
+        _, _, books = self._enter(SWAP_READ)
         return json_response(records.show(job, books))
 
     def result(self, job: str) -> Response:
         """Answer `GET /v1/swaps/<job>/result` with the output's bytes."""
-        _, books = self._enter(SWAP_READ)
+        _, _, books = self._enter(SWAP_READ)
         return _bytes(records.result(job, books), books)
 
     def cancel(self, job: str) -> Response:
         """Answer `POST /v1/swaps/<job>/cancel` with how the job ended."""
-        _, books = self._enter(SWAP_WRITE)
+        _, _, books = self._enter(SWAP_WRITE)
         return json_response(records.cancel(job, books).view())
 
     def erase(self, job: str) -> Response:
         """Answer `DELETE /v1/swaps/<job>`."""
-        _, books = self._enter(SWAP_WRITE)
+        _, _, books = self._enter(SWAP_WRITE)
         records.erase(job, books)
         return Response(status=204)
 
-    def _enter(self, scope: str) -> tuple[Caller, Books]:
+    def _enter(self, scope: str) -> tuple[Caller, Spec, Books]:
+        """Return who asks and what they may; the body is not looked at."""
         header = request.headers.get("Authorization", "")
         caller = self._authenticator.caller(header)
         caller.require(scope)
+        spec = self._roster.spec(caller.tenant)
+        try:
+            self._pace(spec)
+            self._seat(spec.tenant)
+        except TooManyRequests:
+            self.metrics.count("too_many_requests", priority=str(spec.priority))
+            raise
         books = Books(
             caller.tenant,
             self._stores.of(caller.tenant),
@@ -172,9 +200,36 @@ class Door:
             self._sink,
             self._limits,
         )
-        return caller, books
+        return caller, spec, books
 
-    def _accept(self, caller: Caller, books: Books) -> SwapJob:
+    def _pace(self, spec: Spec) -> None:
+        """Count the request, apart from each other those that look and those that ask.
+
+        So who looks again and again whether a job has ended has its whole rate left.
+        """
+        if spec.quotas.bucket is None:
+            return
+        rate, burst = spec.quotas.bucket
+        if request.method in {"GET", "HEAD"}:
+            rate, burst = rate * _READS_A_WRITE, burst * _READS_A_WRITE
+            self._reads.take(spec.tenant, rate, burst)
+        else:
+            self._writes.take(spec.tenant, rate, burst)
+
+    def _seat(self, tenant: Tenant) -> None:
+        """Let the tenant have one more thread, until the answer is sent."""
+        if not self._room.enter(tenant):
+            raise TooManyRequests("too many requests at once")
+
+        @after_this_request
+        def leave(response: Response) -> Response:
+            if response.is_streamed:
+                response.call_on_close(lambda: self._room.leave(tenant))
+            else:
+                self._room.leave(tenant)
+            return response
+
+    def _accept(self, caller: Caller, spec: Spec, books: Books) -> SwapJob:
         job_id = _job_id(caller)
         images = _images(books, job_id, self._limits.image_bytes_max)
         body = _request_body(images, self._limits.request_bytes_max)
@@ -185,7 +240,7 @@ class Door:
             actor=caller.subject,
             limits=self._limits,
         )
-        admission = admit(job, books.store, books.keys)
+        admission = admit(job, books.store, books.keys, spec)
         intake.accept(
             job,
             admission,
@@ -212,6 +267,13 @@ class Door:
             self._sink.deliver(event, timeout=self._limits.delivery_ms_max / 1000)
         except (Unavailable, Undeliverable):
             log.exception("a refusal is not on record")
+
+
+def too_many(problem: TooManyRequests) -> Response:
+    """Answer who asks too often, or too much at once, and say when to come again."""
+    response = problem_response(problem.document())
+    response.headers["Retry-After"] = str(problem.retry_seconds)
+    return response
 
 
 def describe() -> Response:

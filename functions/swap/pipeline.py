@@ -20,7 +20,7 @@ import msgspec
 from msgspec import structs
 
 from functions.problems import Changed, Failed, Refused, TooLarge
-from functions.swap import gate, intake, journal, ledger
+from functions.swap import fairness, gate, intake, journal, ledger
 from functions.swap.job import MEDIA_TYPES
 from functions.swap.journal import Books, Entry, account, end_unreached
 from functions.swap.ledger import Output, Record
@@ -39,12 +39,13 @@ from functions.swap.threads import Helpers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from functions.roster import Spec
     from functions.settings import Limits
     from functions.storage import Store
     from functions.swap.gate import Gate
     from functions.swap.intake import Accepted
     from functions.swap.job import SwapJob
-    from functions.swap.lease import Device
+    from functions.swap.lease import Device, Memory, Place
     from functions.swap.ledger import Claim
     from functions.swap.operations import Done, Engine, Image, Scene
     from functions.swap.provenance import Credentials
@@ -85,15 +86,18 @@ class Services:
     """What a job needs from the world; `pack` names the models in records.
 
     `memory` is leased by every job that holds pictures, so that no crowd of jobs
-    waits for the device with all of theirs decoded.  `gate_required` says that
+    waits for the device with all of theirs decoded.  `spec` says what the tenant may,
+    and its share of both; `estimates` know what jobs take.  `gate_required` says that
     nothing is swapped without a content gate, unless the operator has accepted that.
     """
 
     books: Books
     device: Device
-    memory: Device
+    memory: Memory
     loading: Warm[Loaded]
     pack: Mapping[str, str]
+    spec: Spec
+    estimates: fairness.Estimates
     gate_required: bool = True
 
 
@@ -114,7 +118,7 @@ def process(tenant: Tenant, job_id: str, services: Services) -> Record:
         job = intake.job_of(accepted, tenant, books.limits)
         # Again: a consent may have been withdrawn since, or a budget used up, and
         # what stands now is what goes on record.
-        admission = admit(job, books.store, books.keys)
+        admission = admit(job, books.store, books.keys, services.spec)
         accepted = structs.replace(accepted, admission=admission)
         return run(job, accepted, services)
     except Refused as refusal:
@@ -127,7 +131,7 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
     """Carry out one attempt."""
     with (
         claimed(job, accepted, services) as held,
-        services.memory.lease(job.tenant),
+        seated(job, accepted, services) as place,
         account(job, accepted, held, services.books) as entry,
     ):
         inputs = fetch(job, accepted, entry, services.books)
@@ -138,7 +142,7 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
         entry.gate = open_gate(job, accepted, loaded, services)
         # Until the models are proved, the device's threads prove them, too.
         helpers = loaded.helpers if loaded.proof.ready else None
-        lease = services.device.lease(job.tenant, helpers)
+        lease = services.device.lease(job.tenant, helpers, place=place)
         with _proved(loaded, entry), lease as entry.meter:
             entry.note(loaded.device, loaded.model_digest, loaded.vetted)
             let_in(job, images, engine, entry.gate)
@@ -164,6 +168,18 @@ def _proved(loaded: Loaded, entry: Entry) -> Iterator[None]:
         yield
     finally:
         entry.waited_for(loaded.proof)
+
+
+@contextmanager
+def seated(job: SwapJob, accepted: Accepted, services: Services) -> Iterator[Place]:
+    """Hold a place for pictures in the tenant's turn, and learn what the job took."""
+    input_bytes = sum(accepted.inputs[key].size for key in job.inputs)
+    work = fairness.load(job, input_bytes)
+    standing = fairness.Standing(services.spec.weight, services.spec.priority)
+    expected_ns = services.estimates.expect(job.operation, work)
+    with services.memory.lease(job.tenant, standing, expected_ns) as place:
+        yield place
+    services.estimates.learn(job.operation, work, place.device_ns)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import os
 import re
-import threading
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -28,16 +27,18 @@ from functions.problems import (
     Unavailable,
     UnknownTenant,
 )
+from functions.roster import roster_of
 from functions.settings import Settings
 from functions.sink import HttpAuditor, HttpSink, Undeliverable
 from functions.storage import Stores
-from functions.swap import intake, ledger, uploads, vetting
+from functions.swap import intake, ledger, uploads
+from functions.swap.fairness import Estimates, Room
 from functions.swap.job import SwapJob
 from functions.swap.journal import Books, end_unreached
-from functions.swap.lease import Device
-from functions.swap.pipeline import Loaded, Services, process
+from functions.swap.lease import Device, Memory
+from functions.swap.loading import load_or_end, pack_named
+from functions.swap.pipeline import Services, process
 from functions.swap.policy import admit
-from functions.swap.provenance import Credentials
 from functions.swap.refusals import Refusals
 from functions.tenant import REQUESTS, Tenant, job_of_request
 from functions.warm import Warm
@@ -52,17 +53,18 @@ from functions.web import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from contextlib import AbstractContextManager
 
     from flask import Flask, Response
 
     from functions.auth import Speaker
     from functions.events import Event
     from functions.keys import KeyProvider
+    from functions.roster import Roster
     from functions.sink import Auditor, Sink
     from functions.swap.ledger import Record
+    from functions.swap.pipeline import Loaded
     from functions.swap.uploads import Upload, Uploads
-    from models.manifest import Pack
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +73,7 @@ UPLOAD_ACTOR: Final = "upload"
 _DOORS_OWN: Final = re.compile(r"k[0-9a-f]{32}")
 """What the door derives from an Idempotency-Key; see `door`."""
 _JOBS_WITH_PICTURES_MAX: Final = 4
-_BOOT_FAILED: Final = 3
-"""The exit status that gunicorn takes to mean: do not start me again."""
+"""Of which one tenant has all but one, where there are others."""
 
 
 def create_app(
@@ -80,6 +81,7 @@ def create_app(
     *,
     stores: Stores | None = None,
     keys: KeyProvider | None = None,
+    roster: Roster | None = None,
     auditor: Auditor | None = None,
     sink: Sink | None = None,
     load: Callable[[], Loaded] | None = None,
@@ -99,9 +101,10 @@ def create_app(
         settings,
         stores=stores or Stores.from_settings(settings),
         keys=keys,
+        roster=roster or roster_of(settings),
         auditor=auditor or HttpAuditor.from_settings(settings),
         sink=sink or HttpSink.from_settings(settings),
-        loading=Warm(load or (lambda: _load_or_end(settings, keys))),
+        loading=Warm(load or (lambda: load_or_end(settings, keys))),
     )
     app = new_app(
         __name__, bytes_max=settings.limits.event_bytes_max, metrics=worker.metrics
@@ -132,6 +135,7 @@ class Worker:
         *,
         stores: Stores,
         keys: KeyProvider,
+        roster: Roster,
         auditor: Auditor,
         sink: Sink,
         loading: Warm[Loaded],
@@ -140,12 +144,21 @@ class Worker:
         self._limits = settings.limits
         self._stores = stores
         self._keys = keys
+        self._roster = roster
         self._auditor = auditor
         self._sink = sink
         self._loading = loading
-        self._device = Device(share=settings.device_share)
-        self._memory = Device(holders=_JOBS_WITH_PICTURES_MAX)
-        self._queue = threading.BoundedSemaphore(settings.limits.queue_jobs_max)
+        pooled = settings.tenant is None
+        self._device = Device(
+            share=settings.device_share, heard=partial(self._heard, "device")
+        )
+        self._memory = Memory(
+            _JOBS_WITH_PICTURES_MAX,
+            each_max=_JOBS_WITH_PICTURES_MAX - 1 if pooled else None,
+            heard=partial(self._heard, "pictures"),
+        )
+        self._estimates = Estimates()
+        self._room = Room(settings.limits.queue_jobs_max, shared=pooled)
         self._refusals = Refusals(settings.limits)
         self._pack = pack_named(settings.models) if settings.models else {}
         self._gate_required = settings.profile == "production"
@@ -170,15 +183,18 @@ class Worker:
             job,
         ):
             raise Forbidden("the event is not about this job")
-        return self._process(tenant, job)
+        with self._queued(tenant):
+            return self._process(tenant, job)
 
     def _on_request(self, event: Event) -> None:
         self._verify(event)
         job = event.data.get("job")
         if not isinstance(job, str):
             raise InvalidRequest("the event names no job")
+        tenant = Tenant(event.tenant)
         try:
-            self._process(Tenant(event.tenant), job)
+            with self._queued(tenant):
+                self._process(tenant, job)
         except NotFound:
             log.warning("%s: no job %s was accepted", event.tenant, job)
 
@@ -203,26 +219,30 @@ class Worker:
         bucket, name = upload.bucket, upload.name
         try:
             tenant, name = self._stores.locate(bucket, name)
+            self._roster.spec(tenant)
         except UnknownTenant:
             log.warning("an upload to a bucket of nobody here: %r", bucket)
             return
         speaker.require(tenant.id)
-        if not name.startswith(REQUESTS):
-            return
+        if name.startswith(REQUESTS):
+            with self._queued(tenant):
+                self._on_request_file(tenant, name, upload.which)
+
+    def _on_request_file(self, tenant: Tenant, name: str, which: str) -> None:
         try:
             job = job_of_request(name)
             if _DOORS_OWN.fullmatch(job):
                 raise InvalidRequest("ids of this form are the door's own")
             accepted = self._accept(tenant, job)
         except Refused as problem:
-            self._refuse(tenant, name, upload.which, problem)
+            self._refuse(tenant, name, which, problem)
             return
         if accepted:
             self._process(tenant, job)
 
     def _accept(self, tenant: Tenant, job: str) -> bool:
         """Accept what was uploaded; when it is refused, that is how the job ends."""
-        books = self._books(tenant)
+        books, spec = self._books(tenant), self._roster.spec(tenant)
         limit = self._limits.request_bytes_max
         try:
             body = books.store.get(tenant.request(job), bytes_max=limit).data
@@ -233,7 +253,7 @@ class Worker:
                 actor=UPLOAD_ACTOR,
                 limits=self._limits,
             )
-            admission = admit(parsed, books.store, books.keys)
+            admission = admit(parsed, books.store, books.keys, spec)
             intake.accept(parsed, admission, books.store, self._limits)
         except Refused as problem:
             if ledger.known(tenant, job, books.store):
@@ -260,22 +280,28 @@ class Worker:
             self._memory,
             self._loading,
             self._pack,
+            spec=self._roster.spec(tenant),
+            estimates=self._estimates,
             gate_required=self._gate_required,
         )
-        with self._queued():
-            ending = process(tenant, job, services)
+        ending = process(tenant, job, services)
         took = ending.swap_ms or 0
         log.info("%s of %s: %s, %d ms", job, tenant.id, ending.outcome, took)
         return ending
 
-    @contextmanager
-    def _queued(self) -> Iterator[None]:
-        if not self._queue.acquire(blocking=False):
-            raise Unavailable(internal="the queue is full")
-        try:
-            yield
-        finally:
-            self._queue.release()
+    def _queued(self, tenant: Tenant) -> AbstractContextManager[None]:
+        """Hold one of the places to wait in, or raise `Unavailable`.
+
+        So it is answered with 503 on every way in: a broker tries again later, and a
+        caller of the door's finds its job accepted.
+        """
+        quotas = self._roster.spec(tenant).quotas
+        return self._room.place(tenant, quotas.concurrency)
+
+    def _heard(self, place: str, priority: int, seconds: float) -> None:
+        self.metrics.observe(
+            "queue_wait_seconds", seconds, place=place, priority=str(priority)
+        )
 
     def _books(self, tenant: Tenant) -> Books:
         return Books(
@@ -302,78 +328,3 @@ def _busy_is_done(what: str) -> Iterator[None]:
         yield
     except ledger.Busy:
         log.info("%s: somebody works on it", what)
-
-
-def pack_named(folder: Path) -> dict[str, str]:
-    """Return what records say of the pack, from its manifest alone."""
-    from models.verify import verify
-
-    return _named(verify(folder, full=False))
-
-
-def _named(pack: Pack) -> dict[str, str]:
-    named = {"id": pack.id, "version": pack.version, "tier": pack.tier}
-    return named | {"digest": pack.pack_digest}
-
-
-def _load_or_end(settings: Settings, keys: KeyProvider) -> Loaded:
-    """Return what jobs need; models or certificates that are unfit end the process."""
-    with _ending("the worker does not load"):
-        return load(settings, keys)
-
-
-@contextmanager
-def _ending(said: str) -> Iterator[None]:
-    """End the process where the body fails, and let gunicorn start no other."""
-    try:
-        yield
-    except BaseException:
-        log.critical(said, exc_info=True)
-        os._exit(_BOOT_FAILED)
-
-
-def load(settings: Settings, keys: KeyProvider) -> Loaded:
-    """Load what signs, and the pack, once it may serve here.
-
-    The two load side by side: most of either is reading a native library.
-
-    Raises:
-        models.errors.PackRefused: the pack is not what it says, nobody vouches for
-            it, or its licence does not allow it.
-        functions.swap.engine.Unfit: a network is wrong here, or there is no such
-            device.
-        SettingsError: a setting that production needs is missing.
-    """
-    from models.verify import verify
-
-    credentials = Warm(lambda: Credentials.load(settings, keys))
-    folder, full = settings.need("models"), settings.verify == "full"
-    pack = verify(folder, full=False, trust=vetting.trust(settings))
-    vetted = vetting.admit_pack(pack, settings, keys)
-    from functions.swap import engine as engines
-
-    engine = engines.load(
-        folder,
-        pack,
-        device=settings.device,
-        full=full,
-        gpu_memory_bytes_max=settings.limits.gpu_memory_bytes_max,
-        cuda_graph=settings.cuda_graph,
-    )
-    if not engine.offers.classifier:
-        log.warning("the pack %s has no content gate", pack.id)
-    return Loaded(
-        engine=engine,
-        device=engine.device.as_dict(),
-        model_digest=pack.pack_digest,
-        credentials=credentials.get(),
-        proof=Warm(lambda: _proved_or_end(engine.proof)),
-        vetted={"verified": settings.verify, **vetted},
-        gate_accepted=vetting.without_gate(pack, settings, keys),
-    )
-
-
-def _proved_or_end(proof: Warm[None]) -> None:
-    """Wait for the proof; a pack that fails it must not answer anything more."""
-    with _ending("the models are not what they should be"):
-        proof.get()

@@ -90,8 +90,13 @@ def serving(folder: Path) -> Iterator[Server]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     nobody = "http://127.0.0.1:9"
+    tenants = folder / "tenants"
+    tenants.mkdir()
+    for tenant in ("acme", "umbra"):
+        (tenants / f"{tenant}.yaml").write_text(f"id: {tenant}\n")
     settings = {
         "GUISE_STORE": f"file://{folder}/store/{{tenant}}",
+        "GUISE_TENANTS": str(tenants),
         "GUISE_KEYS": f"{folder}/keys",
         "GUISE_JWKS": f"{folder}/jwks.json",
         "GUISE_ISSUER": ISSUER,

@@ -32,6 +32,7 @@ from functions.auth import (
 from functions.billing import app as billing
 from functions.billing.ledger import Ledger
 from functions.keys import MemoryKeys
+from functions.roster import EveryTenant
 from functions.settings import Settings
 from functions.storage.memory import MemoryStore
 from functions.swap import door
@@ -195,6 +196,7 @@ def public_door(swap: House, authenticator: Authenticator) -> FlaskClient:
         Settings(limits=swap.limits),
         stores=swap.stores,
         keys=swap.keys,
+        roster=EveryTenant(),
         authenticator=authenticator,
         auditor=swap.auditor,
         sink=swap.sink,

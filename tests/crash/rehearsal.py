@@ -20,6 +20,7 @@ from functions.audit.log import Log
 from functions.billing.ledger import Ledger
 from functions.billing.usage import usage_of
 from functions.keys import MemoryKeys, events_key
+from functions.roster import EveryTenant
 from functions.settings import Limits, Settings
 from functions.storage import Stores
 from functions.swap import worker
@@ -186,6 +187,7 @@ class World:
             Settings(limits=LIMITS),
             stores=parts.locate("memory://{tenant}", opener=lambda _: parts.store),
             keys=self.keys,
+            roster=EveryTenant(),
             auditor=parts.auditor,
             sink=parts.sink,
             load=lambda: loaded,

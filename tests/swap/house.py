@@ -19,6 +19,7 @@ from functions import events
 from functions.auth import SWAP_READ, SWAP_WRITE, Caller
 from functions.keys import MemoryKeys, events_key
 from functions.problems import NoReceipt, Unauthenticated, Unavailable
+from functions.roster import EveryTenant
 from functions.settings import Limits, Settings
 from functions.sink import Receipt, Undeliverable, Unrecordable
 from functions.storage import Stores
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from werkzeug.test import TestResponse
 
     from functions.events import Event
+    from functions.roster import Roster
     from functions.settings import Profile
     from functions.storage import Store
 
@@ -205,6 +207,7 @@ class House:
     worker_down: bool = False
     calls: int = 0
     root: str = ""
+    roster: Roster | None = None
     opener: Callable[[str], Store] = lambda _: MemoryStore()
 
     def __post_init__(self) -> None:
@@ -224,6 +227,7 @@ class House:
         shared: Mapping[str, Any] = {
             "stores": self.stores,
             "keys": self.keys,
+            "roster": self.roster or EveryTenant(self.tenant),
             "auditor": self.auditor,
             "sink": self.sink,
         }

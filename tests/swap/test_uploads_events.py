@@ -14,6 +14,7 @@ from functions.problems import (
     Problem,
     Unavailable,
 )
+from functions.roster import EveryTenant
 from functions.settings import Settings
 from functions.storage import Stores
 from functions.storage.base import StoreBusy, StoreFault
@@ -168,6 +169,7 @@ def test_the_answer_tells_of_what_may_still_be_done(
         Settings(),
         stores=Stores("memory://{tenant}", opener=lambda _: store),
         keys=house.keys,
+        roster=EveryTenant(),
         auditor=house.auditor,
         sink=house.sink,
         load=nothing,
