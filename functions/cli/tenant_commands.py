@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from functions.cli.tenant_keys import resting
+from functions.cli.tenant_keys import resting
 from functions.cli.tenant_place import (
     HOME,
     Actor,
@@ -25,6 +26,7 @@ tenant = typer.Typer(
     no_args_is_help=True,
     help="Tenants: who they are, what each may have, and each one's end.",
 )
+tenant.add_typer(resting)
 tenant.add_typer(resting)
 
 Set = Annotated[

@@ -1,0 +1,141 @@
+"""What `guise tenant shred` does: a tenant's keys end, and with them what they open.
+
+In this order, and each step may be cut off and repeated:
+
+1. that it is shredded is on record, in the tenant's own log, with a receipt;
+2. its spec says so: nobody who asks the roster serves it any more;
+3. every version of its keys is destroyed, and a tombstone stays;
+4. what audit keeps beside its log is deleted: salts, digests, the index of images;
+5. the key that signed its events is destroyed; the log still verifies;
+6. every object is asked for, and none opens.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from functions.cli.tenant_making import current, in_state, restated
+from functions.cli.tenant_rotate import enveloped, envelopes_of, folder_of
+from functions.cli.terminal import busy, print_json, say
+from functions.keys import events_key
+from functions.problems import Failed, InvalidRequest, Problem
+from functions.tenant import Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from functions.cli.tenant_place import Place
+    from functions.roster import Spec
+    from functions.storage.encrypted import EncryptedStore
+    from functions.tenant import Key
+
+
+def shred(place: Place, name: str, *, database: str, yes: bool) -> None:
+    """Destroy every key of a tenant, for good.
+
+    What a crash leaves, the same command does.  Raises `Conflict` where the tenant's
+    data is under no key of ours, and `Failed` if anything still opens.
+    """
+    tenant = Tenant(name)
+    with place.changing():
+        spec = current(place, tenant)
+        if not yes:
+            raise InvalidRequest(
+                f"this destroys the keys of {tenant.id}: nothing that lies encrypted "
+                "under them opens ever again, here or in a backup of the store; its "
+                "log and its bills stay: say --yes"
+            )
+        url = _database(place, database)
+        keys = _keys(place, spec)
+        if spec.state in {"active", "suspended"}:  # else its end is on record
+            _record(place, spec)
+        destroyed = envelopes_of(place, tenant).shred(tenant)
+        jobs = _forget(url, tenant)
+        place.key_provider().destroy(events_key(tenant.id))
+        with busy("trying every object", quiet=place.json):
+            tried, files = attempt(place, tenant, keys)
+    if place.json:
+        told = {"tenant": tenant.id, "state": "shredded", "keys": destroyed}
+        print_json({**told, "jobs": jobs, "tried": tried, "files": files})
+        return
+    say(f"{tenant.id} is shredded: {destroyed} keys are destroyed")
+    say(f"audit forgot what it kept privately of {jobs} jobs; the log still verifies")
+    say(f"{tried} objects by name and {files} files were tried: none opens")
+    say("not promised: what an SSD, a snapshot or a backup of the key folder keeps")
+
+
+def _keys(place: Place, spec: Spec) -> list[Key]:
+    """Return every object's key; none where their names open no more."""
+    if envelopes_of(place, spec.tenant).is_shredded(spec.tenant):
+        return []
+    _, store = enveloped(place, spec.tenant)
+    return list(store.keys())
+
+
+def _record(place: Place, spec: Spec) -> None:
+    """Put it on record, then in the spec."""
+    after = in_state(spec, "shredded")
+    place.tell("shredded", after, spec)
+    place.put(spec.tenant, restated(place.path(spec.tenant).read_bytes(), after))
+
+
+def _database(place: Place, named: str) -> str:
+    """Return the URL of the log's database, or raise `InvalidRequest`: it is needed."""
+    url = named or os.environ.get("GUISE_DATABASE", "")
+    if url:
+        return url
+    if not place.is_local:
+        raise InvalidRequest("say --database: audit's, where sidecars lie")
+    return place.folder.database_url("audit")
+
+
+def _forget(url: str, tenant: Tenant) -> int:
+    """Delete everything private that audit has of a tenant; return of how many jobs."""
+    from functions.audit import private
+    from functions.audit.store import Store
+
+    with closing(Store.open(url)) as store, store.erasing(tenant.id) as db:
+        return private.delete_all(db, tenant.id)
+
+
+def attempt(place: Place, tenant: Tenant, keys: Iterable[Key]) -> tuple[int, int]:
+    """Return how many objects, by name and by file, were tried; `Failed` if one opens.
+
+    With keys and a store opened for it, which remember nothing of before.
+    """
+    from functions.storage.encrypted import EncryptedStore
+
+    folder = folder_of(place, tenant)
+    envelopes = envelopes_of(place, tenant)
+    store = EncryptedStore(folder, tenant, envelopes)
+    tried = 0
+    for key in keys:
+        tried += 1
+        if _opens(store, key):
+            raise Failed(f"{key} still opens")
+    files = 0
+    for path in _files(folder):
+        files += 1
+        with path.open("rb") as file:
+            if store.may_open(file.fileno()):
+                raise Failed(f"{path} may still open")
+    return tried, files
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    from functions.storage.opaque import is_opaque
+
+    for place, _, names in os.walk(folder):
+        yield from (Path(place) / name for name in names if is_opaque(name))
+
+
+def _opens(store: EncryptedStore, key: Key) -> bool:
+    try:
+        with store.open(key) as stream:
+            stream.read(1)
+    except Problem:
+        return False
+    return True
