@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from functions import events
 from functions.auth.caller import Caller
 from functions.auth.jws import Issuer
 from functions.auth.keysets import FileKeySet, RemoteKeySet, is_development
 from functions.problems import NotFound, Unauthenticated, UnknownTenant
+from functions.roster import FolderRoster
 from functions.settings import SettingsError
 from functions.tenant import Tenant
 
@@ -20,13 +22,16 @@ if TYPE_CHECKING:
 
 SUBJECT_CHARS_MAX: Final = 255
 """OpenID Connect Core 1.0, section 2."""
+_NOBODY: Final = "the token's tenant is none"
 
 
 class TokenAuthenticator:
     """Verifies JWTs by an issuer's keys: pinned algorithms, issuer and audience.
 
     The tenant comes from the verified claim `tenant` and from nowhere else, and
-    must be the pinned one where there is one.  A path stands for the key set in it.
+    must be the pinned one where there is one, and one of the roster's where there is
+    a roster: a token of who is deleted is nobody's.  A path stands for the key set in
+    it.
     """
 
     def __init__(
@@ -36,10 +41,12 @@ class TokenAuthenticator:
         issuer: str,
         audience: str,
         pinned: Tenant | None = None,
+        roster: FolderRoster | None = None,
     ) -> None:
         found = FileKeySet(keys) if isinstance(keys, Path) else keys
         self._issuer = Issuer(found, name=issuer, audience=audience)
         self._pinned = pinned
+        self._roster = roster
 
     @classmethod
     def from_settings(cls, settings: Settings) -> TokenAuthenticator:
@@ -50,21 +57,34 @@ class TokenAuthenticator:
             issuer=settings.issuer,
             audience=settings.audience,
             pinned=settings.tenant,
+            roster=FolderRoster(settings.tenants) if settings.tenants else None,
         )
 
     def caller(self, authorization: str) -> Caller:
         """Return who sent `authorization`, or raise `Unauthenticated`.
 
         Raises `NotFound` for another tenant's token where one is pinned: all that
-        is behind this door is somebody else's.
+        is behind this door is somebody else's.  Raises `Unavailable` while it cannot
+        be told whether there is such a tenant.
         """
         claims = self._issuer.claims(authorization)
         tenant = _tenant(claims)
         if self._pinned is not None and tenant != self._pinned:
             raise NotFound(internal=f"{tenant.id} at {self._pinned.id}'s door")
+        self._refuse_gone(tenant)
         # A list of scopes is refused, not guessed at: its text could hold ours.
         scopes = frozenset(_text(claims, "scope").split())
         return Caller(tenant, _subject(claims), scopes)
+
+    def _refuse_gone(self, tenant: Tenant) -> None:
+        if self._roster is None or tenant.id == events.OPERATOR:
+            return
+        try:
+            living = self._roster.read(tenant).living
+        except UnknownTenant as error:
+            raise Unauthenticated(_NOBODY) from error
+        if not living:
+            raise Unauthenticated(_NOBODY)
 
 
 def _key_set(settings: Settings) -> KeySet:
@@ -81,7 +101,7 @@ def _tenant(claims: Mapping[str, Any]) -> Tenant:
     try:
         return Tenant(_text(claims, "tenant"))
     except UnknownTenant as error:
-        raise Unauthenticated("the token's tenant is none") from error
+        raise Unauthenticated(_NOBODY) from error
 
 
 def _subject(claims: Mapping[str, Any]) -> str:

@@ -168,6 +168,8 @@ def environ_of(service: Service, place: Place) -> dict[str, str]:
             raise ManifestError(f"{service.name}: {name} has no value on one machine")
         if here:
             environ[name] = here
+    if "GUISE_JWKS" in environ:  # whose tokens still open anything
+        environ[TENANTS] = local[TENANTS]
     if "GUISE_STORE" in environ:  # then also whose, and how what is there can be read
         environ |= {name: local[name] for name in (TENANTS, ENVELOPES)}
         if place.stores is not None and place.stores.pinned:
