@@ -58,7 +58,7 @@ class Wanted:
         """Yield why data may not lie in a bucket, each reason once."""
         if not found.key:
             yield "it has no default KMS key (docs/encryption.md says how to give one)"
-        wanted = self.key.partition("://")[2]
+        wanted = self.key.removeprefix("gcpkms://")
         if found.key and wanted and found.key != wanted:
             yield "its default KMS key is not the one that the tenant's spec names"
         if self.level and self.shared:

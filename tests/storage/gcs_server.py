@@ -91,6 +91,8 @@ class Service:
 
     buckets: dict[str, dict[str, Stored]] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
+    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What a bucket says of itself, besides its name."""
     requests: list[str] = field(default_factory=list)
     refusals: deque[str] = field(default_factory=deque)
     """Reasons for which the next requests are refused, whatever they are."""
@@ -213,6 +215,11 @@ class Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815  # their names
 
+    def _get_bucket(self, bucket: str) -> None:
+        self.service.objects(bucket)
+        said = self.service.resources.get(bucket, {})
+        self._json({"kind": "storage#bucket", "name": bucket} | said)
+
     def _get_list(self, bucket: str) -> None:
         self._json(self.service.listed(bucket, self.query))
 
@@ -319,6 +326,8 @@ def route(path: str) -> tuple[str, list[str]]:
     """Return what a path is of, and the names in it."""
     parts = [unquote(part) for part in path.strip("/").split("/")]
     match parts:
+        case ["storage", "v1", "b", bucket]:
+            return "bucket", [bucket]
         case ["storage", "v1", "b", bucket, "o"]:
             return "list", [bucket]
         case ["storage", "v1", "b", bucket, "o", name]:
