@@ -29,10 +29,11 @@ _START_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A door that listens, and a good token of acme's."""
+    """A door that listens, and a good token of acme's and of another tenant's."""
 
     port: int
     token: str
+    other: str
     log: Path
 
     def connect(self) -> socket.socket:
@@ -83,7 +84,6 @@ def statuses(answer: bytes) -> list[int]:
 def serving(folder: Path) -> Iterator[Server]:
     """Serve the door by its manifest; a store in a folder, nobody behind it."""
     keys = FileKeys(folder / "keys")
-    keys.create(events_key("acme"))
     issuer = keys.create("tokens")
     (folder / "jwks.json").write_text(json.dumps(jwks_document(issuer)))
     with socket.socket() as free:
@@ -94,6 +94,7 @@ def serving(folder: Path) -> Iterator[Server]:
     tenants.mkdir()
     for tenant in ("acme", "umbra"):
         (tenants / f"{tenant}.yaml").write_text(f"id: {tenant}\n")
+        keys.create(events_key(tenant))
     settings = {
         "GUISE_STORE": f"file://{folder}/store/{{tenant}}",
         "GUISE_TENANTS": str(tenants),
@@ -119,19 +120,19 @@ def serving(folder: Path) -> Iterator[Server]:
         ) as process,
     ):
         try:
-            server = Server(port, _token(keys), log)
+            server = Server(port, _token(keys), _token(keys, "umbra"), log)
             _await(server)
             yield server
         finally:
             process.terminate()
 
 
-def _token(keys: FileKeys) -> str:
+def _token(keys: FileKeys, tenant: str = "acme") -> str:
     claims = {
         "iss": ISSUER,
         "aud": "guise",
         "sub": "ann",
-        "tenant": "acme",
+        "tenant": tenant,
         "scope": f"{SWAP_READ} {SWAP_WRITE}",
         "exp": int(time.time()) + 3600,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 from contextlib import ExitStack
@@ -255,6 +256,40 @@ def test_attack_slow_body_without_a_token(server: Server, token: str) -> None:
         assert served_within(server, 3)
         for each in slow:
             assert answered(each) == 401
+
+
+def test_attack_slow_body_with_a_good_token(server: Server) -> None:
+    """A tenant holds half of the threads, at most: the other half serves the others."""
+    with ExitStack() as opened:
+        slow = [opened.enter_context(server.connect()) for _ in range(2 * THREADS)]
+        for each in slow:
+            each.sendall(
+                b"POST /v1/swaps HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n"
+                b"Content-Type: application/json\r\n"
+                + f"Authorization: Bearer {server.token}\r\n\r\n".encode()
+                + b"a"
+            )
+        other = f"Authorization: Bearer {server.other}"
+        began = time.monotonic()
+        assert statuses(server.ask(other)) == [200]
+        assert time.monotonic() - began < 3
+        refused = [each for each in slow if has_answer(each)]
+        assert [answered(each) for each in refused] == [429] * len(refused)
+        assert len(slow) - len(refused) <= THREADS // 2
+    until_served(server)
+
+
+def has_answer(made: socket.socket) -> bool:
+    """Return whether something has come."""
+    return bool(select.select([made], [], [], 0.2)[0])
+
+
+def until_served(server: Server) -> None:
+    """Wait until acme is served again: its slow connections are gone."""
+    deadline = time.monotonic() + 30
+    while statuses(server.ask()) != [200]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_attack_oversized_body(server: Server) -> None:
