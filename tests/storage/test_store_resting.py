@@ -211,7 +211,7 @@ class TestS3:
         return Stores.from_settings(Settings(profile=profile, tenant=ACME, store=url))
 
     def test_what_a_bucket_says_of_itself(self, s3_server: Server, bucket: str) -> None:
-        """Its default key, if there is one of KMS; and versions, while they are kept."""
+        """Its default key, if there is one of KMS; and versions, if it keeps any."""
         store = S3Store(bucket, endpoint=s3_server.endpoint)
         assert store.protection() == Protection()
         self.encrypt(s3_server, bucket, SSEAlgorithm="AES256")
