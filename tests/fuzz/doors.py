@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-DOORS: Final = ("swap", "audit", "billing")
 _START_SECONDS: Final = 30.0
 _opened = ExitStack()
 

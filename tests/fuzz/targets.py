@@ -7,7 +7,6 @@ an answer, and each says which.  What is accepted must hold what the parser prom
 from __future__ import annotations
 
 import base64
-import io
 import json
 import struct
 import tempfile
@@ -32,9 +31,10 @@ from functions.storage.memory import MemoryStore
 from functions.swap import uploads, webhooks
 from functions.swap.calling import check_url
 from functions.swap.job import SwapJob
-from functions.swap.media import decode
+from functions.swap.media import decode, encode
 from functions.tenant import WEBHOOKS, Tenant
 from tests.audit.golden import GOLDEN, verifiers
+from tests.fuzz import seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,6 +67,8 @@ def image(data: bytes) -> None:
         return
     require(found.width * found.height <= PIXELS_MAX, "over the limit")
     require(found.pixels.dtype == "uint8", "not of eight bits")
+    again = decode(encode(found, "png"))
+    require(bool((again.pixels == found.pixels).all()), "other pixels")
 
 
 def mended_png(data: bytes) -> bytes:
@@ -83,38 +85,6 @@ def mended_png(data: bytes) -> bytes:
         found += struct.pack(">I", max(0, len(body) - 4)) + body
         found += struct.pack(">I", crc)
     return bytes(found)
-
-
-@cache
-def pictures() -> list[bytes]:
-    """Return a small picture of each kind that is taken, and of some that are not."""
-    from PIL import Image as Pillow
-
-    small = Pillow.linear_gradient("L").resize((24, 16))
-    other = small.rotate(180)
-    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
-    more = {"save_all": True, "append_images": [other.convert("RGB")]}
-    found = []
-    for form, mode, options in (
-        ("JPEG", "RGB", {"exif": exif}),
-        ("JPEG", "L", {"progressive": True}),
-        ("JPEG", "CMYK", {}),
-        ("PNG", "RGB", {"icc_profile": b"\0" * 132}),
-        ("PNG", "P", {"transparency": 3}),
-        ("PNG", "I;16", {}),
-        ("PNG", "RGBA", {}),
-        ("PNG", "RGB", more),
-        ("WEBP", "RGB", {"exif": exif}),
-        ("WEBP", "RGBA", {"lossless": True}),
-        ("WEBP", "RGB", more),
-        ("GIF", "P", more),
-        ("TIFF", "RGB", {}),
-        ("BMP", "RGB", {}),
-    ):
-        buffer = io.BytesIO()
-        small.convert(mode).save(buffer, form, **options)
-        found.append(buffer.getvalue())
-    return found
 
 
 # --- events ------------------------------------------------------------------
@@ -170,61 +140,6 @@ def _message(data: bytes) -> tuple[dict[str, str], bytes]:
     head, _, body = data.partition(b"\n\n")
     lines = (line.partition(": ") for line in head.decode("latin-1").split("\n"))
     return {name: text for name, colon, text in lines if colon}, body
-
-
-def _event_seeds() -> tuple[list[bytes], list[bytes]]:
-    """Return a signed event in binary mode and in structured mode."""
-    event = events.Event(
-        id="e-1",
-        source=events.swap_source("acme"),
-        type=events.SWAP_STARTED,
-        subject="größer",
-        time="2026-11-21T12:00:00.000Z",
-        tenant="acme",
-        data={"job": "j-1", "attempt": 1, "deep": [{"a": [1.5, None, True]}]},
-        extensions={"traceparent": "00-0-0-00"},
-    )
-    signed = events.sign(event, MemoryKeys().signer("events/acme"))
-    headers, body = events.encode(signed)
-    head = "\n".join(f"{name}: {text}" for name, text in headers.items())
-    _, whole = events.encode_structured(signed)
-    base64_ = events.as_dict(signed) | {"data_base64": "e30="}
-    del base64_["data"]
-    return [head.encode("latin-1") + b"\n\n" + body], [
-        whole,
-        msgspec.json.encode(base64_),
-    ]
-
-
-def _notice_seeds() -> list[bytes]:
-    google = {
-        "message": {
-            "attributes": {
-                "eventType": "OBJECT_FINALIZE",
-                "bucketId": "acme",
-                "objectId": "requests/j.json",
-                "objectGeneration": "1",
-            }
-        },
-        "subscription": "s",
-    }
-    thing = {"key": "requests/j%2B+.json", "sequencer": "0A"}
-    s3 = {
-        "Records": [
-            {
-                "eventName": "s3:ObjectCreated:Put",
-                "s3": {"bucket": {"name": "acme"}, "object": thing},
-            }
-        ]
-    }
-    plain = [b"Content-Type: application/json\n\n", b"ce-id: 1\nce-source: /s\n"]
-    plain[1] += b"ce-type: x\nce-specversion: 1.0\nContent-Type: application/json\n\n"
-    camel = b"ce-id: 1\nce-source: aws.s3.bucket.acme\nce-subject: requests/j.json\n"
-    camel += b"ce-type: dev.knative.eventing.aws-s3\nce-specversion: 1.0\n\nJPEG"
-    gcs = b"ce-id: 1\nce-source: //s\nce-type: google.cloud.storage.object.v1.finalized"
-    gcs += b'\nce-specversion: 1.0\n\n{"bucket":"acme","name":"requests/j.json"}'
-    bodies = [msgspec.json.encode(each) for each in (google, s3)]
-    return [head + body for head in plain for body in bodies] + [camel, gcs]
 
 
 # --- what tenants and operators write ----------------------------------------
@@ -387,48 +302,22 @@ def require(holds: bool, what: str) -> None:  # noqa: FBT001  # as an assertion
         raise RuntimeError(what)
 
 
-REQUEST: Final = {
-    "operation": "swap",
-    "source": ["uploads/a.jpg"],
-    "target": "uploads/b.jpg",
-    "faces": [{"face": {"position": [1.5, 2]}, "source": "uploads/c.jpg"}],
-    "options": {"format": "jpeg", "quality": 92, "weight": 0.5, "mask": "hull"},
-    "consent": {"basis": "consent", "record": "consents/42.json"},
-}
-KEEP: Final = {
-    "operation": "anonymize",
-    "target": "uploads/ü.png",
-    "keep": [{"index": 0}, {"reference": "uploads/x.jpg"}],
-    "options": {"cover": "mosaic", "visible_label": True},
-}
-WISH: Final = {
-    "endpoints": [
-        {
-            "name": "a",
-            "url": "https://hooks.example:8443/x?y",
-            "secrets": ["whsec_" + "A" * 32],
-            "events": ["completed"],
-        }
-    ]
-}
-
-
 @cache
 def targets() -> dict[str, Target]:
     """Return every target by its name."""
-    in_head, in_body = _event_seeds()
+    in_head, in_body = seeds.event()
     spec = roster.write(roster.Spec(id="acme"))
-    requests = [msgspec.json.encode(each) for each in (REQUEST, KEEP)]
+    requests = [msgspec.json.encode(each) for each in (seeds.REQUEST, seeds.KEEP)]
     found = (
-        Target("image", image, pictures(), mended_png),
+        Target("image", image, seeds.pictures(), mended_png),
         Target("event-binary", binary, in_head),
         Target("event-structured", structured, in_body),
         Target("event-batch", batch, [b"[" + b",".join(in_body) + b"]"]),
-        Target("notice", notice, _notice_seeds()),
+        Target("notice", notice, seeds.notices()),
         Target("job", job, requests),
         Target("token", token, _token_seeds()),
         Target("bundle", bundle, _bundle_seeds(), bytes_max=8192),
-        Target("webhook", webhook, [msgspec.json.encode(WISH)]),
+        Target("webhook", webhook, [msgspec.json.encode(seeds.WISH)]),
         Target("tenant", tenant, [spec, b"{id: acme, tier: trial}"]),
     )
     return {each.name: each for each in found}

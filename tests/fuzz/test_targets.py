@@ -14,7 +14,8 @@ from functions.problems import Unreadable
 from functions.swap.media import decode
 from tests.fuzz import run
 from tests.fuzz.mutating import inputs
-from tests.fuzz.targets import Target, mended_png, pictures, targets
+from tests.fuzz.seeds import pictures
+from tests.fuzz.targets import Target, mended_png, targets
 
 if TYPE_CHECKING:
     from pathlib import Path
