@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 from functions.cli.tenant_keys import resting
-from functions.cli.tenant_keys import resting
 from functions.cli.tenant_place import (
     HOME,
     Actor,
@@ -26,7 +25,6 @@ tenant = typer.Typer(
     no_args_is_help=True,
     help="Tenants: who they are, what each may have, and each one's end.",
 )
-tenant.add_typer(resting)
 tenant.add_typer(resting)
 
 Set = Annotated[
@@ -113,7 +111,7 @@ def show(
     *,
     json: Json = False,
 ) -> None:
-    """Show a tenant's spec, the level it comes to, and what is used of its quotas."""
+    """Show a tenant's spec, its level, and what is used."""
     from functions.cli.tenant_show import show as run
 
     run(Place(home, tenants, store=store, json=json), tenant_id)
@@ -131,7 +129,7 @@ def apply(
     *,
     json: Json = False,
 ) -> None:
-    """Make a tenant's spec what a file says; one that is none yet is made."""
+    """Make a tenant, or change one, as a file says."""
     from functions.cli.tenant_making import apply as run
 
     run(Place(home, tenants, keys, store, audit, actor, json), source)
@@ -258,7 +256,7 @@ def delete(  # noqa: PLR0913  # each is an option
     yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
     json: Json = False,
 ) -> None:
-    """Delete all of a suspended tenant but its log and its bills, for good."""
+    """Delete a suspended tenant but for its log and bills."""
     from functions.cli.tenant_ending import delete as run
 
     run(Place(home, tenants, keys, store, audit, actor, json), tenant_id, yes=yes)

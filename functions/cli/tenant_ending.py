@@ -37,16 +37,16 @@ def resume(place: Place, name: str) -> None:
 def delete(place: Place, name: str, *, yes: bool) -> None:
     """Delete everything of a suspended tenant but its log and its bills, for good.
 
-    What a crash leaves, the same command deletes.  Raises `Conflict` for one that is
-    not suspended, or of which a job is under way or not told of yet.
+    What a crash leaves, the same command deletes; so what a shredded one left, which
+    nobody can read.  Raises `Conflict` for one that is active, or of which a job is
+    under way or not told of yet.
     """
     tenant = Tenant(name)
     with place.changing():
         spec = current(place, tenant)
-        if spec.state not in {"suspended", "deleted"}:
-            raise Conflict(f"{tenant.id} is {spec.state}: suspend it first")
-        store = place.stores(tenant).of(tenant)
-        _refuse_open(tenant, store)
+        if spec.state == "active":
+            raise Conflict(f"{tenant.id} is active: suspend it first")
+        store = _store(place, spec)
         if not yes:
             raise InvalidRequest(
                 f"this deletes every object of {tenant.id}, and the key that signs its "
@@ -55,14 +55,27 @@ def delete(place: Place, name: str, *, yes: bool) -> None:
         if spec.state == "suspended":
             _state(place, spec, "deleted", "deleted")
         with busy("deleting", quiet=place.json):
-            objects = _empty(store)
-        _remove_folder(place, tenant)
+            objects = empty(store) if store else 0
+            _remove_folder(place, tenant)
         place.key_provider().destroy(events_key(tenant.id))
     if place.json:
-        print_json({"tenant": tenant.id, "state": "deleted", "objects": objects})
+        state = spec.state if store is None else "deleted"
+        print_json({"tenant": tenant.id, "state": state, "objects": objects})
     else:
         say(f"{tenant.id} is deleted: {objects} objects, and the key of its events")
         say("its log and its bills stay, and nobody is ever called so again")
+
+
+def _store(place: Place, spec: Spec) -> Store | None:
+    """Return the tenant's store, in which nothing is open; None for a shredded one's.
+
+    Not even the names in that one can be read: it goes as a folder.
+    """
+    if spec.state == "shredded":
+        return None
+    store = place.stores(spec.tenant).of(spec.tenant)
+    _refuse_open(spec.tenant, store)
+    return store
 
 
 def _turn(place: Place, tenant: Tenant, was: State, state: State, done: Change) -> None:
@@ -96,7 +109,7 @@ def _refuse_open(tenant: Tenant, store: Store) -> None:
         )
 
 
-def _empty(store: Store) -> int:
+def empty(store: Store) -> int:
     """Delete every object; return how many there were."""
     deleted = 0
     for _ in range(_PASSES_MAX):

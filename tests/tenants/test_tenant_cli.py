@@ -22,6 +22,7 @@ from functions.audit.store import Selection, select_entries
 from functions.audit.store import Store as LogStore
 from functions.auth import TokenAuthenticator, jwks_document
 from functions.cli.commands import app
+from functions.cli.tenant_ending import empty
 from functions.cli.tenant_place import Place
 from functions.events import TENANT_CHANGED
 from functions.keys import FileKeys, events_key
@@ -39,7 +40,8 @@ from functions.problems import (
 from functions.roster import FolderRoster, InvalidSpec, Spec, write
 from functions.settings import Settings
 from functions.storage import Stores
-from functions.tenant import BUDGET, Tenant
+from functions.storage.memory import MemoryStore
+from functions.tenant import BUDGET, Key, Tenant
 from tests.audit.house import TokensByName
 
 if TYPE_CHECKING:
@@ -144,7 +146,7 @@ def test_the_help_names_every_command() -> None:
     """Each says in one line what it does."""
     text = process("tenant", "--help")
     names = ("create", "list", "show", "apply", "edit", "token", "suspend", "resume")
-    for name in (*names, "delete"):
+    for name in (*names, "delete", "render", "rotate", "envelop", "shred"):
         assert f"\n  {name} " in text
         assert process("tenant", name, "--help")
 
@@ -590,6 +592,19 @@ def test_a_deletion_that_was_cut_off_goes_on(home: Path) -> None:
     assert [each["change"] for each in changes(home)] == ["created", "suspended"]
 
 
+def test_what_a_shredded_tenant_left_goes_as_a_folder(home: Path) -> None:
+    """Nobody can read so much as the names in it; it stays shredded, on record."""
+    at = ("--home", home)
+    done("create", "acme", "--data", 1, *at)
+    Place(home).stores(ACME).of(ACME).put(ACME.upload("uploads/a.jpg"), b"a face")
+    done("shred", "acme", "--yes", *at)
+    assert any((home / "tenants" / "acme").rglob("*"))
+    assert told("delete", "acme", "--yes", *at)["state"] == "shredded"
+    assert not (home / "tenants" / "acme").exists()
+    assert FolderRoster(home / "tenants").read(ACME).state == "shredded"
+    assert [each["change"] for each in changes(home)] == ["created", "shredded"]
+
+
 def test_nothing_is_deleted_while_a_job_is_under_way(home: Path) -> None:
     """Its ending is owed to the log and to the bill first."""
     at = ("--home", home)
@@ -611,3 +626,30 @@ def test_nothing_is_taken_away_without_a_receipt(tmp_path: Path) -> None:
     at = ("--tenants", specs, "--keys", tmp_path / "keys", "--home", tmp_path)
     refused(NoReceipt, "suspend", "acme", *at, "--audit", DOWN)
     assert FolderRoster(specs).spec(ACME).state == "active"
+
+
+class Restless(MemoryStore):
+    """A store into which somebody else writes, and out of which they take."""
+
+    def __init__(self, *, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def delete(self, key: Key) -> None:
+        super().delete(key)
+        if self.times:
+            self.times -= 1
+            self.put(Key(f"uploads/{self.times}.jpg"), b"one more")
+        raise NotFound("somebody else was first")
+
+
+def test_deleting_goes_on_until_nothing_is_there() -> None:
+    """What comes in meanwhile goes too; where it never ends, that is said."""
+    store = Restless(times=3)
+    store.put(Key("uploads/a.jpg"), b"a face")
+    empty(store)
+    assert not store.list(Key("")).objects
+    store = Restless(times=1_000)
+    store.put(Key("uploads/a.jpg"), b"a face")
+    with pytest.raises(Conflict, match="nothing is finished"):
+        empty(store)
