@@ -9,7 +9,6 @@ What lateness is stands here twice, once as SQL: the tests hold one against the 
 from __future__ import annotations
 
 import enum
-from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -225,7 +224,7 @@ def _row(usage: Usage) -> dict[str, Any]:
         "id": usage.id,
         "digest": usage.digest,
         "at_ms": usage.at_ms,
-        "period": str(Period.of(datetime.fromtimestamp(usage.at_ms // 1000, UTC))),
+        "period": str(Period.at(usage.at_ms)),
         "late": False,
         "job": data.job,
         "operation": data.operation,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import islice
+from operator import le
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -38,12 +39,11 @@ def root_of(members: Iterable[bytes]) -> Root:
     found, last, count = iter(members), b"", 0
     tree: list[tuple[int, bytes]] = []  # (height, root), the largest first
     while chunk := list(islice(found, _CHUNK)):
-        for member in chunk:
-            if count and member <= last:
-                raise ValueError("members of a set come in order, each once")
-            last, count = member, count + 1
+        if (count and chunk[0] <= last) or any(map(le, chunk[1:], chunk)):
+            raise ValueError("members of a set come in order, each once")
+        last, count = chunk[-1], count + len(chunk)
         height = (len(chunk) - 1).bit_length()
-        tree.append((height, _root([_leaf(member) for member in chunk])))
+        tree.append((height, _root(_leaves(chunk))))
         while len(tree) > 1 and tree[-2][0] == tree[-1][0]:
             (height, left), (_, right) = tree[-2:]
             tree[-2:] = [(height + 1, _node(left, right))]
@@ -55,14 +55,18 @@ def root_of(members: Iterable[bytes]) -> Root:
 
 def _root(level: list[bytes]) -> bytes:
     """Return the root over leaf hashes: pairs, and an odd one goes up as it is."""
+    hashed = hashlib.sha256
     while len(level) > 1:
         odd = level[-1:] if len(level) % 2 else []
-        level = [*map(_node, level[::2], level[1::2]), *odd]
+        # Written out: a call for each of a month's millions is half of what it takes.
+        pairs = zip(level[::2], level[1::2], strict=False)
+        level = [hashed(b"\x01" + one + other).digest() for one, other in pairs] + odd
     return level[0]
 
 
-def _leaf(member: bytes) -> bytes:
-    return hashlib.sha256(b"\x00" + member).digest()
+def _leaves(chunk: list[bytes]) -> list[bytes]:
+    hashed = hashlib.sha256
+    return [hashed(b"\x00" + member).digest() for member in chunk]
 
 
 def _node(left: bytes, right: bytes) -> bytes:

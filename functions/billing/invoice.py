@@ -54,6 +54,11 @@ class Period:
         moment = moment.astimezone(UTC)
         return cls(moment.year, moment.month)
 
+    @classmethod
+    def at(cls, at_ms: int) -> Period:
+        """Return the period of a moment in milliseconds since the epoch."""
+        return cls.of(datetime.fromtimestamp(at_ms // 1000, UTC))
+
     def __str__(self) -> str:
         """Return it as `parse` takes it."""
         return f"{self.year:04d}-{self.month:02d}"

@@ -7,8 +7,8 @@ pieces): neither database sums a fraction, and neither can lose one.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +23,7 @@ from functions.database import Schema, open_schema, transaction
 from functions.problems import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from sqlalchemy import ColumnElement, Connection, Engine, Select
@@ -42,12 +42,11 @@ SCHEMA: Final = Schema(
 GROUPS_MAX: Final = 1_000
 _DAY_MS: Final = 86_400_000
 _ROWS_READ: Final = 10_000
-_SORTED_MAX: Final = 100_000
+_LATE: Final = -1
+"""The span of what is of no span of the period's: it came late."""
+_HELD_MAX: Final = 100_000
+"""Events that are read and sorted here; the database sorts more than those."""
 
-_MODEL: Final[ColumnElement[str]] = sa.case(
-    (usages.c.device_kind == "cpu", sa.literal("")),
-    else_=usages.c.device_name,
-)
 _GROUPS: Final[dict[str, ColumnElement[Any]]] = {
     "": sa.literal(""),
     "day": usages.c.at_ms // _DAY_MS,
@@ -94,6 +93,18 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """What an invoice takes up: for each of some spans its parts, and two roots.
+
+    A part has the sums of what is billed, and no others.
+    """
+
+    spans: tuple[list[Part], ...]
+    events: Root
+    jobs: Root
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Which usage: by its time, `stop_ms` not in, and by the invoices that have it.
 
@@ -121,17 +132,18 @@ class Selection:
 class Ledger:
     """The tables behind an engine, and the one thread that counts."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, held_max: int = _HELD_MAX) -> None:
         self.engine = engine
+        self._held_max = held_max
         # Both databases have ON CONFLICT, each in a module of its own.
         dialect = import_module(f"sqlalchemy.dialects.{engine.dialect.name}")
         self.insert = dialect.insert
         self._commit = GroupCommit(Counting(engine))
 
     @classmethod
-    def open(cls, url: str) -> Ledger:
+    def open(cls, url: str, *, held_max: int = _HELD_MAX) -> Ledger:
         """Return the ledger at `url`; see `database.open_schema`."""
-        return cls(open_schema(url, SCHEMA))
+        return cls(open_schema(url, SCHEMA), held_max=held_max)
 
     def close(self) -> None:
         """Count what waits, take no more, and close every connection."""
@@ -163,7 +175,7 @@ class Ledger:
         Raises `InvalidRequest` where there are more than 1,000 of them.
         """
         group = _GROUPS[by].label("grouped")
-        model = _MODEL.label("model")
+        model = _model(usages).label("model")
         query = wanted.narrow(sa.select(group, model, *_SUMS))
         query = query.group_by(group, model).order_by(group, model)
         with self.reading(wanted.tenant) as db:
@@ -178,28 +190,60 @@ class Ledger:
         query = sa.select(day).distinct().where(*_taken_up(tenant, period))
         with self.reading(tenant) as db:
             days = db.execute(query.where(usages.c.late)).scalars().all()
-        return sorted({_month(day * _DAY_MS) for day in days})
+        return sorted({Period.at(day * _DAY_MS) for day in days})
 
-    def evidence(
-        self, tenant: str, period: Period, *, sorted_max: int = _SORTED_MAX
-    ) -> tuple[Root, Root]:
+    def taken_up(
+        self,
+        tenant: str,
+        period: Period,
+        stops: Sequence[int],
+    ) -> Taken | None:
+        """Return all that an invoice needs of its period's usage; `None` if too much.
+
+        `stops` are the ends of the spans that the period falls into, in milliseconds
+        since the epoch.  A tenant's rows lie all over the table, and to fetch them is
+        what takes time: they are read once, and sorted here.
+        """
+        which = _taken_up(tenant, period)
+        rows = (
+            sa.select(usages).where(*which).limit(self._held_max + 1).subquery("taken")
+        )
+        ends = [(rows.c.at_ms < stop, index) for index, stop in enumerate(stops)]
+        span = sa.case((rows.c.late, _LATE), *ends).label("span")
+        model = _model(rows).label("model")
+        query = sa.select(span, model, *_billed(rows), *self._members(rows))
+        query = query.group_by(span, model).order_by(span, model)
+        with self.reading(tenant) as db:
+            found = db.execute(query.limit(GROUPS_MAX + 1)).mappings().all()
+        events = sum(row["events"] for row in found)
+        if len(found) > GROUPS_MAX or events > self._held_max:
+            return None
+        spans: tuple[list[Part], ...] = tuple([] for _ in stops)
+        for row in found:
+            if row["span"] != _LATE:
+                spans[row["span"]].append(Part("", row["model"], _sum(row)))
+        digests = bytes.fromhex("".join(row["digests"] for row in found))
+        jobs = {each for row in found for each in row["jobs"].encode().split()}
+        return Taken(spans, root_of(sorted(_cut(digests))), root_of(sorted(jobs)))
+
+    def _members(self, rows: sa.Subquery) -> list[ColumnElement[str]]:
+        """Return all digests in one text, in hex, and all jobs, one a line."""
+        on_server = self.engine.dialect.name == "postgresql"
+        digest = rows.c.digest
+        hexed = sa.func.encode(digest, "hex") if on_server else sa.func.hex(digest)
+        return [
+            sa.func.aggregate_strings(hexed, "").label("digests"),
+            sa.func.aggregate_strings(rows.c.job, "\n").label("jobs"),
+        ]
+
+    def evidence(self, tenant: str, period: Period) -> tuple[Root, Root]:
         """Return the roots of the events that a period's invoice takes up, and of jobs.
 
         The members of an event set are the events' digests, those of a job set the ids
-        of the jobs.  Up to `sorted_max` events are read once and sorted here: a
-        tenant's rows lie all over the table, and to fetch them is what takes time.
-        The database sorts more than those, without anybody holding them.
+        of the jobs.  However many there are, nobody holds them all.
         """
-        columns = usages.c.digest, usages.c.job
-        query = sa.select(*columns).where(*_taken_up(tenant, period))
-        with self.reading(tenant) as db:
-            rows = db.execute(query.limit(sorted_max + 1)).all()
-        if len(rows) > sorted_max:
-            return root_of(self.digests(tenant, period)), root_of(
-                self.jobs(tenant, period)
-            )
-        jobs = {row.job.encode() for row in rows if row.job}
-        return root_of(sorted(bytes(row.digest) for row in rows)), root_of(sorted(jobs))
+        events, jobs = self.digests(tenant, period), self.jobs(tenant, period)
+        return root_of(events), root_of(jobs)
 
     def digests(self, tenant: str, period: Period) -> Iterator[bytes]:
         """Yield the digest of each event that a period's invoice takes up, in order."""
@@ -238,27 +282,41 @@ def _taken_up(tenant: str, period: Period) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _sums() -> list[ColumnElement[Any]]:
-    """Return the columns of a `Sum`, in SQL."""
-    columns: list[ColumnElement[Any]] = [
-        sa.func.count().label("events"),
-        sa.func.sum(sa.case((usages.c.billable, 1), else_=0)).label("billed_events"),
-    ]
-    for each in fields(Sum)[len(columns) :]:
-        column = usages.c[each.name.removeprefix("billed_")]
-        counted = sa.case((usages.c.billable, column), else_=0)
-        chosen = counted if each.name.startswith("billed_") else column
-        columns.append(sa.func.sum(chosen).label(each.name))
+def _model(of: sa.FromClause) -> ColumnElement[str]:
+    """Return the GPU model of a row; "" where it ran on none."""
+    nowhere = (of.c.device_kind == "cpu", sa.literal(""))
+    return sa.case(nowhere, else_=of.c.device_name)
+
+
+def _sums(of: sa.FromClause, names: Iterable[str]) -> list[ColumnElement[Any]]:
+    """Return columns of a `Sum`, in SQL."""
+    columns: list[ColumnElement[Any]] = []
+    for name in names:
+        counted: ColumnElement[Any] = of.c.get(
+            name.removeprefix("billed_"), sa.literal(1)
+        )
+        if name.startswith("billed_"):
+            counted = sa.case((of.c.billable, counted), else_=0)
+        columns.append(sa.func.sum(counted).label(name))
     return columns
 
 
-_SUMS: Final = _sums()
+_NAMES: Final = [each.name for each in fields(Sum)]
+_SUMS: Final = _sums(usages, _NAMES)
 
 
-def _sum(row: Any) -> Sum:  # noqa: ANN401  # a row of any query
+def _billed(rows: sa.Subquery) -> list[ColumnElement[Any]]:
+    """Return how many rows there are, and the sums of what is billed of them."""
+    billed = [name for name in _NAMES if name.startswith("billed_")]
+    return _sums(rows, ["events", *billed])
+
+
+def _sum(row: Mapping[Any, Any]) -> Sum:
     # PostgreSQL sums BIGINT to NUMERIC, which comes as a Decimal.
-    return Sum(**{each.name: int(row[each.name]) for each in fields(Sum)})
+    return Sum(**{name: int(row[name]) for name in _NAMES if name in row})
 
 
-def _month(at_ms: int) -> Period:
-    return Period.of(datetime.fromtimestamp(at_ms // 1000, UTC))
+def _cut(digests: bytes) -> Iterable[bytes]:
+    """Return the SHA-256 digests in a text of them."""
+    size = hashlib.sha256().digest_size
+    return (digests[at : at + size] for at in range(0, len(digests), size))

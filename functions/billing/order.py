@@ -30,11 +30,24 @@ def latest(db: Connection, tenant: str) -> str:
 
 
 def first_open(db: Connection, tenant: str, closed: str) -> str:
-    """Return the first period with usage that is not closed; "" if there is none."""
-    query = sa.select(sa.func.min(usages.c.period)).where(
-        usages.c.tenant == tenant, usages.c.period > closed
+    """Return the first period with usage that is not closed; "" if there is none.
+
+    Usage that was not late is of the month that it is from, so the index on its time
+    finds the first; late usage has an index of its own.
+    """
+    of_tenant = usages.c.tenant == tenant
+    since_ms = Period.parse(closed).stop_ms if closed else 0
+    queries = (
+        sa.select(sa.func.min(usages.c.at_ms)).where(
+            of_tenant, usages.c.at_ms >= since_ms
+        ),
+        sa.select(sa.func.min(usages.c.period)).where(
+            of_tenant, usages.c.late, usages.c.period > closed
+        ),
     )
-    return db.execute(query).scalar_one_or_none() or ""
+    at_ms, late = (db.execute(each).scalar_one_or_none() for each in queries)
+    own = "" if at_ms is None else str(Period.at(at_ms))
+    return min((each for each in (own, late) if each), default="")
 
 
 def first_unissued(db: Connection, tenant: str, period: Period) -> str:

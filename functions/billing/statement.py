@@ -18,6 +18,7 @@ from functions.billing.rating import Meter, Metered, rate_parts
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from functions.billing.evidence import Root
     from functions.billing.invoice import Invoice, Period
     from functions.billing.ledger import Ledger, Part, Sum
     from functions.billing.rates import RateCards, Sku
@@ -85,11 +86,15 @@ def bill_of(
 
     Without `evidence` no event is read by itself, and the roots over them are empty.
     """
-    events, jobs = ledger.evidence(tenant, period) if evidence else (NOTHING, NOTHING)
+    if evidence:
+        metered, events, jobs = _taken_up(ledger, cards, tenant, period)
+    else:
+        metered = metered_of(ledger, cards, tenant, period, period)
+        events = jobs = NOTHING
     return Bill(
         tenant=tenant,
         period=period,
-        metered=metered_of(ledger, cards, tenant, period, period),
+        metered=metered,
         late=tuple(
             _late(ledger, cards, tenant, month, period)
             for month in ledger.late_months(tenant, period)
@@ -98,6 +103,25 @@ def bill_of(
         jobs=jobs,
         log=f"guise.audit/{tenant}",
     )
+
+
+def _taken_up(
+    ledger: Ledger, cards: RateCards, tenant: str, period: Period
+) -> tuple[tuple[Metered, ...], Root, Root]:
+    """Return what was used in a period, and the roots over what its invoice takes up.
+
+    Read at once where one may hold it all, else each by itself.
+    """
+    spans = list(cards.spans(tenant, period.start_ms, period.stop_ms))
+    taken = ledger.taken_up(tenant, period, [stop for _, _, stop in spans])
+    if taken is None:
+        metered = metered_of(ledger, cards, tenant, period, period)
+        return metered, *ledger.evidence(tenant, period)
+    metered = tuple(
+        Metered(terms, start_ms, stop_ms, quantities(parts))
+        for (terms, start_ms, stop_ms), parts in zip(spans, taken.spans, strict=True)
+    )
+    return metered, taken.events, taken.jobs
 
 
 def _late(

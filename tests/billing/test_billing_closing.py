@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from functions import events
-from functions.billing import closing
+from functions.billing import closing, statement
 from functions.billing.canonical import canonical
 from functions.billing.counting import Posted
 from functions.billing.credits import Credit
@@ -23,7 +23,7 @@ from functions.billing.usage import Usage, usage_of
 from functions.events import Event
 from functions.problems import Conflict, InvalidRequest, NotFound
 from tests.billing.house import BOTH, usage_data
-from tests.billing.prices import cards_of
+from tests.billing.prices import HEAD, PRICES, cards_of
 
 if TYPE_CHECKING:
     import random
@@ -318,8 +318,36 @@ def test_the_event_set_has_the_root_that_its_holder_computes(
     assert invoice.events == root_of(sorted(each.digest for each in found))
     jobs = root_of(sorted(each.data.job.encode() for each in found))
     assert invoice.jobs == jobs
-    by_the_database = ledger.evidence("acme", OCTOBER, sorted_max=299)
+    by_the_database = ledger.evidence("acme", OCTOBER)
     assert by_the_database == (invoice.events, invoice.jobs)
+
+
+def test_a_bill_is_the_same_whether_its_usage_was_held_or_not(
+    ledger: Ledger, office: Ledger, url: str, tmp_path: Path
+) -> None:
+    """Late and in time, under two cards and on two models, billable or not."""
+    later = HEAD.replace('"a"', '"b"').replace("2025-01-01", "2026-10-10")
+    cards = cards_of(tmp_path, HEAD + PRICES + later + PRICES)
+    ledger.post(usage("u0", day="2026-09-30"))
+    closed(office, OCTOBER.preceding)
+    cpu = {"kind": "cpu", "name": "EPYC", "uuid": "", "share": "1"}
+    ledger.post_all(
+        [
+            usage("u1", day="2026-09-30", requests=7),  # late
+            usage("u2", day="2026-10-05"),
+            usage("u3", day="2026-10-15", requests=5),
+            usage("u4", day="2026-10-15", device=cpu, gpu_seconds="0"),
+            usage("u5", day="2026-10-31", billable=False),
+            usage("u6", day="2026-11-01"),  # the next month's
+        ]
+    )
+    closed(office)
+    held = statement.bill_of(office, cards, "acme", OCTOBER)
+    assert held.events.count == 5
+    assert len(held.metered) == len(held.late) + 1 == 2
+    small = Ledger.open(url, held_max=4)
+    assert statement.bill_of(small, cards, "acme", OCTOBER) == held
+    small.close()
 
 
 def test_late_usage_of_a_month_that_had_no_invoice_pays_its_minimum(

@@ -235,3 +235,15 @@ def test_attack_cards_that_price_an_invoiced_month_anew(
     made = issued(office, NOVEMBER)
     assert made is not None
     assert (made.number, made.net) == ("acme-000002", "4.00")
+
+
+def test_attack_a_month_that_only_late_usage_waits_in_is_not_passed_over(
+    ledger: Ledger, office: Ledger
+) -> None:
+    """It has no usage of its own, and is closed before the one after it."""
+    ledger.post(usage("u1", OCTOBER))
+    billed(office, OCTOBER)
+    ledger.post(usage("u2", OCTOBER))
+    with pytest.raises(InvalidRequest, match="2026-11 of acme is to be closed first"):
+        closed(office, DECEMBER)
+    assert billed(office, NOVEMBER).net == "4.00"
