@@ -10,7 +10,7 @@ bytes (length, salt, nonce prefix), and each segment ends with a tag of 16.
 from __future__ import annotations
 
 import io
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from functions.problems import Problem
@@ -123,10 +123,19 @@ class _Opening(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def readall(self) -> bytes:
+        # As it is inherited, it would go by pieces of 8 KiB.
+        return b"".join(iter(partial(self._read, PIECE_BYTES), b""))
+
     def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401  # any buffer
+        data = self._read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _read(self, size: int) -> bytes:
         tink, *_ = _tink()
         try:
-            found: int = self._stream.readinto(buffer)
+            found: bytes = self._stream.read(size)
         except (tink.TinkError, OSError) as error:
             if self._source.fault is not None:
                 raise self._source.fault from error
