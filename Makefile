@@ -7,7 +7,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url \
 	--no-emit-find-links pyproject.toml
-DEMO := $(LOCK) --upgrade --extra cpu --extra models --extra pdf --extra build
+DEMO := $(LOCK) --upgrade --extra cpu --extra envelopes --extra models --extra pdf \
+	--extra build
 # What an image has is what the tests had.
 IMAGE := $(LOCK) --constraint requirements/dev.lock --extra gcs --extra s3
 
@@ -83,11 +84,11 @@ lock: .venv/.setup-dev ## resolve the lock files anew
 		--output-file requirements/dev.lock
 	@$(LOCK) --constraint requirements/dev.lock --extra build --extra sbom \
 		--output-file requirements/images/tools.lock
-	@$(IMAGE) --output-file requirements/images/door.lock
-	@$(IMAGE) --extra cpu --output-file requirements/images/worker-cpu.lock
-	@$(IMAGE) --extra gpu --output-file requirements/images/worker-gpu.lock
+	@$(IMAGE) --extra envelopes --output-file requirements/images/door.lock
+	@$(IMAGE) --extra envelopes --extra cpu --output-file requirements/images/worker-cpu.lock
+	@$(IMAGE) --extra envelopes --extra gpu --output-file requirements/images/worker-gpu.lock
 	@$(IMAGE) --extra postgres --output-file requirements/images/audit.lock
-	@$(IMAGE) --extra postgres --extra pdf --output-file requirements/images/billing.lock
+	@$(IMAGE) --extra envelopes --extra postgres --extra pdf --output-file requirements/images/billing.lock
 
 .PHONY: clean
 clean: ## remove what was built and what ran here
