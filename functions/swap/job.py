@@ -37,6 +37,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A part of a request: unknown keys are refused by name."""
 
 
+Index = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Pixels = Annotated[float, Meta(ge=0)]
 
 
@@ -47,7 +48,7 @@ class One(_Strict, frozen=True, omit_defaults=True):
     position: x and y in the target's pixels, from its upper left corner.
     """
 
-    index: Annotated[int, Meta(ge=0)] | None = None
+    index: Index | None = None
     reference: str | None = None
     position: tuple[Pixels, Pixels] | None = None
 

@@ -90,7 +90,7 @@ def test_the_shares_add_up_to_what_was_asked() -> None:
     names = list(targets())
     shared = run.shares(names, 1_000_000)
     assert 1_000_000 <= sum(shared.values()) <= 1_000_000 + len(names)
-    assert shared["bundle"] < shared["image"] < shared["job"]
+    assert shared["bundle"] < shared["tenant"] < shared["job"]
 
 
 def test_attack_a_bundle_whose_files_lie_before_it(tmp_path: Path) -> None:
