@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from functions.events import Event
     from functions.local.broker import Broker
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,11 @@ _DIGITS_MAX: Final = 18  # what Python, SQLite and any count of ours can hold
 
 
 class Ingress:
-    """Serves a broker on `listener`; `status` returns what `/status` shows."""
+    """Serves a broker on `listener`; `status` returns what `/status` shows.
+
+    `refresh` is called when an event is for a tenant that the broker does not know:
+    it may have come a moment ago.
+    """
 
     def __init__(
         self,
@@ -43,8 +48,9 @@ class Ingress:
         *,
         listener: socket.socket,
         status: Callable[[], object],
+        refresh: Callable[[], object] = lambda: None,
     ) -> None:
-        self._server = _Server(listener, broker, status)
+        self._server = _Server(listener, broker, status, refresh)
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             args=(_POLL_SECONDS,),
@@ -71,12 +77,14 @@ class _Server(ThreadingHTTPServer):
         listener: socket.socket,
         broker: Broker,
         status: Callable[[], object],
+        refresh: Callable[[], object],
     ) -> None:
         super().__init__(listener.getsockname(), _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
         self.broker = broker
         self.status = status
+        self.refresh = refresh
         self._slots = threading.BoundedSemaphore(_THREADS_MAX)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  # the library's
@@ -124,17 +132,30 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         match self.path.split("/")[1:]:
             case [""]:
-                event = events.decode(self._headers(), body)
-                home = self.server.broker.home_of(event)
-                self.server.broker.publish(event, namespace=home)
+                self._publish(events.decode(self._headers(), body))
             case ["dead-letters", number, "replay"] if _is_number(number):
                 self.server.broker.replay(int(number))
             case [namespace, name]:
                 event = events.decode(self._headers(), body)
-                self.server.broker.publish(event, namespace=namespace, name=name)
+                self._publish(event, namespace, name)
             case _:
                 raise NotFound("there is no such page")
         return 202, None
+
+    def _publish(
+        self, event: Event, namespace: str = "", name: str = "default"
+    ) -> None:
+        """Publish, and once more if the tenant has only just come."""
+        broker = self.server.broker
+        try:
+            broker.publish(
+                event, namespace=namespace or broker.home_of(event), name=name
+            )
+        except (InvalidRequest, NotFound):
+            self.server.refresh()
+            broker.publish(
+                event, namespace=namespace or broker.home_of(event), name=name
+            )
 
     def _get(self) -> tuple[int, object]:
         match self.path:

@@ -12,13 +12,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Final
 
 from functions.local.gcs import Upload, finalized
 from functions.local.manifests import namespace_of
-from functions.problems import Problem, Refused
-from functions.settings import SettingsError
+from functions.problems import Refused
 from functions.tenant import REQUESTS
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 1.0
 AT_ONCE_MAX: Final = 8
 """Stores that are listed at a time."""
+ANNOUNCED_MAX: Final = 64
+"""Objects of one tenant announced in one look: the other tenants' turn comes soon."""
 _FAULT_PAUSE_SECONDS: Final = 10.0
 _NS: Final = 1_000_000_000
 _GENERATIONS: Final = 2**63
@@ -51,25 +52,29 @@ class BucketWatch:
         self._where = f"{self._bucket}/{self._prefix}"
         self._known = broker.queue.generations(self._where)
         self._not_before = float("-inf")
+        self._announcements_left = 0
 
     def look(self) -> None:
         """Announce what is new.  A fault is logged, and tried again a little later."""
         if time.monotonic() < self._not_before:
             return
+        self._announcements_left = ANNOUNCED_MAX
         try:
             self._forget({info.key for info in self._taken()})
-        except (Problem, SettingsError):
+        except Exception:  # whatever it is, it must not end the others' turn
             log.exception("the uploads of %s cannot be taken", self._tenant.id)
             self._not_before = time.monotonic() + _FAULT_PAUSE_SECONDS
 
     def _taken(self) -> Iterator[Info]:
-        """Yield every object there is, announced."""
+        """Yield every object there is, of which so many are announced."""
         cursor = ""
         store = self._stores.of(self._tenant)
         while True:
             page = store.list(REQUESTS, cursor=cursor)
             for info in page.objects:
-                if self._known.get(info.key) != _short(info.generation):
+                is_known = self._known.get(info.key) == _short(info.generation)
+                if not is_known and self._announcements_left:
+                    self._announcements_left -= 1
                     self._announce(info)
                 yield info
             cursor = page.cursor
@@ -115,6 +120,7 @@ class BucketUploads:
         self._broker = broker
         self._pool = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="look")
         self._watches: dict[Tenant, BucketWatch] = {}
+        self._looking: dict[BucketWatch, Future[None]] = {}
         self.serve(tenants)
 
     def serve(self, tenants: Collection[Tenant]) -> None:
@@ -126,9 +132,19 @@ class BucketUploads:
         }
 
     def look(self) -> None:
-        """Look once at every tenant's requests."""
-        for _ in self._pool.map(BucketWatch.look, self._watches.values()):
-            pass
+        """Look once at every tenant's requests.
+
+        A store that takes long to answer is not waited for, nor asked again before.
+        """
+        self._looking = {
+            watch: looking
+            for watch, looking in self._looking.items()
+            if not looking.done()
+        }
+        for watch in self._watches.values():
+            if watch not in self._looking:
+                self._looking[watch] = self._pool.submit(watch.look)
+        wait(self._looking.values(), POLL_SECONDS)
 
     def close(self) -> None:
         """Look no more."""

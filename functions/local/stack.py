@@ -15,6 +15,7 @@ import signal
 import threading
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import knative
@@ -123,8 +124,15 @@ class Stack:
             # Closed before the broker: a delivery to a closed socket ends at once.
             activator = self._activator(blueprint, urls, listeners)
             ending.enter_context(closing(activator))
-            timers = self._watchers(blueprint, broker, ending)
-            self._start_threads(running, broker, activator, listeners, timers, ending)
+            tenants, timers = self._watchers(blueprint, broker, ending)
+            ingress = Ingress(
+                broker,
+                listener=listeners["broker"],
+                status=partial(_status, running, broker, activator),
+                refresh=tenants.look,
+            )
+            timers += self._sweeps(running)
+            _start_threads(ingress, broker, timers, ending)
             self._home.announce(running)
             self._stoppers = [broker.pause, activator.stop]
             with _signals(self.stop, activator.waker):
@@ -173,8 +181,8 @@ class Stack:
 
     def _watchers(
         self, blueprint: Blueprint, broker: Broker, ending: ExitStack
-    ) -> list[Timer]:
-        """Serve whom the specs name, and return what keeps looking."""
+    ) -> tuple[Tenants, list[Timer]]:
+        """Serve whom the specs name, and return them and what keeps looking."""
         stores = self._options.stores
         inside = stores or wiring.stores(self._home, self._options.settings)
         buckets = BucketUploads(inside, (), broker)
@@ -197,39 +205,12 @@ class Stack:
             tick=pings.serve,
         )
         tenants.look()
-        return [
+        return tenants, [
             Timer("tenants", ROSTER_SECONDS, tenants.look),
             Timer("folders", LOOK_SECONDS, folders.look),
             Timer("buckets", POLL_SECONDS, buckets.look),
             Timer("pings", PING_SECONDS, pings.look),
         ]
-
-    def _start_threads(
-        self,
-        running: Running,
-        broker: Broker,
-        activator: Activator,
-        listeners: Mapping[str, socket.socket],
-        timers: Sequence[Timer],
-        ending: ExitStack,
-    ) -> None:
-        def status() -> StackStatus:
-            return StackStatus(
-                pid=running.pid,
-                rss_bytes=rss_bytes(),
-                urls=dict(running.urls),
-                services=activator.snapshot(),
-                queue=broker.depth(),
-                dead_letters=broker.queue.dead_count(),
-            )
-
-        ingress = Ingress(broker, listener=listeners["broker"], status=status)
-        ending.callback(ingress.close)
-        ingress.start()
-        broker.start()
-        for timer in (*timers, *self._sweeps(running)):
-            timer.start()
-            ending.callback(timer.stop)
 
     def _look_into_stores(self) -> None:
         """Raise what is wrong with the stores that were named, before it matters."""
@@ -246,6 +227,28 @@ class Stack:
         if sweep is None:
             return []
         return [Timer("sweep", sweep.seconds, lambda: sweep.work(running))]
+
+
+def _status(running: Running, broker: Broker, activator: Activator) -> StackStatus:
+    return StackStatus(
+        pid=running.pid,
+        rss_bytes=rss_bytes(),
+        urls=dict(running.urls),
+        services=activator.snapshot(),
+        queue=broker.depth(),
+        dead_letters=broker.queue.dead_count(),
+    )
+
+
+def _start_threads(
+    ingress: Ingress, broker: Broker, timers: Sequence[Timer], ending: ExitStack
+) -> None:
+    ending.callback(ingress.close)
+    ingress.start()
+    broker.start()
+    for timer in timers:
+        timer.start()
+        ending.callback(timer.stop)
 
 
 def _listen(port: int, ending: ExitStack) -> dict[str, socket.socket]:

@@ -9,6 +9,7 @@ it is mended.  Suspending changes nothing here: the functions refuse, on record.
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Final
 
 from functions.local import manifests
@@ -95,9 +96,14 @@ class Tenants:
         self._wired: dict[Tenant, Manifests] = {}
         self._seen: Found | None = None
         self._said: set[str] = set()
+        self._looking = threading.Lock()
 
     def look(self) -> None:
-        """Serve whom the specs name now."""
+        """Serve whom the specs name now.  From any thread."""
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
         try:
             found = self._found()
         except Unavailable as error:
@@ -105,7 +111,9 @@ class Tenants:
             return
         if found == self._seen:
             return
-        turned_away = [spec for spec in _living(found) if not self._is_welcome(spec)]
+        turned_away = [
+            spec for spec in self._living(found) if not self._is_welcome(spec)
+        ]
         for spec in turned_away:
             found[spec.tenant] = None
         self._serve(found)
@@ -153,12 +161,19 @@ class Tenants:
             [*system.triggers, *(each for one in wired for each in one.triggers)],
             held,
         )
-        living = _living(found)
+        living = self._living(found)
         self._watch(living)
         theirs = (self._wired[spec.tenant].pings for spec in living)
         self._tick([*system.pings, *(each for pings in theirs for each in pings)])
         log.info("%d tenants are served, %d are held", len(living), len(held))
 
+    def _living(self, found: Found) -> list[Spec]:
+        return [spec for spec in found.values() if spec and self._serves(spec.tenant)]
 
-def _living(found: Found) -> list[Spec]:
-    return [spec for spec in found.values() if spec is not None and spec.living]
+    def _serves(self, tenant: Tenant) -> bool:
+        """Return whether the tenant is active or suspended, and of our region."""
+        try:
+            self._roster.spec(tenant)
+        except (UnknownTenant, Unavailable):
+            return False
+        return True

@@ -165,3 +165,35 @@ def test_the_jwks_holds_no_private_key(tmp_path: Path) -> None:
     """It is published as it is."""
     [key] = json.loads(prepared(tmp_path).jwks.read_text())["keys"]
     assert set(key) == {"kty", "crv", "use", "alg", "kid", "x", "guise_profile"}
+
+
+def test_who_has_no_spec_is_given_one(tmp_path: Path) -> None:
+    """Of the defaults, whose gate is what the store says: who sits here is both."""
+    home = prepared(tmp_path)
+    spec = home.roster().spec(ACME)
+    assert (spec.tier, spec.isolation.data, spec.policy.gate) == (
+        "standard",
+        0,
+        "tenant",
+    )
+
+
+def test_a_spec_that_is_there_stays(tmp_path: Path) -> None:
+    """A start changes no word of it, and makes nothing for who is no more."""
+    home = Home(tmp_path / "home")
+    home.tenants.mkdir(parents=True)
+    text = b"state: deleted\nid: acme\n"
+    (home.tenants / "acme.yaml").write_bytes(text)
+    home.prepare([ACME])
+    assert (home.tenants / "acme.yaml").read_bytes() == text
+    assert not (home.tenants / "acme").exists()
+
+
+def test_a_broken_spec_ends_no_start(tmp_path: Path) -> None:
+    """It shuts out its tenant, and nobody else."""
+    home = Home(tmp_path / "home")
+    home.tenants.mkdir(parents=True)
+    (home.tenants / "acme.yaml").write_text("id: [")
+    home.prepare([ACME, OTHER])
+    assert home.token.exists()
+    assert (home.tenants / "other" / "requests").is_dir()

@@ -6,12 +6,14 @@ import http.client
 import json
 import socket
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from functions import events
+from functions.local import manifests
 from functions.local.ingress import Ingress
 from functions.local.ports import LOOPBACK, listen
 from functions.sink import HttpSink, post, post_event
@@ -23,6 +25,7 @@ from tests.local.subscriber import (
     drained,
     event,
     subscriber,
+    trigger,
 )
 
 if TYPE_CHECKING:
@@ -49,11 +52,17 @@ class Door:
 
 
 @contextmanager
-def door(folder: Path, status: Callable[[], object] = dict) -> Iterator[Door]:
+def door(
+    folder: Path,
+    status: Callable[[], object] = dict,
+    refresh: Callable[[Broker], object] = lambda _: None,
+) -> Iterator[Door]:
     listener = listen(LOOPBACK, 0, "broker")
     port = listener.getsockname()[1]
     with subscriber() as taker, broker(folder, taker.url) as made:
-        ingress = Ingress(made, listener=listener, status=status)
+        ingress = Ingress(
+            made, listener=listener, status=status, refresh=lambda: refresh(made)
+        )
         ingress.start()
         try:
             yield Door(port, made, taker)
@@ -198,3 +207,29 @@ def test_a_door_that_never_opened_can_be_closed(tmp_path: Path) -> None:
     with broker(tmp_path, "http://127.0.0.1:9") as made:
         Ingress(made, listener=listener, status=dict).close()
     assert listener.fileno() == -1
+
+
+@pytest.mark.parametrize("path", ["/", "/guise-late/default"])
+def test_an_event_for_a_tenant_who_has_just_come(tmp_path: Path, path: str) -> None:
+    """The specs are looked at before it is refused."""
+
+    def refresh(made: Broker) -> None:
+        late = replace(trigger(), namespace="guise-late")
+        made.serve([manifests.Broker("guise-late", "default")], [late])
+
+    with door(tmp_path, refresh=refresh) as made:
+        sent = event(tenant="late")
+        assert post_event(made.url + path, sent, timeout=10).status == 202
+        drained(made.broker)
+        assert made.taker.seen == [sent]
+
+
+def test_an_event_for_nobody(tmp_path: Path) -> None:
+    """Looked for once, and refused."""
+    looks: list[Broker] = []
+    with door(tmp_path, refresh=looks.append) as made:
+        stranger = event(tenant="stranger")
+        assert post_event(made.url, stranger, timeout=10).status == 400
+        there = f"{made.url}/guise-stranger/default"
+        assert post_event(there, stranger, timeout=10).status == 404
+    assert len(looks) == 2

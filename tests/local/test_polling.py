@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from functions.local import manifests
 from functions.local.broker import Broker
-from functions.local.polling import BucketUploads, BucketWatch
+from functions.local.polling import ANNOUNCED_MAX, BucketUploads, BucketWatch
 from functions.local.queue import Queue
 from functions.problems import Unavailable
 from functions.storage import Stores
@@ -211,3 +212,77 @@ def test_a_store_that_fails_is_left_alone_for_a_while(
             uploads.look()
     assert (acme.listed, globex.listed) == (1, 3)
     assert caplog.text.count("the uploads of acme cannot be taken") == 1
+
+
+def test_tenants_come_and_go(tmp_path: Path, stores: Stores) -> None:
+    """Who stays is not told anew of what was announced; who has gone is not listed."""
+    acme, globex = stores.of(ACME), stores.of(GLOBEX)
+    assert isinstance(acme, Long)
+    assert isinstance(globex, Long)
+    acme.put(ACME.request("j"), WHOLE)
+    with post(tmp_path, stores) as made:
+        uploads = BucketUploads(stores, [ACME], made.broker)
+        uploads.look()
+        uploads.serve([ACME, GLOBEX])
+        uploads.look()
+        uploads.serve([GLOBEX])
+        uploads.look()
+        assert len(made.events()) == 1
+        uploads.close()
+    assert (acme.listed, globex.listed) == (2, 2)
+
+
+def test_attack_one_tenants_many_objects(tmp_path: Path) -> None:
+    """They are announced a few at a look, and all of them in the end."""
+    stores = Stores("s3://shared/eu/{tenant}", opener=lambda _: MemoryStore())
+    many = 2 * ANNOUNCED_MAX
+    for number in range(many):
+        stores.of(ACME).put(ACME.request(f"job-{number}"), WHOLE)
+    with post(tmp_path, stores) as made:
+        for expected in (ANNOUNCED_MAX, many, many):
+            made.watch.look()
+            assert len(made.events()) == expected
+
+
+def test_attack_a_store_that_never_answers(tmp_path: Path) -> None:
+    """It is asked once, and the others are looked at every second meanwhile."""
+    release = threading.Event()
+
+    class Hanging(MemoryStore):
+        asked = 0
+
+        def list(self, prefix: Key, *, cursor: str = "", limit: int = 1000) -> Page:
+            self.asked += 1
+            release.wait(10)
+            return super().list(prefix, cursor=cursor, limit=limit)
+
+    hanging, other = Hanging(), Long()
+    found = {"eu/acme": hanging, "eu/globex": other}
+    stores = Stores("s3://shared/eu/{tenant}", opener=lambda url: found[url[12:]])
+    with post(tmp_path, stores) as made:
+        uploads = BucketUploads(stores, [ACME, GLOBEX], made.broker)
+        uploads.look()
+        uploads.look()
+        assert (hanging.asked, other.listed) == (1, 2)
+        release.set()
+        uploads.close()
+
+
+def test_a_tenant_whose_store_may_not_be_opened(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It alone is not looked at: its key is missing, say."""
+
+    def opener(url: str) -> MemoryStore:
+        if "acme" in url:
+            raise StoreDenied(internal="no key")
+        return MemoryStore()
+
+    stores = Stores("s3://shared/eu/{tenant}", opener=opener)
+    stores.of(GLOBEX).put(GLOBEX.request("j"), WHOLE)
+    with post(tmp_path, stores) as made:
+        uploads = BucketUploads(stores, [ACME, GLOBEX], made.broker)
+        uploads.look()
+        uploads.close()
+    assert "the uploads of acme cannot be taken" in caplog.text
+    assert "requests/j.json cannot be announced" in caplog.text  # no broker of theirs

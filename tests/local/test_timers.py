@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from functions import events
+from functions.local import manifests
 from functions.local.manifests import Ping
 from functions.local.timers import Pings, Timer
 from tests.local.rig import until
-from tests.local.subscriber import HOME, broker, subscriber
+from tests.local.subscriber import HOME, broker, subscriber, trigger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,3 +117,20 @@ def test_a_ping_nobody_remembers_goes_out_again(tmp_path: Path, text: str) -> No
         pings.look()
         until(lambda: len(taker.seen) == 2)
     assert taker.seen[0].id == taker.seen[1].id
+
+
+def test_a_ping_that_cannot_be_sent_keeps_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next tenant's goes out, and this one's when its broker is there."""
+    strange = Ping("guise-strange", "storage", "default", 17)
+    with subscriber() as taker, broker(tmp_path, taker.url) as made:
+        file = tmp_path / "pinged.json"
+        pings = Pings([strange], made, file, lambda: at("2026-11-21T12:00:00Z"))
+        pings.serve([strange, PING])
+        pings.look()
+        until(lambda: len(taker.seen) == 1)
+        assert strange.source in caplog.text
+        made.serve([manifests.Broker("guise-strange", "default")], [trigger()])
+        pings.look()
+    assert strange.source in file.read_text()

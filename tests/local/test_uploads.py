@@ -350,3 +350,17 @@ def test_attack_one_tenants_many_files(tmp_path: Path) -> None:
         uploads.look()
         uploads.look()
         assert len(queue.generations("a")) == many
+
+
+def test_tenants_come_and_go(tmp_path: Path) -> None:
+    """Who has gone is not looked at; who comes back is told of what came meanwhile."""
+    with shelves(tmp_path) as (uploads, queue):
+        uploads.serve(["a"])
+        for each in "ab":
+            (tmp_path / each / "requests" / "job.json").write_bytes(WHOLE)
+        time.sleep(0.1)
+        uploads.look()
+        assert (len(queue.generations("a")), len(queue.generations("b"))) == (1, 0)
+        uploads.serve(["a", "b"])
+        uploads.look()
+        assert len(queue.generations("b")) == 1

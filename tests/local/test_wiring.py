@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 import knative
+from functions.envelopes import open_envelopes
 from functions.local import manifests, wiring
 from functions.local.home import Home
 from functions.local.manifests import ManifestError, Service
+from functions.local.ports import LOOPBACK, listen
 from functions.local.stack import DOORS
-from functions.settings import Settings
+from functions.roster import Isolation, Spec, write
+from functions.settings import Settings, SettingsError, variables
 from functions.storage import Stores
 from functions.tenant import Tenant
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 VALUES = {"tenant": "acme", "prefix": ""}
 SERVICES = (
@@ -131,3 +131,88 @@ def test_where_the_tenants_data_lies_may_be_said(
         else:
             assert "GUISE_TENANT" not in environ
     assert readers == {"billing", "door", "worker"}
+
+
+def test_who_reads_stores_knows_whose_they_are(tmp_path: Path) -> None:
+    """The specs, and the keys of those who are encrypted."""
+    for service in SERVICES:
+        settings = Settings.from_env(wiring.environ_of(service, place(tmp_path)))
+        assert settings.tenants in {None, tmp_path / "tenants"}
+        reads = bool(settings.store)
+        assert (settings.envelopes == str(tmp_path / "keys" / "envelopes")) is reads
+        assert settings.tenants or not reads
+
+
+def test_the_operators_settings_reach_the_functions(tmp_path: Path) -> None:
+    """Limits and rates, over what a manifest says; paths as seen from here."""
+    given = {
+        "GUISE_RATES": "rates.toml",
+        "GUISE_JOB_SECONDS_MAX": "7",
+        "GUISE_PRODUCER": "",
+        "HOME": "/root",
+    }
+    told, settings = wiring.chosen(given)
+    assert settings.limits.job_seconds_max == 7
+    assert told == {
+        "GUISE_RATES": str(Path.cwd() / "rates.toml"),
+        "GUISE_JOB_SECONDS_MAX": "7",
+    }
+    there = replace(place(tmp_path), chosen=told)
+    worker = replace(SERVICES[-1], environ={"GUISE_JOB_SECONDS_MAX": "9"})
+    with listen(LOOPBACK, 0, "worker") as listener:
+        made = wiring.spec(worker, there, listener=listener, sinks=frozenset())
+    assert made.environ["GUISE_JOB_SECONDS_MAX"] == "7"
+    assert made.environ["GUISE_RATES"] == told["GUISE_RATES"]
+
+
+def test_keys_of_a_service_may_be_said(tmp_path: Path) -> None:
+    """Where an operator's own envelopes are named, they are those that are used."""
+    url = "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/{tenant}?ring=/r"
+    told, _ = wiring.chosen({"GUISE_ENVELOPES": url})
+    there = replace(place(tmp_path), chosen=told)
+    door = next(each for each in SERVICES if each.name == "door")
+    with listen(LOOPBACK, 0, "door") as listener:
+        made = wiring.spec(door, there, listener=listener, sinks=frozenset())
+    assert made.environ["GUISE_ENVELOPES"] == url
+
+
+def test_what_the_stack_decides_may_not_be_said() -> None:
+    """Each is refused by name, with what decides it; and what is no setting too."""
+    given = {
+        "GUISE_STORE": "s3://x",
+        "GUISE_KEYS": "/keys",
+        "GUISE_TYPO": "1",
+        "GUISE_FACES_MAX": "many",
+    }
+    with pytest.raises(SettingsError) as caught:
+        wiring.chosen(given)
+    text = str(caught.value)
+    assert "GUISE_STORE: the stack decides it: see --store" in text
+    assert "GUISE_KEYS: the stack decides it" in text
+    assert "GUISE_TYPO: no such setting" in text
+    assert "GUISE_FACES_MAX: " in text
+
+
+def test_all_that_a_stack_decides_is_a_setting() -> None:
+    """And whatever it gives its functions, nobody else may: but for the keys."""
+    assert set(wiring.OWN) <= variables()
+    given = {
+        name
+        for service in SERVICES
+        for name in wiring.environ_of(service, place(Path("/home")))
+    }
+    assert given - {"K_SINK"} - set(wiring.OWN) <= {"GUISE_ENVELOPES"}
+
+
+def test_the_stores_rest_as_the_specs_say(tmp_path: Path) -> None:
+    """Encrypted for one and as they are for the other, from outside as from inside."""
+    home = Home(tmp_path / "home")
+    home.prepare([Tenant("demo")])
+    vault = Spec(id="vault", isolation=Isolation(data=1))
+    (home.tenants / "vault.yaml").write_bytes(write(vault))
+    open_envelopes(str(home.envelopes)).make(Tenant("vault"))
+    stores = wiring.stores(home, {})
+    for name in ("demo", "vault"):
+        stores.of(Tenant(name)).put(Tenant(name).request("job"), b"{}")
+    assert (home.tenants / "demo" / "requests" / "job.json").exists()
+    assert not (home.tenants / "vault" / "requests").exists()
