@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import knative
@@ -37,6 +38,15 @@ _QUEUE_PROXY: Final = {
     "limits": {"cpu": "500m", "memory": "256Mi"},
 }
 """What the namespace's LimitRange gives it."""
+FLAGS: Final[Mapping[str, list[str]]] = {
+    "oidc": ["authentication-oidc"],
+    "priority": ["kubernetes.podspec-priorityclassname"],
+    "image-volume": ["kubernetes.podspec-volumes-image"],
+    "initial-scale-zero": ["allow-zero-initial-scale"],
+    "nodes": ["kubernetes.podspec-nodeselector", "kubernetes.podspec-tolerations"],
+    "sandbox": ["kubernetes.podspec-runtimeclassname"],
+}
+"""Which flags the components of `options/` need; the others need none."""
 VOLUME: Final = "volume"
 _CPU: Final = "guise-worker-cpu"
 _GPU: Final = "guise-worker-gpu"
@@ -73,6 +83,14 @@ def render(tenancy: Tenancy, cluster: Cluster) -> list[Manifest]:
     """Return a tenant's objects, or raise `ClusterError` or `KustomizeError`."""
     objects = (_own if tenancy.compute else _member)(tenancy, cluster)
     return pin(objects, cluster.images.by_name())
+
+
+def flags(tenancy: Tenancy, cluster: Cluster) -> list[str]:
+    """Return the feature flags, off by default, that a tenant's objects need."""
+    if not tenancy.compute:
+        return FLAGS["oidc"] if "oidc" in cluster.options else []
+    needed = [FLAGS.get(name, []) for name in _options(tenancy, cluster)]
+    return sorted(set(chain.from_iterable(needed)))
 
 
 def pool(documents: Mapping[str, str]) -> Manifest:

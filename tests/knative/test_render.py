@@ -17,8 +17,8 @@ from knative.cluster import ClusterError
 from knative.kustomize import identity
 from knative.render import WINDOWS, render
 from models import channels
-from tests.knative import rendered
-from tests.knative.rendered import EXAMPLE, SPECS, cluster, spec, tenant
+from tools import manifests
+from tools.manifests import EXAMPLE, SPECS, cluster, spec, tenant
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -242,7 +242,7 @@ def test_which_version_a_tenant_gets(
 def test_an_image_that_nobody_named(name: str, packs: Any) -> None:
     """A tenant is not given another pack, or another device's worker."""
     where = cluster(packs=packs)
-    wanted = tenancy_of(SPECS["apart"], where, EXAMPLE, rendered.NOWHERE)
+    wanted = tenancy_of(SPECS["apart"], where, EXAMPLE, manifests.NOWHERE)
     wanted = dataclasses.replace(wanted, gpus=SPECS[name].quotas.gpus)
     with pytest.raises(ClusterError, match="packs"):
         render(wanted, where)

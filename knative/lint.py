@@ -1,0 +1,253 @@
+"""What is wrong with a set of manifests, before a cluster says so, or does not.
+
+The schemas see a field misspelt and a type mistaken.  This sees besides what Knative's
+webhooks refuse, what they take without a word, and what in a set does not fit together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from knative import eventing, isolation, serving, shapes
+from knative.kustomize import identity
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from knative.eventing import Key
+    from knative.kustomize import Manifest
+
+SECRETS: Final = frozenset(
+    {
+        "audit-database",
+        "audit-operator-database",
+        "billing-database",
+        "audit-keys",
+        "billing-keys",
+        "pool-keys",
+        "events-key",
+    }
+)
+"""Secrets that docs/operations.md has an operator make."""
+CONFIG_MAPS: Final[Mapping[str, Collection[str]]] = {
+    "guise": ("store", "issuer", "witness", "rates", "oidc-issuer"),
+    "guise-jwks": (),
+    "guise-tenants": (),
+    "guise-model-keys": (),
+    "guise-acceptances": (),
+    "guise-rates": (),
+    "guise-oidc": (),
+}
+"""ConfigMaps that are rendered, or made by an operator, and their keys."""
+ACCOUNTS: Final = frozenset(
+    {"door", "worker", "audit", "billing", "sweeper", "migrate"}
+)
+SYSTEM: Final[Collection[Key]] = frozenset(
+    {
+        *(("Service", isolation.SYSTEM, n) for n in ("audit", "billing", "worker")),
+        *(("Broker", isolation.SYSTEM, n) for n in ("default", "dead-letters")),
+    }
+)
+"""What a tenant's objects find in the system's namespace."""
+_CLUSTER_WIDE: Final = frozenset({"Namespace", "PriorityClass"})
+_PATIENCE_SECONDS: Final = 600
+
+
+def faults(
+    objects: Sequence[Manifest],
+    *,
+    variables: Collection[str],
+    types: Collection[str],
+    flags: Collection[str] = (),
+) -> list[str]:
+    """Return every fault of objects that are applied together, none where all is well.
+
+    `variables` are those that functions read, `types` those of events there are.
+    `flags` are the feature flags of a cluster, beside those that are on by default.
+    """
+    found: list[str] = []
+    for each in objects:
+        misshapen = [*_names(each), *shapes.faults(each)]
+        wrong = misshapen or _of(each, objects, variables, types, flags)
+        found += [f"{each.get('kind')} {_name(each)}: {fault}" for fault in wrong]
+    if not found:
+        found += _together(objects)
+    return found
+
+
+def _name(each: Mapping[str, Any]) -> str:
+    metadata = each.get("metadata") or {}
+    return f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
+
+
+def _names(each: Mapping[str, Any]) -> Iterator[str]:
+    metadata = each.get("metadata")
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        yield "it has no name"
+        return
+    wide = each.get("kind") in _CLUSTER_WIDE
+    if wide == ("namespace" in metadata):
+        yield "namespace: one for what lies in a namespace, and for nothing else"
+    home = metadata.get("namespace", metadata["name"])
+    if not str(home).startswith("guise-"):
+        yield f"namespace {home!r}: none of ours"
+    if "${" in str(each):
+        yield "a name is not filled in"
+    for need in _NEEDS.get(str(each.get("kind")), ()):
+        if not isinstance(each.get(need), dict):
+            yield f"no {need}"
+
+
+_NEEDS: Final[Mapping[str, Sequence[str]]] = {
+    kind: ("data",) if kind == "ConfigMap" else ("spec",)
+    for kind, (_, shape) in shapes.SPECS.items()
+    if kind == "ConfigMap" or ("spec" in shape and kind != "Broker")
+}
+
+
+def _of(
+    each: Manifest,
+    objects: Sequence[Manifest],
+    variables: Collection[str],
+    types: Collection[str],
+    flags: Collection[str],
+) -> Iterator[str]:
+    """Yield what is wrong with one object that is of the right shape."""
+    known = _known(objects, types, flags)
+    try:
+        match each["kind"]:
+            case "Service":
+                yield from serving.service(each, flags)
+            case "Trigger":
+                yield from eventing.trigger(each, known)
+            case "SinkBinding":
+                yield from eventing.binding(each, known)
+            case "PingSource":
+                yield from eventing.ping(each, known)
+            case "EventPolicy":
+                yield from eventing.policy(each, known)
+            case kind if kind in _ALONE:
+                yield from _ALONE[kind](each)
+    except (KeyError, TypeError, AttributeError) as error:
+        yield f"a field is missing: {error!r}"
+        return
+    for spec in _pods(each):
+        yield from _surroundings(spec, variables)
+
+
+_ALONE: Final[Mapping[str, Any]] = {
+    "Broker": eventing.broker,
+    "Namespace": isolation.namespace,
+    "ServiceAccount": isolation.account,
+    "ResourceQuota": isolation.quota,
+    "LimitRange": isolation.limits,
+    "NetworkPolicy": isolation.network,
+    "PriorityClass": isolation.priority,
+    "CronJob": isolation.cron,
+    "Job": isolation.job,
+}
+
+
+def _known(
+    objects: Sequence[Manifest], types: Collection[str], flags: Collection[str]
+) -> eventing.Known:
+    there = {identity(each) for each in objects if not list(_names(each))}
+
+    def patience(key: Key) -> int:
+        for each in objects:
+            if each.get("kind") == "Service" and identity(each) == key:
+                seconds: int = each["spec"]["template"]["spec"]["timeoutSeconds"]
+                return seconds
+        return _PATIENCE_SECONDS
+
+    return eventing.Known(
+        has=lambda key: key in there or key in SYSTEM,
+        types=types,
+        tokens="authentication-oidc" in flags,
+        patience=patience,
+    )
+
+
+def _pods(each: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    match each["kind"]:
+        case "Service" | "Job":
+            yield each["spec"]["template"]["spec"]
+        case "CronJob":
+            yield each["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+
+
+def _surroundings(spec: Mapping[str, Any], variables: Collection[str]) -> Iterator[str]:
+    """Yield what a pod takes from around it that is not there by that name."""
+    if spec.get("serviceAccountName") not in ACCOUNTS:
+        yield f"serviceAccountName: {spec.get('serviceAccountName')!r} is nobody"
+    for volume in spec.get("volumes", []):
+        if volume.get("secret", {}).get("secretName", "pool-keys") not in SECRETS:
+            yield f"volume {volume['name']}: no such Secret"
+        if volume.get("configMap", {}).get("name", "guise") not in CONFIG_MAPS:
+            yield f"volume {volume['name']}: no such ConfigMap"
+    for container in [*spec.get("initContainers", []), *spec["containers"]]:
+        for entry in container.get("env", []):
+            yield from _variable(entry, variables)
+
+
+def _variable(entry: Mapping[str, Any], variables: Collection[str]) -> Iterator[str]:
+    if entry["name"] not in variables:
+        yield f"env {entry['name']}: no function reads it"
+    secret = entry.get("valueFrom", {}).get("secretKeyRef")
+    told = entry.get("valueFrom", {}).get("configMapKeyRef")
+    if secret and (secret.get("name") not in SECRETS or secret.get("key") not in _KEYS):
+        yield f"env {entry['name']}: no such Secret, or key of it"
+    if told and told.get("key") not in CONFIG_MAPS.get(told.get("name", ""), ()):
+        yield f"env {entry['name']}: no such ConfigMap, or key of it"
+
+
+_KEYS: Final = ("url", "owner")
+
+
+def _together(objects: Sequence[Manifest]) -> Iterator[str]:
+    """Yield what a set lacks, or has twice."""
+    keys = [identity(each) for each in objects]
+    for key in sorted({key for key in keys if keys.count(key) > 1}):
+        yield f"{key}: twice"
+    homes = {name for kind, _, name in keys if kind == "Namespace"}
+    for home in sorted(homes):
+        yield from (f"{home}: {fault}" for fault in _home(home, objects))
+
+
+def _home(home: str, objects: Sequence[Manifest]) -> Iterator[str]:
+    """Yield what a namespace that is made here lacks."""
+    own = [each for each in objects if each["metadata"].get("namespace") == home]
+    names = {(each["kind"], each["metadata"]["name"]) for each in own}
+    policies = [each for each in own if each["kind"] == "NetworkPolicy"]
+    yield from isolation.walls(policies)
+    kinds = (
+        {"LimitRange"} if home == isolation.SYSTEM else {"LimitRange", "ResourceQuota"}
+    )
+    for kind in sorted(kinds - {each["kind"] for each in own}):
+        yield f"no {kind}"
+    for each in own:
+        for spec in _pods(each):
+            who = spec["serviceAccountName"]
+            if ("ServiceAccount", who) not in names:
+                yield f"{each['kind']} {each['metadata']['name']}: no account {who}"
+        kind, name = each["kind"], each["metadata"]["name"]
+        speaks = (kind == "Service" and name in {"door", "worker"}) or kind == "CronJob"
+        if speaks and "prune" not in name and not _is_bound(each, own):
+            yield f"{kind} {name}: no SinkBinding brings it K_SINK"
+
+
+def _is_bound(each: Mapping[str, Any], own: Sequence[Manifest]) -> bool:
+    labels = each["spec"].get("jobTemplate", {}).get("metadata", {}).get("labels", {})
+    for binding in own:
+        if binding["kind"] != "SinkBinding":
+            continue
+        subject = binding["spec"]["subject"]
+        wanted = subject.get("selector", {}).get("matchLabels", {"": ""}).items()
+        if each["kind"] == "CronJob" and wanted <= labels.items():
+            return True
+        if (subject["kind"], subject.get("name")) == (
+            each["kind"],
+            each["metadata"]["name"],
+        ):
+            return True
+    return False

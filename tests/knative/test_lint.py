@@ -1,0 +1,167 @@
+"""Everything that can be applied is as it should be, and whatever is not is seen."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+import yaml
+
+from knative.kustomize import identity
+from tools import manifests, schemas
+
+if TYPE_CHECKING:
+    from knative.kustomize import Manifest
+
+EVERYTHING = manifests.everything()
+GONE = object()
+"""Take the field away."""
+POD = "spec/template/spec"
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_every_set_is_as_it_should_be(name: str) -> None:
+    """By Kubernetes' schemas, Knative's CRDs where they are, and our own rules.
+
+    With the flags that the set says it needs, and none besides: by default, none.
+    """
+    assert manifests.check(name, EVERYTHING[name]) == []
+
+
+def test_the_default_set_needs_no_flag_that_is_off() -> None:
+    """A tenant without options, and the system, run on a cluster as it comes."""
+    for name in ("own+", "gpu+", "own+kafka", "own+minio", "trial", "production"):
+        assert manifests.flags_of(name) == []
+        assert EVERYTHING[name]
+
+
+class Mutation(NamedTuple):
+    """One field changed: of which object, where, to what; and what is said of it."""
+
+    what: str
+    object: str
+    path: str
+    to: Any = GONE
+    said: str = ""
+    of: str = "own+"
+
+
+MUTATIONS = [
+    Mutation(**each)
+    for each in yaml.safe_load(Path(__file__).with_name("mutations.yaml").read_text())
+]
+
+
+def mutated(each: Mutation) -> list[Manifest]:
+    """Return a set with one object's field changed."""
+    objects = copy.deepcopy(EVERYTHING[each.of])
+    [found] = [
+        one
+        for one in objects
+        if f"{one['kind']}/{one['metadata']['name']}" == each.object
+    ]
+    steps = [step.replace("~", "/") for step in each.path.split("/")]
+    place: Any = found
+    for step in steps[:-1]:
+        place = place[int(step)] if isinstance(place, list) else place[step]
+    last: Any = int(steps[-1]) if isinstance(place, list) else steps[-1]
+    if each.to is GONE:
+        del place[last]
+    elif isinstance(place, list) and last == len(place):
+        place.append(each.to)
+    else:
+        place[last] = each.to
+    return objects
+
+
+@pytest.mark.parametrize("each", MUTATIONS, ids=lambda each: each.what)
+def test_a_mutation_is_seen(each: Mutation) -> None:
+    """One fault in an otherwise good set is told, by what it is."""
+    found = manifests.lint(mutated(each), manifests.flags_of(each.of))
+    assert any(re.search(each.said, fault) for fault in found), found
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    sorted({(kind, name) for kind, _, name in map(identity, EVERYTHING["own+oidc"])}),
+)
+def test_an_object_that_is_missing_is_missed(kind: str, name: str) -> None:
+    """What nothing else refers to can be left out unseen, and nothing besides."""
+    unmissed = {"Trigger", "PingSource", "EventPolicy", "ConfigMap", "CronJob"}
+    left = [
+        each
+        for each in EVERYTHING["own+oidc"]
+        if (each["kind"], each["metadata"]["name"]) != (kind, name)
+    ]
+    found = manifests.lint(left, manifests.flags_of("own+oidc"))
+    needed = {"storage", "storage-to-billing"}  # the policy lets these in
+    loose = (kind in unmissed and name not in needed) or (kind, name) in {
+        ("SinkBinding", "none"),
+        ("Namespace", "guise-acme"),
+    }
+    assert bool(found) != loose, found
+
+
+def test_an_object_twice() -> None:
+    """Whichever is applied last would win."""
+    objects = EVERYTHING["own+"]
+    assert "twice" in str(manifests.lint([*objects, objects[-1]]))
+
+
+@pytest.mark.parametrize(
+    "each",
+    [
+        {"kind": "Service"},
+        {"kind": "Service", "metadata": None},
+        {"kind": "Service", "metadata": {"name": "a", "namespace": "guise-a"}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "guise-a"}},
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": "guise-a", "namespace": "guise-a"},
+        },
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": "a", "namespace": "guise-a"},
+            "spec": {},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "a", "namespace": "guise-a"},
+            "data": [],
+        },
+    ],
+)
+def test_what_is_hardly_an_object(each: Manifest) -> None:
+    """A fault is told, and never raised."""
+    assert manifests.lint([each])
+
+
+CORE = [
+    Mutation("a field unknown", "NetworkPolicy/nothing", "spec/podSelectors", {}),
+    Mutation("a type mistaken", "ResourceQuota/tenant", "spec/hard", "none"),
+    Mutation("a field missing", "Job/audit-migrate-0002", "spec/template", of="trial"),
+    Mutation("a kind unknown", "ServiceAccount/worker", "kind", "Account"),
+]
+KNATIVE = [
+    Mutation("a field unknown", "Service/worker", f"{POD}/timeoutSecond", 600),
+    Mutation("a type mistaken", "Service/worker", f"{POD}/containerConcurrency", "1"),
+    Mutation("a type mistaken", "Trigger/usage-to-billing", "spec/broker", 1),
+    Mutation("a field missing", "Service/worker", f"{POD}/containers/0/env/0/name"),
+    Mutation("a kind unknown", "Broker/default", "kind", "Brokers"),
+]
+
+
+@pytest.mark.parametrize(
+    "each", [*CORE, *KNATIVE], ids=lambda e: f"{e.what} {e.object}"
+)
+def test_the_schemas_see_it_too(each: Mutation) -> None:
+    """Strict: what the API server would drop without a word is a fault."""
+    if each in KNATIVE and not schemas.CRDS.is_dir():
+        pytest.skip(f"the CRDs are not beside the checkout: no {schemas.CRDS}")
+    assert any(schemas.faults(one) for one in mutated(each))
