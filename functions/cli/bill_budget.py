@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -118,13 +117,9 @@ def _tell(place: Place, changed: Event) -> None:
 
 
 def _stores(place: Place, store: str, tenant: Tenant) -> Stores:
-    from functions.local.home import Home
-    from functions.storage import Stores
-    from functions.storage.locate import is_template
+    from functions.cli.tenant_place import Place as Installation
 
-    named = store or os.environ.get("GUISE_STORE", "")
-    url = named or Home(place.home.resolve()).store_url
-    return Stores(url, pinned=None if is_template(url) else tenant)
+    return Installation(place.home, store=store).stores(tenant)
 
 
 def _show(ledger: Ledger, cards: RateCards, tenant: Tenant, *, json: bool) -> None:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from functions.cli.client import Client
     from functions.events import Event
+    from functions.roster import Retention
     from functions.storage import Store
     from functions.swap.journal import Books
+    from functions.tenant import Tenant
 
 WAITING: Final = "waiting"
 WORKING: Final = "working"
@@ -97,20 +99,29 @@ class Place:
             HttpAuditor(urls.get("audit", "")),
             HttpSink(urls["broker"]) if urls else Nobody(self.home),
             Limits(),
+            retention=self._kept(tenant),
         )
 
     def _store(self, folder: Path) -> Store:
-        from functions.storage import Stores, open_store
-        from functions.storage.locate import is_template
+        from functions.cli.tenant_place import Place as Installation
+        from functions.local.home import Home
         from functions.tenant import Tenant
 
-        if self.store:
-            tenant = Tenant(self.tenant)
-            pinned = None if is_template(self.store) else tenant
-            return Stores(self.store, pinned=pinned).of(tenant)
-        if not folder.is_dir():
+        if not self.store and not folder.is_dir():
             raise NotFound(f"{self.home} has no tenant {self.tenant}")
-        return open_store(folder.as_uri())
+        tenant, home = Tenant(self.tenant), Home(self.home.resolve())
+        installation = Installation(self.home, store=self.store or home.store_url)
+        return installation.stores(tenant).of(tenant)
+
+    def _kept(self, tenant: Tenant) -> Retention | None:
+        """Return for how long the operator lets the tenant keep things."""
+        from functions.cli.tenant_place import Place as Installation
+        from functions.problems import UnknownTenant
+
+        try:
+            return Installation(self.home).roster().spec(tenant).retention
+        except UnknownTenant:  # of who has no spec nothing is said
+            return None
 
 
 def list_jobs(place: Place, *, only_open: bool, only_dead: bool) -> None:

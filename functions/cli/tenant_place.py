@@ -90,8 +90,8 @@ class Place:
     @property
     def envelopes(self) -> str:
         """Where the keys lie under which tenants' objects rest."""
-        named = os.environ.get("GUISE_ENVELOPES", "")
-        return named or (str(self.folder.keys / "envelopes") if self.is_local else "")
+        here = str(self.folder.envelopes) if self.is_local else ""
+        return _named_envelopes() or here
 
     def key_provider(self) -> FileKeys:
         """Return the keys that sign tenants' events."""
@@ -111,19 +111,22 @@ class Place:
         return named or self.folder.store_url
 
     def stores(self, tenant: Tenant) -> Stores:
-        """Return the stores of which `tenant` has one, encrypted where it is said."""
+        """Return the stores of which `tenant` has one, encrypted where it is said.
+
+        Of who has no spec nothing is said, but by GUISE_ENVELOPES.
+        """
         from functions.settings import Settings
         from functions.storage import Stores
         from functions.storage.locate import is_template
 
-        url = self.store_url()
+        url, known = self.store_url(), self.path(tenant).is_file()
         settings = Settings(
             profile="development",
             tenant=None if is_template(url) else tenant,
-            tenants=self.specs,
+            tenants=self.specs if known else None,
             store=url,
             keys=self.key_folder,
-            envelopes=self.envelopes,
+            envelopes=self.envelopes if known else _named_envelopes(),
         )
         return Stores.from_settings(settings)
 
@@ -188,3 +191,7 @@ class Place:
         finally:
             os.close(folder)
         return path
+
+
+def _named_envelopes() -> str:
+    return os.environ.get("GUISE_ENVELOPES", "")

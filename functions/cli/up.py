@@ -21,6 +21,7 @@ from functions.local.home import Home, HomeTaken
 from functions.local.manifests import ManifestError
 from functions.local.ports import PortTaken
 from functions.local.stack import Options, Stack, Sweep
+from functions.logs import configure_logging
 from functions.problems import Problem
 from functions.settings import SettingsError
 from functions.storage.locate import is_template
@@ -40,9 +41,7 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Serve until Ctrl-C; with `--attached`, or until standard input ends."""
     asked = _parser().parse_args()
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    configure_logging(logging.WARNING)
     try:
         stack = _stack(asked, os.environ)
         if asked.attached:
@@ -120,7 +119,8 @@ def sweep_all(  # what a sweep needs
     from functions.swap.journal import Books
     from functions.swap.sweeper import Sweeper
 
-    for tenant in [spec.tenant for spec in roster.all()]:
+    for spec in roster.all():
+        tenant = spec.tenant
         if stores.pinned not in {None, tenant}:
             continue
         try:
@@ -133,6 +133,7 @@ def sweep_all(  # what a sweep needs
                 HttpAuditor(running.urls["audit"]),
                 HttpSink(running.urls["broker"]),
                 limits,
+                retention=spec.retention,
             )
             # Who can write into a bucket is not always who sits at this machine.
             here = stores.url.startswith("file:")

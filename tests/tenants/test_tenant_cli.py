@@ -22,6 +22,7 @@ from functions.audit.store import Selection, select_entries
 from functions.audit.store import Store as LogStore
 from functions.auth import TokenAuthenticator, jwks_document
 from functions.cli.commands import app
+from functions.cli.jobs import Place as Jobs
 from functions.cli.tenant_ending import empty
 from functions.cli.tenant_place import Place
 from functions.events import TENANT_CHANGED
@@ -653,3 +654,48 @@ def test_deleting_goes_on_until_nothing_is_there() -> None:
     store.put(Key("uploads/a.jpg"), b"a face")
     with pytest.raises(Conflict, match="nothing is finished"):
         empty(store)
+
+
+# --- the other commands ------------------------------------------------------
+
+
+def test_a_budget_is_written_as_the_tenant_s_data_rest(home: Path) -> None:
+    """Written plainly into an encrypted store it would shut the tenant out."""
+    at = ("--home", home)
+    budget = "quotas.budget={limit: '10.00', currency: USD}"
+    done("create", "acme", "--data", 1, "--set", budget, *at)
+    limit = ["--limit", "20.00", *map(str, at)]
+    ran = CliRunner().invoke(app, ["bill", "budget", "--tenant", "acme", *limit])
+    assert ran.exit_code == 0, ran.output
+    assert b"20.00" in Place(home).stores(ACME).of(ACME).get(BUDGET).data
+    assert not any(
+        b"20.00" in path.read_bytes()
+        for path in (home / "tenants" / "acme").rglob("*")
+        if path.is_file()
+    )
+
+
+def test_jobs_of_an_encrypted_tenant_are_listed(home: Path) -> None:
+    """By whoever sits at the machine that has the keys."""
+    at = ("--home", home)
+    done("create", "acme", "--data", 1, *at)
+    Place(home).stores(ACME).of(ACME).put(ACME.pinned("j1"), b"{}")
+    options = ["--tenant", "acme", "--json", *map(str, at)]
+    ran = CliRunner().invoke(app, ["jobs", "list", *options])
+    assert json.loads(ran.stdout)["job"] == "j1", ran.output
+
+
+@pytest.mark.parametrize(
+    ("days", "kept"), [("retention.uploads_days=1", False), ("tier=trial", True)]
+)
+def test_a_sweep_keeps_nothing_longer_than_the_spec_says(
+    home: Path, *, days: str, kept: bool
+) -> None:
+    """Whatever the tenant's own policy would keep it for."""
+    at = ("--home", home)
+    done("create", "acme", "--set", days, *at)
+    cap = Jobs(home, "acme").books().retention
+    assert cap is not None
+    assert (cap.uploads_days is None) == kept
+    (home / "tenants" / "acme.yaml").unlink()
+    assert Jobs(home, "acme").books().retention is None
