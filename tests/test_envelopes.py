@@ -268,6 +268,24 @@ def test_a_version_that_is_retired_under_a_writers_hand_is_not_used(
         assert kek.version == 2
 
 
+def test_a_writer_that_looked_too_early_looks_again(folder: Path) -> None:
+    """Between its look and its lock there came a new version."""
+
+    class Early(Envelopes):
+        looks = 0
+
+        def versions(self, tenant: Tenant) -> list[int]:
+            self.looks += 1
+            found = super().versions(tenant)
+            return found[:1] if self.looks == 1 else found
+
+    envelopes = Envelopes(folder)
+    envelopes.make(ACME)
+    envelopes.rotate(ACME)
+    with Early(folder).writing(ACME) as kek:
+        assert kek.version == 2
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from functions.envelopes import Envelopes, open_envelopes
 from functions.envelopes.gcpkms import GcpKms, _session
@@ -152,7 +159,7 @@ def _change(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
         _change("ciphertextCrc32c", "0"),
         _change("verifiedPlaintextCrc32c", value=False),
         _change("verifiedAdditionalAuthenticatedDataCrc32c", value=False),
-        b"<html>",
+        (200, b"<html>"),
     ],
 )
 def test_an_answer_that_was_damaged_is_none(
@@ -166,7 +173,7 @@ def test_an_answer_that_was_damaged_is_none(
 
 def test_an_error_that_is_no_json_is_an_error(kms: GcpKms, service: Service) -> None:
     """Something on the way answered."""
-    service.faults.append(418)
+    service.faults.append((418, b"<html>"))
     with pytest.raises(Failed, match="418"):
         kms.destroy(ACME)
 
@@ -176,6 +183,28 @@ def test_no_answer_is_to_be_tried_again() -> None:
     kms = GcpKms(KEY, endpoint="http://127.0.0.1:9")
     with pytest.raises(Unavailable):
         kms.wrap(ACME, "1", b"k")
+
+
+def test_who_we_are_cannot_be_told_for_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever gives out Google's tokens does not answer."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    account = {
+        "type": "service_account",
+        "client_email": "guise@p.iam.gserviceaccount.com",
+        "private_key": pem.decode(),
+        "token_uri": "http://127.0.0.1:9/token",
+    }
+    path = tmp_path / "account.json"
+    path.write_text(json.dumps(account))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    _session.cache_clear()
+    with pytest.raises(Unavailable, match="KMS"):
+        GcpKms(KEY).wrap(ACME, "1", b"k")
+    _session("").close()
+    _session.cache_clear()
 
 
 def test_without_credentials_google_is_not_asked(

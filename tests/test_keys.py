@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from functions.keys import FILES_MAX, FileKeys, MemoryKeys, events_key
-from functions.problems import Failed
+from functions.problems import Failed, Gone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +44,23 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def keys(root: Path) -> FileKeys:
     return FileKeys(root)
+
+
+def test_a_destroyed_key_signs_no_more_and_is_never_made_anew(
+    keys: FileKeys, root: Path
+) -> None:
+    """What it signed still verifies."""
+    signer = keys.create(NAME)
+    signature = signer.sign(b"data")
+    keys.destroy(NAME)
+    keys.destroy(NAME)
+    for who in (keys, FileKeys(root)):
+        with pytest.raises(Failed):
+            who.signer(NAME)
+        with pytest.raises(Gone):
+            who.create(NAME)
+        assert who.verifiers(NAME)[signer.kid].verify(signature, b"data")
+    assert not (root / f"{NAME}.key").exists()
 
 
 def test_a_created_key_signs_and_verifies(keys: FileKeys) -> None:

@@ -18,7 +18,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from functions.envelopes import KeyMissing
-from functions.problems import Changed, Gone, NotFound, TooLarge
+from functions.problems import Changed, Gone, NotFound, TooLarge, Unavailable
 from functions.storage.base import (
     Info,
     Object,
@@ -277,7 +277,7 @@ def _start(key: Key, file: int) -> bytes:
     try:
         return os.pread(file, HEADER_BYTES, 0)
     except OSError as error:
-        raise StoreDamaged(internal=f"{key}: {error}") from error
+        raise Unavailable(internal=f"{key}: {error}") from error
 
 
 def _plain(info: Info) -> Info:

@@ -149,7 +149,8 @@ class TestShred:
         self, home: Path, tmp_path: Path
     ) -> None:
         """Its log still verifies, and says so; what audit kept privately is gone."""
-        said = told("shred", "acme", "--yes", "--home", home)
+        url = Home(home).database_url("audit")
+        said = told("shred", "acme", "--yes", "--database", url, "--home", home)
         assert said["state"] == "shredded"
         assert (said["tried"], said["files"], said["jobs"]) == (1, 1, 1)
         assert said["keys"] == 2

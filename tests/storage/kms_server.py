@@ -60,7 +60,7 @@ class Service:
     keys: dict[str, CryptoKey] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     faults: list[Any] = field(default_factory=list)
-    """Answers in place of the next: a status, bytes, or what changes the body."""
+    """In place of the next answers: a status, it and a body, or what changes one."""
     page: int = 1_000
 
     def key(self, tenant: str) -> str:
@@ -182,8 +182,8 @@ def serving() -> Iterator[Service]:
             fault = service.faults.pop(0) if service.faults else None
             try:
                 _refuse(fault)
-                if isinstance(fault, bytes):
-                    self._send(200, fault)
+                if isinstance(fault, tuple):
+                    self._send(*fault)
                     return
                 found = service.answer(method, self.path, body)
                 if fault is not None:

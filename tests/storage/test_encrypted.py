@@ -477,6 +477,24 @@ class TestKeys:
             stream.read()
         assert not isinstance(caught.value, StoreDamaged)
 
+    def test_a_header_that_cannot_be_read_is_to_be_tried_again(
+        self, store: EncryptedStore
+    ) -> None:
+        """As any of the disk's failures."""
+        store.put(A, JPEG)
+        with pytest.raises(Unavailable) as caught:
+            store._unwrapped(A, -1)
+        assert not isinstance(caught.value, StoreDamaged)
+
+    def test_the_file_store_below_takes_no_object_without_a_header(
+        self, store: EncryptedStore
+    ) -> None:
+        """Nothing gets there past its key."""
+        store.put(A, JPEG)
+        with pytest.raises(Unavailable):
+            store._files.put(B, b"as it is")
+        assert [info.key for info in store.list(Key("")).objects] == [A]
+
     def test_keys_that_cannot_be_read_are_our_failure(
         self, store: EncryptedStore, tmp_path: Path
     ) -> None:

@@ -6,12 +6,13 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from functions.problems import Unavailable, UnknownTenant
 from functions.roster import Isolation, Spec, write
 from functions.settings import Settings, SettingsError
 from functions.storage import Stores
-from functions.storage.base import StoreDenied, StoreMissing
+from functions.storage.base import StoreDenied, StoreFault, StoreMissing
 from functions.storage.encrypted import EncryptedStore
 from functions.storage.file import FileStore
 from functions.storage.gcs import GcsStore
@@ -19,6 +20,7 @@ from functions.storage.memory import MemoryStore
 from functions.storage.protection import Protection, Wanted
 from functions.storage.resting import Resting, bare_keys
 from functions.storage.s3 import S3Store
+from functions.storage.s3_bucket import protection_of
 from functions.tenant import Key, Tenant
 
 if TYPE_CHECKING:
@@ -246,6 +248,22 @@ class TestS3:
         with pytest.raises(StoreDenied, match="nothing is erased"):
             self.of(s3_server, bucket).of(ACME)
         self.of(s3_server, bucket, production=False).of(ACME)
+
+    def test_another_refusal_is_not_taken_for_a_bucket_without_a_key(
+        self, bucket: str
+    ) -> None:
+        """What it was, is in the log."""
+
+        class Teapot:
+            def get_bucket_encryption(self, **_: str) -> None:
+                answer = {
+                    "Error": {"Code": "Teapot"},
+                    "ResponseMetadata": {"HTTPStatusCode": 418},
+                }
+                raise ClientError(answer, "GetBucketEncryption")
+
+        with pytest.raises(StoreFault, match="Teapot"):
+            protection_of(Teapot(), bucket)
 
     def test_a_bucket_that_is_not_there_is_missing(self, s3_server: Server) -> None:
         """It is not one without a key."""
