@@ -18,6 +18,7 @@ from werkzeug.utils import cached_property
 from werkzeug.wsgi import LimitedStream
 
 from functions import events
+from functions.logs import configure_logging
 from functions.metrics import Metrics
 from functions.problems import (
     TYPE_PREFIX,
@@ -92,39 +93,6 @@ def new_app(
     if described:
         _add_description(app, described)
     return app
-
-
-def configure_logging() -> None:
-    """Write what is worth knowing to standard error, unless somebody has decided."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        LineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s")
-    )
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-
-
-class LineFormatter(logging.Formatter):
-    """One record is one line, and a traceback's lines are indented below it.
-
-    So no text of a caller's, whatever part of a message it is, begins a line or
-    moves a terminal's cursor.
-    """
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # as its base
-        """Return the line, its control characters as escapes."""
-        return _plain(super().formatMessage(record))
-
-    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802  # as its base
-        """Return the traceback, indented, its control characters as escapes."""
-        lines = super().formatException(ei).split("\n")
-        return "\n".join(f"  {_plain(line)}" for line in lines)
-
-
-def _plain(text: str) -> str:
-    """Return `text` with what is not printable written as Python would."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _add_health(app: Flask, ready: Callable[[], bool], metrics: Metrics) -> None:

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.exceptions import HTTPException
 
 from functions import events, problems
+from functions.logs import LineFormatter
 from functions.metrics import Metrics
 from functions.problems import (
     Failed,
@@ -31,7 +32,6 @@ from functions.problems import (
 )
 from functions.web import (
     PROBLEM_JSON,
-    LineFormatter,
     answer_broker,
     json_response,
     new_app,

@@ -13,6 +13,7 @@ from functions.local.home import HomeTaken
 from functions.local.manifests import ManifestError
 from functions.local.ports import PortTaken
 from functions.local.stack import Options, Stack
+from functions.logs import configure_logging
 from functions.problems import UnknownTenant
 from functions.settings import SettingsError
 from functions.tenant import Tenant
@@ -21,10 +22,7 @@ from functions.tenant import Tenant
 def main() -> int:
     """Run a stack until SIGINT or SIGTERM; return the exit status."""
     asked = _parser().parse_args()
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    configure_logging()
     try:
         tenants = [Tenant(each) for each in asked.tenant or ["demo"]]
         told, _ = wiring.chosen(os.environ)

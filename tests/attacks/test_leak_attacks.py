@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from functions.auth import TokenAuthenticator
-from functions.web import LineFormatter
+from functions.logs import LineFormatter
 from tests.attacks.server import statuses
 from tests.attacks.town import ISSUER, Town, public_door
 from tests.swap.house import SWAP

@@ -18,9 +18,11 @@ from functions.local.ports import LOOPBACK, PortTaken, listen
 from functions.local.stack import DOORS, Options, Stack, Sweep
 from functions.local.status import dead_letters, replay, status
 from functions.problems import NotFound, Unavailable
+from functions.roster import Spec, write
 from functions.sink import post_event
 from functions.tenant import Tenant
 from tests.local.machine import (
+    WHOLE,
     Machine,
     five_free_ports,
     machine,
@@ -375,3 +377,50 @@ def test_attack_a_second_stack_changes_a_home_that_is_taken(tmp_path: Path) -> N
             stack.run()
         assert (made.home / "token").read_bytes() == token
         assert not (made.home / "tenants" / "intruder").exists()
+
+
+def test_attack_a_name_begins_no_line_of_the_log(tmp_path: Path) -> None:
+    """What others may write is logged with its line ends as escapes."""
+    prepare(tmp_path)
+    bad = tmp_path / "knative" / "tenant" / "x\nERROR forged.yaml"
+    bad.write_text("a: [")
+    process = start(tmp_path)
+    assert process.stderr is not None
+    assert process.wait(15) == 1
+    message = process.stderr.read().decode()
+    process.stderr.close()
+    assert r"x\nERROR forged.yaml" in message
+    assert "\nERROR forged" not in message
+
+
+def test_a_tenant_comes_while_the_stack_runs(tmp_path: Path) -> None:
+    """A spec is all it takes: within a second its uploads become events."""
+    with machine(tmp_path) as made:
+        spec = write(Spec(id="late"))
+        (made.home / "tenants" / "late.yaml").write_bytes(spec)
+        requests = made.home / "tenants" / "late" / "requests"
+        began = time.monotonic()
+        until(requests.is_dir)
+        until(lambda: "guise-late/upload-to-worker" in made.status.queue)
+        assert time.monotonic() - began < 2
+        (requests / "job-1.json").write_bytes(WHOLE)
+        until((made.home / "run" / "seen.jsonl").exists)
+        until(lambda: len(made.seen()) == 2)
+        assert {each["path"] for each in made.seen()} == {
+            "/events",
+            "/v1/tenants/late/events",
+        }
+
+
+def test_settings_of_the_environment_are_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the stack decides itself ends it with a line that says so."""
+    monkeypatch.setenv("GUISE_STORE", "s3://elsewhere")
+    process = start(tmp_path)
+    assert process.stderr is not None
+    assert process.wait(30) == 1
+    message = process.stderr.read().decode()
+    process.stderr.close()
+    assert "GUISE_STORE: the stack decides it: see --store" in message
+    assert "Traceback" not in message

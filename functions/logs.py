@@ -1,0 +1,39 @@
+"""How every process of ours writes its log: a line a record, whoever wrote into it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """Write what is worth knowing to standard error, unless somebody has decided."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter(_FORMAT))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class LineFormatter(logging.Formatter):
+    """One record is one line, and a traceback's lines are indented below it.
+
+    So no text of a caller's, whatever part of a message it is, begins a line or
+    moves a terminal's cursor.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # as its base
+        """Return the line, its control characters as escapes."""
+        return _plain(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802  # as its base
+        """Return the traceback, indented, its control characters as escapes."""
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"  {_plain(line)}" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Return `text` with what is not printable written as Python would."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
