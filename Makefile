@@ -72,6 +72,26 @@ crash: .venv/.setup-dev ## kill -9 a working stack N=500 times, and count what i
 fuzz: .venv/.setup-dev ## give every parser N=1000000 inputs; nothing may fall over
 	@$(BIN)/python -m tests.fuzz.run --inputs $(or $(N),1000000) $(if $(SEED),--seed $(SEED))
 
+.PHONY: manifests
+manifests: .venv/.setup-dev ## render knative/ in every overlay, and check it strictly
+	@$(BIN)/python -m tools.manifests
+
+# docker, or buildah; PACK is a prepared pack for the workers, BASE and TOOLS are images.
+BUILD ?= $(shell command -v buildah || command -v docker)
+TARGETS ?= door worker-cpu audit billing
+VERSION := 0.1.0
+
+.PHONY: image
+image: ## build the images; PACK=folder puts a prepared pack into the workers'
+	@[ -n "$(BUILD)" ] || { echo 'neither buildah nor docker is here'; exit 1; }
+	@rm -rf build/pack && mkdir -p build/pack && chmod 755 build/pack
+	@[ -z "$(PACK)" ] || cp -R "$(PACK)/." build/pack/
+	@for target in $(TARGETS); do \
+		$(BUILD) build $(if $(findstring buildah,$(BUILD)),--layers --timestamp 1577836800) \
+			$(if $(BASE),--build-arg BASE=$(BASE)) $(if $(TOOLS),--build-arg TOOLS=$(TOOLS)) \
+			--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(BUILD_ARGS) \
+			--target $$target --tag guise-$$target:$(VERSION) . || exit 1; done
+
 .PHONY: sheet
 sheet: .venv/.setup-dev ## draw the contact sheet of all samples in all directions
 	@$(BIN)/python -m tools.sheet
