@@ -78,7 +78,7 @@ manifests: .venv/.setup-dev ## render knative/ in every overlay, and check it st
 
 # docker, or buildah; PACK is a prepared pack for the workers, BASE and TOOLS are images.
 BUILD ?= $(shell command -v buildah || command -v docker)
-TARGETS ?= door worker-cpu audit billing
+TARGETS ?= door worker-cpu worker-gpu audit billing
 VERSION := 0.1.0
 
 .PHONY: image

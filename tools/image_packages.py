@@ -1,0 +1,112 @@
+"""Fill /opt/guise with what one image runs: by its lock, compiled, slim, and listed.
+
+`python tools/image_packages.py audit`; the Dockerfile runs it in the stage that builds.
+The same input gives the same bytes.  Only the standard library is there.
+"""
+
+from __future__ import annotations
+
+import compileall
+import py_compile
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path("/opt/guise")
+TOOLS: Final = Path("/tools/bin")
+OURS: Final = frozenset({"functions", "models", "knative"})
+"""Their sources stay, for who reads a traceback, and as Alembic's are read."""
+WITH_SOURCES: Final = OURS | {"cv2"}
+"""cv2 reads `config.py` beside it as text."""
+S3: Final = frozenset({"s3", "sts", "sso", "sso-oidc", "signin"})
+"""Of botocore's 440 services: the store, and where its credentials come from."""
+LEXERS: Final = frozenset({"__init__", "_mapping", "special", "text", "python"})
+"""Of pygments' 250: rich colours nothing else, and nothing here."""
+COMMANDS: Final = frozenset({"guise", "gunicorn", "python", "python3"})
+IN_NO_IMAGE: Final = ("tests", "test", "testing", "benchmarks")
+NEEDED: Final = frozenset({"numpy/testing"})
+"""Imported by numpy itself."""
+
+
+def main() -> None:
+    """Build the image's packages, and print how large they are."""
+    [image] = sys.argv[1:]
+    _run(sys.executable, "-m", "venv", "--without-pip", HERE)
+    pip = (TOOLS / "python", "-m", "pip", "--python", HERE / "bin/python", "install")
+    # The locks are complete, and we do not ship all that packages ask for.
+    options = ("--quiet", "--no-deps", "--no-compile")
+    lock = Path("requirements/images") / f"{image}.lock"
+    _run(*pip, *options, "--require-hashes", "-r", lock)
+    _run(*pip, *options, *Path("/wheel").glob("*.whl"))
+    sbom = ("--output-reproducible", "--output-format", "JSON", "--output-file")
+    bom = TOOLS / "cyclonedx-py"
+    _run(bom, "environment", *sbom, HERE / "sbom.cdx.json", HERE / "bin/python")
+    [site] = HERE.glob("lib/python3*/site-packages")
+    slim(site)
+    compile_all(site)
+    for each in (*HERE.glob("bin/*"), *HERE.glob("include")):
+        if each.name not in COMMANDS and not each.name.startswith("python3."):
+            _remove(each)
+
+
+def slim(site: Path) -> None:
+    """Take away what nothing here reads, and the symbols of what was compiled."""
+    for each in sorted(site.rglob("*"), reverse=True):
+        name = each.relative_to(site).as_posix()
+        top, parts = name.partition("/")[0], each.parts
+        is_test = each.is_dir() and parts[-1] in IN_NO_IMAGE and name not in NEEDED
+        if top not in OURS and (is_test or each.suffix in {".pyi", ".pyx", ".pxd"}):
+            _remove(each)
+    for each in (site / "botocore/data").glob("*/"):
+        if each.is_dir() and each.name not in S3:
+            _remove(each)
+    for each in (site / "pygments/lexers").glob("*.py"):
+        if each.stem not in LEXERS:
+            _remove(each)
+    strip = shutil.which("strip")
+    if strip is None:
+        sys.exit("error: TOOLS has no strip (binutils)")
+    for each in sorted(site.rglob("*")):
+        if ".so" in each.suffixes and each.is_file():
+            _run(strip, "--strip-unneeded", each)
+
+
+def compile_all(site: Path) -> None:
+    """Compile every module; of those that are not ours, only that stays.
+
+    A compiled file is believed without a look at its source, or its source's time.
+    """
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    for each in sorted(site.iterdir()):
+        beside = each.name not in WITH_SOURCES
+        if each.is_dir():
+            options = {"quiet": 1, "invalidation_mode": mode, "legacy": beside}
+            done = compileall.compile_dir(each, maxlevels=64, **options)  # type: ignore[arg-type]
+        elif each.suffix == ".py":
+            done = compileall.compile_file(
+                each, quiet=1, invalidation_mode=mode, legacy=beside
+            )
+        else:
+            continue
+        if not done:
+            sys.exit(f"error: {each.name} does not compile")
+        if beside:
+            for source in [each] if each.is_file() else each.rglob("*.py"):
+                source.unlink()
+
+
+def _remove(each: Path) -> None:
+    if each.is_dir() and not each.is_symlink():
+        shutil.rmtree(each)
+    else:
+        each.unlink(missing_ok=True)
+
+
+def _run(*command: str | Path) -> None:
+    subprocess.run([str(each) for each in command], check=True)  # noqa: S603  # ours
+
+
+if __name__ == "__main__":
+    main()
