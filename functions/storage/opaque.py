@@ -90,10 +90,16 @@ def _whole(
 ) -> Iterator[tuple[tuple[str, ...], bool]]:
     """Yield the path of every file and folder whose name is complete."""
     with os.scandir(folder) as found:
-        entries = [(each.name, each.is_dir(follow_symlinks=False)) for each in found]
+        entries = [
+            (each.name, each.is_dir(follow_symlinks=False))
+            for each in found
+            if is_opaque(each.name)
+            and (
+                each.is_dir(follow_symlinks=False)
+                or each.is_file(follow_symlinks=False)
+            )
+        ]
     for name, is_folder in entries:
-        if not is_opaque(name):
-            continue
         if not name.endswith(MORE):
             yield (*before, name), is_folder
         elif is_folder and len(before) < _PIECES_MAX:

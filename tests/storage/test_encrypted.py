@@ -169,6 +169,29 @@ class TestDisk:
         (folder / ("D" * 64)).symlink_to("/etc/passwd")
         assert [info.key for info in store.list(Key("")).objects] == [A]
 
+    @pytest.mark.parametrize("plant", ["link", "pipe", "folder"])
+    def test_what_is_planted_in_an_objects_place_is_no_object(
+        self, store: EncryptedStore, root: Path, tmp_path: Path, plant: str
+    ) -> None:
+        """It leads nowhere, blocks nobody, and a write puts an object there again."""
+        store.put(B, PNG)
+        path = written(store, root, A, JPEG)
+        path.rename(tmp_path / "elsewhere")
+        if plant == "link":
+            path.symlink_to(tmp_path / "elsewhere")
+        elif plant == "pipe":
+            os.mkfifo(path)
+        else:
+            path.mkdir()
+        with pytest.raises(NotFound):
+            store.get(A)
+        assert [info.key for info in store.list(Key("")).objects] == [B]
+        assert store.rewrap().damaged == ()
+        if plant == "folder":
+            path.rmdir()
+        store.put(A, JPEG)
+        assert store.get(A).data == JPEG
+
     @pytest.mark.parametrize("key", ["", "/a", "a//b", "../a", ".tmp/x", "a\0b"])
     def test_what_is_no_key_has_no_name(self, store: EncryptedStore, key: str) -> None:
         """Encrypted it would be one."""
