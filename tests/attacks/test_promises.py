@@ -9,14 +9,14 @@ HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "security.md"
 
 
-def written() -> set[str]:
-    """Return the names of the tests in this folder, but this module's."""
-    modules = set(HERE.glob("test_*.py")) - {Path(__file__)}
+def written(folder: Path = HERE) -> set[str]:
+    """Return the names of the tests in and below a folder, but this module's."""
+    modules = set(folder.rglob("test_*.py")) - {Path(__file__)}
     texts = [module.read_text() for module in modules]
     return {
         name
         for text in texts
-        for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)
+        for name in re.findall(r"^ *def (test_\w+)", text, re.MULTILINE)
     }
 
 
@@ -27,7 +27,7 @@ def named() -> set[str]:
 
 def test_each_promise_names_a_test_that_is_there() -> None:
     """A promise without one is a wish."""
-    assert named() <= written()
+    assert named() <= written(HERE.parent)
 
 
 def test_each_attack_belongs_to_a_promise() -> None:
