@@ -122,6 +122,9 @@ class FileKeys:
     `.pub` holds one base64 public key a line, the newest last; `.secret`, of the few
     names that have one, base64 of 32 bytes.  A function that only verifies is given
     the `.pub` files and none of the others.  A file is read again when it has changed.
+
+    No key of a Kubernetes Secret has a slash in it: where it is mounted, `events/acme`
+    is found as `events.acme`, which is nobody else's name.  Nothing is written so.
     """
 
     def __init__(self, root: Path) -> None:
@@ -155,13 +158,13 @@ class FileKeys:
         a tenth of what a whole receipt does.
         """
         known = self._read.get((name, suffix))
-        path = known.path if known else str(self._path(name, suffix))
+        path = known.path if known else str(self._found(name, suffix))
         status = os.stat(path)  # noqa: PTH116  # a `Path` would put it together anew
         stamp = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
         if known is None or known.stamp != stamp:
             if len(self._read) >= FILES_MAX:
                 self._read.clear()
-            known = _Read(path, stamp, parse(self._path(name, suffix).read_bytes()))
+            known = _Read(path, stamp, parse(self._found(name, suffix).read_bytes()))
             self._read[name, suffix] = known
         found: T = known.made
         return found
@@ -245,6 +248,12 @@ class FileKeys:
         # many, never a signer whose signatures nobody can verify.
         put_durably(path, b"\n".join([*known, public, b""]), mode=0o644)
         put_durably(self._path(name, ".key"), pem, mode=0o600)
+
+    def _found(self, name: str, suffix: str) -> Path:
+        """Return where a file is to be read: in its folder, or as a Secret has it."""
+        path = self._path(name, suffix)
+        mounted = self._root / f"{name.replace('/', '.')}{suffix}"
+        return path if path.exists() or not mounted.exists() else mounted
 
     def _path(self, name: str, suffix: str) -> Path:
         if not _NAME.fullmatch(name):
