@@ -11,6 +11,7 @@ the slug being the class name in kebab case):
     + OverBudget            402  the tenant's hard budget of this month is used up
     + Forbidden             403
       - UnknownTenant       403
+      - OverStorage         403  the tenant's store holds all that it may
       - TenantSuspended     403  nothing new begins; reading and erasing go on
       - ConsentMissing      403
       - NoContentGate       403  nothing here judges what the pictures show
@@ -112,6 +113,12 @@ class UnknownTenant(Forbidden):
     """No tenant, or one this function does not serve."""
 
     title = "Unknown tenant"
+
+
+class OverStorage(Forbidden):
+    """A job of a tenant whose store holds all that it may."""
+
+    title = "Over storage"
 
 
 class TenantSuspended(Forbidden):

@@ -29,6 +29,8 @@ GATE: Final = Key("policy/gate.json")
 RETENTION: Final = Key("policy/retention.json")
 BUDGET: Final = Key("policy/budget.json")
 """Billing's signed word on the tenant's budget; nobody else writes it."""
+STORED: Final = Key("policy/stored.json")
+"""The sweeper's signed word on how much the tenant's store holds."""
 SWEPT: Final = Key("policy/swept")
 """Written by each look for what is too old: its time is the store's own now."""
 WEBHOOKS: Final = Key("policy/webhooks.json")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from functions.cli.client import Client
     from functions.events import Event
-    from functions.roster import Retention
+    from functions.roster import Spec
     from functions.storage import Store
     from functions.swap.journal import Books
     from functions.tenant import Tenant
@@ -92,6 +92,7 @@ class Place:
         home = Home(self.home.resolve())
         running = home.running()
         urls = running.urls if running else {}
+        spec = self._spec(tenant)
         return Books(
             tenant,
             self._store(home.tenants / tenant.id),
@@ -99,7 +100,8 @@ class Place:
             HttpAuditor(urls.get("audit", "")),
             HttpSink(urls["broker"]) if urls else Nobody(self.home),
             Limits(),
-            retention=self._kept(tenant),
+            retention=spec.retention if spec else None,
+            storage_gib=spec.quotas.storage_gib if spec else None,
         )
 
     def _store(self, folder: Path) -> Store:
@@ -113,14 +115,14 @@ class Place:
         installation = Installation(self.home, store=self.store or home.store_url)
         return installation.stores(tenant).of(tenant)
 
-    def _kept(self, tenant: Tenant) -> Retention | None:
-        """Return for how long the operator lets the tenant keep things."""
+    def _spec(self, tenant: Tenant) -> Spec | None:
+        """Return what the operator says of the tenant, if anything."""
         from functions.cli.tenant_place import Place as Installation
         from functions.problems import UnknownTenant
 
         try:
-            return Installation(self.home).roster().spec(tenant).retention
-        except UnknownTenant:  # of who has no spec nothing is said
+            return Installation(self.home).roster().spec(tenant)
+        except UnknownTenant:
             return None
 
 
@@ -299,7 +301,7 @@ def cancel_job(place: Place, job: str) -> None:
 
 def sweep_jobs(place: Place) -> None:
     """Sweep one tenant now, and print what was done."""
-    from functions.swap import retention
+    from functions.swap import holding, retention
     from functions.swap.sweeper import call_back, sweep
 
     books = place.books()
@@ -307,6 +309,7 @@ def sweep_jobs(place: Place) -> None:
         raise Unavailable(f"nothing runs in {place.home}: start it with `guise up`")
     swept, retired = sweep(books), retention.apply(books)
     call_back(books, loopback=not place.store)
+    holding.look(books)
     if place.json:
         document = msgspec.to_builtins(swept)
         print_json(document | {"retired": asdict(retired)})

@@ -134,6 +134,7 @@ def sweep_all(  # what a sweep needs
                 HttpSink(running.urls["broker"]),
                 limits,
                 retention=spec.retention,
+                storage_gib=spec.quotas.storage_gib,
             )
             # Who can write into a bucket is not always who sits at this machine.
             here = stores.url.startswith("file:")

@@ -62,7 +62,8 @@ ENDINGS: Final[Mapping[str, str]] = {
 class Books:
     """Where one tenant's jobs are written down, and who is told.
 
-    `retention` is for how long the operator lets the tenant keep things.
+    `retention` is for how long the operator lets the tenant keep things, and
+    `storage_gib` how much.
     """
 
     tenant: Tenant
@@ -73,6 +74,7 @@ class Books:
     limits: Limits
     metrics: Metrics = field(default_factory=Metrics)
     retention: Retention | None = None
+    storage_gib: int | None = None
 
     def signed(
         self,

@@ -24,7 +24,7 @@ from functions.problems import (
     TooLarge,
     Unavailable,
 )
-from functions.swap import gate
+from functions.swap import gate, holding
 from functions.tenant import BUDGET, GATE
 
 if TYPE_CHECKING:
@@ -81,6 +81,9 @@ def admit(
     if spec is not None:
         spec.admit()
         _permitted(job, spec.policy)
+        if spec.quotas.storage_gib is not None:
+            quota = spec.quotas.storage_gib
+            holding.refuse_full(job.tenant, store, provider, quota)
     _within_budget(job.tenant, store, provider)
     admission = {"verdict": "admitted", "consent": _consent(job, store)}
     if job.operation == "swap":

@@ -30,6 +30,7 @@ from functions.sink import HttpAuditor, HttpSink
 from functions.storage import Stores
 from functions.swap import (
     calling,
+    holding,
     intake,
     ledger,
     outbox,
@@ -87,6 +88,10 @@ class Sweeper:
         """Sweep one tenant.  A fault in one part leaves the others alone."""
         swept = sweep(books)
         call_back(books, loopback=self.loopback)
+        try:
+            holding.look(books)
+        except Failed:
+            log.exception("counting what %s has stored", books.tenant.id)
         tenant, now = books.tenant.id, time.monotonic()
         retired = retention.Retired()
         if now - self.looked.get(tenant, -_LOOK_SECONDS) >= _LOOK_SECONDS:
@@ -241,6 +246,7 @@ def books_of(settings: Settings) -> Books:
     """
     tenant = settings.need("tenant")
     settings.require("store", "keys", "sink_url")
+    spec = roster_of(settings).spec(tenant)
     return Books(
         tenant,
         Stores.from_settings(settings).of(tenant),
@@ -248,7 +254,8 @@ def books_of(settings: Settings) -> Books:
         HttpAuditor(settings.audit_url),
         HttpSink.from_settings(settings),
         settings.limits,
-        retention=roster_of(settings).spec(tenant).retention,
+        retention=spec.retention,
+        storage_gib=spec.quotas.storage_gib,
     )
 
 
