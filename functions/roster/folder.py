@@ -10,10 +10,12 @@ tenant and nobody else, until it is mended.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from functions.events import OPERATOR
 from functions.problems import Unavailable, UnknownTenant
 from functions.roster.reading import BYTES_MAX, InvalidSpec, parse
 from functions.roster.spec import Policy, Spec
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from functions.settings import Settings
 
 SUFFIX: Final = ".yaml"
-KEPT_MAX: Final = 4_096
+KEPT_MAX: Final = 16_384
 """How many specs one process keeps in memory."""
 log = logging.getLogger(__name__)
 
@@ -55,12 +57,16 @@ class _Kept:
 class FolderRoster:
     """The tenants whose specs lie in a folder.
 
-    With a `region` none of another is served here.
+    With a `region` none of another is served here.  At most `kept_max` specs are kept
+    in memory.
     """
 
-    def __init__(self, folder: Path, *, region: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, region: str = "", kept_max: int = KEPT_MAX
+    ) -> None:
         self.folder = folder
         self._region = region
+        self._kept_max = kept_max
         self._kept: dict[str, _Kept] = {}
         self._lock = threading.Lock()
 
@@ -118,15 +124,17 @@ class FolderRoster:
         return kept.found
 
     def _read(self, path: Path, tenant: Tenant, stamp: tuple[int, ...]) -> _Kept:
-        with path.open("rb") as file:
-            text = file.read(BYTES_MAX + 1)
+        # A pipe would be waited for, but not like this.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            text = file.read(BYTES_MAX + 1) or b""
         try:
             kept = _Kept(stamp, parse(text, tenant=tenant))
         except InvalidSpec as error:
             log.warning("%s is shut out: %s: %s", tenant.id, path, error.detail)
             kept = _Kept(stamp, error)
         with self._lock:
-            if len(self._kept) >= KEPT_MAX:
+            if len(self._kept) >= self._kept_max:
                 self._kept.clear()
             self._kept[tenant.id] = kept
         return kept
@@ -150,6 +158,8 @@ class EveryTenant:
         """Return the defaults; the tenant's own gate policy is all there is."""
         if self._pinned is not None and tenant != self._pinned:
             raise UnknownTenant(internal=f"pinned to {self._pinned.id}: {tenant.id}")
+        if tenant.id == OPERATOR:
+            raise UnknownTenant(internal="the operator is no tenant")
         return Spec(id=tenant.id, policy=Policy(gate="tenant"))
 
     def all(self) -> tuple[Spec, ...]:

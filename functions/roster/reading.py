@@ -37,6 +37,7 @@ BYTES_MAX: Final = 64 * 1024
 DEPTH_MAX: Final = 8
 FAULTS_MAX: Final = 100
 _SHOWN_CHARACTERS_MAX: Final = 64
+_UNSEEN: Final = "\N{REPLACEMENT CHARACTER}"
 _SCALARS: Final = (
     ("tag:yaml.org,2002:null", r"~|null|", ("~", "n", "")),
     ("tag:yaml.org,2002:bool", r"true|false", ("t", "f")),
@@ -56,8 +57,8 @@ class InvalidSpec(InvalidRequest):
     title = "Invalid spec"
 
     def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("; ".join(faults))
-        self.faults = tuple(faults)
+        self.faults = tuple(map(_one_line, faults))
+        super().__init__("; ".join(self.faults))
 
 
 def parse(text: bytes, *, tenant: Tenant) -> Spec:
@@ -220,6 +221,11 @@ def _shown(value: object) -> str:
 def _plainly(name: str) -> str:
     """Return a stranger's field name so that no terminal obeys it."""
     return _shown(name)[1:-1] if name.isprintable() else _shown(name)
+
+
+def _one_line(text: str) -> str:
+    """Return a fault as one line of a log, whatever the file had in it."""
+    return "".join(each if each.isprintable() else _UNSEEN for each in text)
 
 
 def _lower(text: str) -> str:

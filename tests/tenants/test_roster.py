@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from functions.events import OPERATOR
 from functions.problems import Unavailable, UnknownTenant
 from functions.roster import EveryTenant, FolderRoster, Spec, roster_of, write
-from functions.roster.folder import KEPT_MAX
 from functions.settings import Settings, SettingsError
 from functions.tenant import Tenant
 
@@ -90,8 +91,10 @@ def test_a_broken_file_shuts_out_that_tenant_alone(
 def test_what_cannot_be_read_is_not_taken_for_nobody(tmp_path: Path) -> None:
     """A disk's fault is another day's answer; nobody is told that they are unknown."""
     (tmp_path / "acme.yaml").mkdir()
-    with pytest.raises(Unavailable):
-        FolderRoster(tmp_path).spec(ACME)
+    os.mkfifo(tmp_path / "beta.yaml")
+    for tenant in (ACME, BETA):
+        with pytest.raises(Unavailable):
+            FolderRoster(tmp_path).spec(tenant)
     with pytest.raises(Unavailable):
         FolderRoster(tmp_path / "nowhere").all()
 
@@ -126,12 +129,12 @@ def test_no_tenant_of_another_region_is_served(tmp_path: Path) -> None:
 
 def test_memory_for_specs_is_bounded(tmp_path: Path) -> None:
     """However many tenants there are, one process keeps so many specs and no more."""
-    roster = FolderRoster(tmp_path)
-    for number in range(KEPT_MAX + 2):
+    roster = FolderRoster(tmp_path, kept_max=3)
+    for number in range(5):
         (tmp_path / f"t{number}.yaml").write_text("broken")
         with pytest.raises(Unavailable):
             roster.spec(Tenant(f"t{number}"))
-    assert len(roster._kept) == 2  # what it is about
+    assert len(roster._kept) == 2
 
 
 # --- which roster ------------------------------------------------------------
@@ -160,6 +163,8 @@ def test_development_serves_everybody_and_says_so(
     assert "GUISE_TENANTS is not set" in caplog.text
     assert roster.spec(ACME).policy.gate == "tenant"
     assert roster.all() == ()
+    with pytest.raises(UnknownTenant):
+        roster.spec(Tenant(OPERATOR))
 
 
 def test_a_pinned_function_knows_whose_it_is() -> None:

@@ -118,6 +118,13 @@ def test_yaml_that_is_too_clever_is_refused(text: str, fault: str) -> None:
     assert faults(text) == (fault,)
 
 
+@pytest.mark.parametrize("text", ["\\n2026 forged", "\\e[2J", "\\u202e", "\\u2028"])
+def test_attack_a_fault_that_writes_lines_of_its_own(text: str) -> None:
+    """Whatever stands in a file, what is said of it is one plain line."""
+    (fault,) = faults(f'id: acme\ntier: "gold{text}"')
+    assert fault.isprintable()
+
+
 def test_bytes_that_are_no_text_are_no_spec() -> None:
     """What is not UTF-8 is refused as what it is, not as a crash."""
     with pytest.raises(InvalidSpec, match="no YAML: UnicodeDecodeError"):
