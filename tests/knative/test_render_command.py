@@ -1,0 +1,87 @@
+"""`guise tenant render`, as an operator types it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from functions.cli import main
+from functions.roster import Isolation, Spec, write
+from tools import manifests
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OWN = Spec(id="acme", isolation=Isolation(compute=1))
+POOLED = Spec(id="bolt")
+GONE = Spec(id="gone", state="deleted")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder of specs: one of each kind."""
+    for spec in (OWN, POOLED, GONE):
+        (tmp_path / f"{spec.id}.yaml").write_bytes(write(spec))
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> int | str | None:
+    """Run the command and return the exit status."""
+    where = ("--tenants", str(folder), "--packs", str(folder / "packs"))
+    with pytest.raises(SystemExit) as ended:
+        main(["tenant", "render", *where, *arguments])
+    return ended.value.code
+
+
+CLUSTER = ("--cluster", str(manifests.EXAMPLE))
+
+
+def test_one_tenant_is_printed_for_kubectl(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every object a document, the namespace before what lies in it, and no fault."""
+    assert run(folder, "acme", *CLUSTER) == 0
+    objects = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert objects[0]["kind"] == "Namespace"
+    needed = ["kubernetes.podspec-priorityclassname"]  # the example's option
+    assert manifests.lint(objects, needed) == []
+
+
+def test_everybody_and_what_the_pool_knows(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pool is told of its own tenants, and of no other's."""
+    assert run(folder, "--all", *CLUSTER) == 0
+    objects = list(yaml.safe_load_all(capsys.readouterr().out))
+    [pool] = [
+        each
+        for each in objects
+        if each["metadata"] == {"name": "guise-tenants", "namespace": "guise-system"}
+    ]
+    assert set(pool["data"]) == {"bolt.yaml"}
+    homes = {each["metadata"].get("namespace") for each in objects}
+    assert homes == {None, "guise-acme", "guise-system"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (CLUSTER, "name a tenant"),
+        (("gone", *CLUSTER), "gone is deleted"),
+        (("nobody", *CLUSTER), "unknown-tenant"),
+        (("acme", "--cluster", "nowhere.yml"), "nowhere.yml"),
+    ],
+)
+def test_what_cannot_be_rendered(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    """One line says why, and nothing is printed that could be applied."""
+    assert run(folder, *arguments) == 1
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.out == ""
