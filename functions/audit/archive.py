@@ -58,6 +58,14 @@ _NOTE: Final = re.compile(r"checkpoint|checkpoints/[0-9]{20}")
 _PROOF: Final = re.compile(r"proofs/(?:0|[1-9][0-9]{0,18})\.tlog-proof")
 _TILE: Final = re.compile(r"tile/(entries|0|[1-9][0-9]?)/(.*)")
 _ENCRYPTED: Final = 0x1 | 0x40 | 0x2000
+# The last: a name before the file itself that is not the UTF-8 which it says it is.
+_NOT_READ: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+)
 
 
 class Archive:
@@ -101,7 +109,7 @@ class Archive:
             with self._zip.open(info) as stream:
                 # Not `read()`: that inflates up to 2 GiB before it looks at the size.
                 data = stream.read(info.file_size + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except _NOT_READ as error:
             raise VerificationError(f"{name} cannot be read: {error}") from error
         if len(data) != info.file_size:
             raise VerificationError(f"{name} has not the size it states")

@@ -9,9 +9,11 @@ import pytest
 
 from functions import events
 from functions.audit.archive import Archive
+from functions.audit.checking import verify_bundle
 from functions.audit.merkle import VerificationError
 from functions.problems import Unreadable
 from functions.swap.media import decode
+from tests.audit.golden import verifiers
 from tests.fuzz import run
 from tests.fuzz.mutating import inputs
 from tests.fuzz.seeds import pictures
@@ -102,6 +104,18 @@ def test_attack_a_bundle_whose_files_lie_before_it(tmp_path: Path) -> None:
     path.write_bytes(good[: end + 16] + offset.to_bytes(4, "little") + good[end + 20 :])
     with pytest.raises(VerificationError, match="before its beginning"):
         Archive(path)
+
+
+def test_attack_a_bundle_whose_second_names_are_no_text(tmp_path: Path) -> None:
+    """A name stands twice in a zip: the one before a file may be no UTF-8."""
+    good = next(each[1:] for each in targets()["bundle"].seeds if each[:1] == b"\xff")
+    bent = bytearray(good)
+    bent[30:40] = b"\xfa" * 10  # the name of the first file, before the file
+    bent[good.index(b"PK\x01\x02") + 9] |= 8  # its names are UTF-8
+    path = tmp_path / "b.zip"
+    path.write_bytes(bent)
+    report = verify_bundle(path, verifiers())
+    assert report.fault is not None
 
 
 def test_an_extension_that_says_nothing_is_none() -> None:
