@@ -297,7 +297,12 @@ class HttpSink:
                 return
             pause = self._pauses(tries)
             if tries == TRIES_MAX or time.monotonic() + pause >= deadline:
-                raise fault
+                try:
+                    raise fault
+                finally:
+                    # Or the two keep each other, and every frame that called this
+                    # one with what is in it: a picture, say.
+                    del fault
             time.sleep(pause)
 
     def _try(

@@ -6,6 +6,7 @@ Flask is known to this module, to `swap/door.py`, `swap/worker.py` and the two
 
 from __future__ import annotations
 
+import io
 import logging
 import time
 import uuid
@@ -67,6 +68,13 @@ class _Request(Request):
             body = _Whole(self.environ["wsgi.input"], limit, is_max=True)
             return cast("IO[bytes]", body)
         return super().stream
+
+    def _get_file_stream(self, *_: object, **__: object) -> IO[bytes]:
+        """Keep a form's file in memory; werkzeug puts those of 500 KB into /tmp.
+
+        A picture goes to no disk but the tenant's store's.
+        """
+        return io.BytesIO()
 
 
 def new_app(

@@ -12,6 +12,7 @@ process(job)        has it ended? → admission → claim
 from __future__ import annotations
 
 import hashlib
+import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
@@ -125,6 +126,10 @@ def process(tenant: Tenant, job_id: str, services: Services) -> Record:
         return end_unreached(job_id, operation, refusal, books)
     except ledger.Exhausted:
         return end_unreached(job_id, operation, Failed(), books)
+    except BaseException as error:
+        # Whoever keeps it, to log it say, keeps no picture.
+        traceback.clear_frames(error.__traceback__)
+        raise
 
 
 def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:

@@ -171,9 +171,10 @@ def _require_inputs(fresh: Accepted, books: Books) -> None:
         for key in fresh.inputs:
             books.store.head(Key(key))
     except NotFound as missing:
-        gone = Gone("its images are kept no longer")
-        end_unreached(fresh.job, fresh.request.operation, gone, books)
-        raise gone from missing
+        detail = "its images are kept no longer"
+        operation = fresh.request.operation
+        end_unreached(fresh.job, operation, Gone(detail), books)
+        raise Gone(detail) from missing
 
 
 def next_id(job: str) -> str:

@@ -73,7 +73,8 @@ UPLOAD_ACTOR: Final = "upload"
 _DOORS_OWN: Final = re.compile(r"k[0-9a-f]{32}")
 """What the door derives from an Idempotency-Key; see `door`."""
 _JOBS_WITH_PICTURES_MAX: Final = 4
-"""Of which one tenant has all but one, where there are others."""
+_OF_ONE_TENANT_MAX: Final = 2
+"""Of these, while there are others: enough that the device is never without work."""
 
 
 def create_app(
@@ -154,7 +155,7 @@ class Worker:
         )
         self._memory = Memory(
             _JOBS_WITH_PICTURES_MAX,
-            each_max=_JOBS_WITH_PICTURES_MAX - 1 if pooled else None,
+            each_max=_OF_ONE_TENANT_MAX if pooled else None,
             heard=partial(self._heard, "pictures"),
         )
         self._estimates = Estimates()
@@ -211,8 +212,11 @@ class Worker:
             except Exception as error:  # none may keep the others back
                 log.warning("%s: not done", upload.name, exc_info=len(told) > 1)
                 failures.append(error)
-        if failures:
-            raise min(failures, key=_place)
+        try:
+            if failures:
+                raise min(failures, key=_place)
+        finally:
+            failures.clear()  # or they keep this frame, and it them: see `sink`
 
     def _on_upload(self, upload: Upload, speaker: Speaker) -> None:
         """Accept and run `requests/<job>.json`; any other object is no business."""

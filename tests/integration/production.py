@@ -138,14 +138,14 @@ class Worker:
     url: str
     log: Path
 
-    def run(self, job: str) -> int | None:
+    def run(self, job: str, request: Any = REQUEST) -> int | None:
         """Tell it of an upload; return the status, None if it ended unanswered."""
         folder = self.cluster.store
         for name in ("uploads", "requests"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         for picture in (COLLINS, HOPPER):
             (folder / "uploads" / picture.name).write_bytes(picture.read_bytes())
-        (folder / "requests" / f"{job}.json").write_text(json.dumps(REQUEST))
+        (folder / "requests" / f"{job}.json").write_text(json.dumps(request))
         event = events.Event(
             id=job,
             source=f"//storage.googleapis.com/projects/_/buckets/{TENANT}",
@@ -165,9 +165,9 @@ class Worker:
         except httpx.TransportError:
             return None
 
-    def record(self, job: str) -> Any:
+    def record(self, job: str, request: Any = REQUEST) -> Any:
         """Run a job that must end; return its record."""
-        assert self.run(job) == 204, self.log.read_text()
+        assert self.run(job, request) == 204, self.log.read_text()
         path = self.cluster.store / "results" / job / "job.json"
         return json.loads(path.read_bytes())
 
