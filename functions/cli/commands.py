@@ -60,7 +60,9 @@ def up(
         typer.Option(help="The door's; the next four follow.", min=0, max=65531),
     ] = 8080,
     idle: Annotated[float, typer.Option(help="Seconds until a service sleeps.")] = 30.0,
-    tenant: Annotated[str, typer.Option(help="The tenant that is served.")] = "demo",
+    tenant: Annotated[
+        str, typer.Option(help="Whose token is written; made where there is no such.")
+    ] = "demo",
     models: Models = None,
     store: Annotated[
         str,
