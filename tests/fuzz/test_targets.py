@@ -109,9 +109,10 @@ def test_attack_a_bundle_whose_files_lie_before_it(tmp_path: Path) -> None:
 def test_attack_a_bundle_whose_second_names_are_no_text(tmp_path: Path) -> None:
     """A name stands twice in a zip: the one before a file may be no UTF-8."""
     good = next(each[1:] for each in targets()["bundle"].seeds if each[:1] == b"\xff")
-    bent = bytearray(good)
-    bent[30:40] = b"\xfa" * 10  # the name of the first file, before the file
-    bent[good.index(b"PK\x01\x02") + 9] |= 8  # its names are UTF-8
+    bent, name = bytearray(good), b"tile/0/001.p/8"
+    first, last = good.index(name), good.rindex(name)
+    bent[first : first + len(name)] = b"\xfa" * len(name)
+    bent[last - 46 + 9] |= 8  # in the directory: its names are UTF-8
     path = tmp_path / "b.zip"
     path.write_bytes(bent)
     report = verify_bundle(path, verifiers())
