@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 CLASS_MAX: Final = 2
 WARP_NS: Final = 250_000_000
 AGING_NS: Final = 1_000_000_000
+MIXED_NS: Final = 10_000_000_000
+"""For so long after two tenants asked in turn, others are expected to come."""
 _MEAN_OF: Final = 8
 """A running mean moves by an eighth of the way, as TCP's does (RFC 6298)."""
 _FIRST_NS: Final = 20_000_000
@@ -111,7 +113,8 @@ class _Flow:
 class FairQueue:
     """Tickets of many tenants, and whose turn it is.
 
-    `each_max` is how many turns one tenant may have at once.
+    `each_max` is how many turns one tenant may have at once, while there are others:
+    what is kept free for them is used as long as nobody else has come for a while.
     """
 
     def __init__(self, each_max: int | None = None) -> None:
@@ -119,6 +122,8 @@ class FairQueue:
         self._flows: dict[Tenant, _Flow] = {}
         self._virtual = Fraction(0)
         self._asked = 0
+        self._asker: Tenant | None = None
+        self._mixed_until_ns: int | None = None
 
     def __len__(self) -> int:
         """Return how many tenants something is remembered of."""
@@ -133,6 +138,9 @@ class FairQueue:
     ) -> Ticket:
         """Have somebody wait; `expected_ns` is what the turn is expected to cost."""
         self._asked += 1
+        if self._asker not in {None, tenant}:
+            self._mixed_until_ns = now_ns + MIXED_NS
+        self._asker = tenant
         ticket = Ticket(
             tenant, standing, expected_ns, now_ns, self._virtual, self._asked
         )
@@ -141,7 +149,12 @@ class FairQueue:
 
     def grant(self, now_ns: int) -> Ticket | None:
         """Give the next one its turn; None where nobody waits who may have one."""
-        able = [flow for flow in self._flows.values() if self._able(flow)]
+        most = self._most(now_ns)
+        able = [
+            flow
+            for flow in self._flows.values()
+            if flow.waiting and (most is None or flow.holding < most)
+        ]
         if not able:
             return None
         starts = {id(flow): flow.start() for flow in able}
@@ -165,10 +178,10 @@ class FairQueue:
         flow.finish += _charge(took_ns - ticket.expected_ns, ticket)
         self._forget()
 
-    def _able(self, flow: _Flow) -> bool:
-        if not flow.waiting:
-            return False
-        return self._each_max is None or flow.holding < self._each_max
+    def _most(self, now_ns: int) -> int | None:
+        """Return how many turns one tenant may have now; None for any number."""
+        mixed = self._mixed_until_ns is not None and now_ns < self._mixed_until_ns
+        return self._each_max if mixed else None
 
     def _forget(self) -> None:
         """Drop those who would start at the virtual time anyway."""

@@ -18,6 +18,7 @@ from functions.settings import Limits
 from functions.swap.fairness import (
     AGING_NS,
     CLASS_MAX,
+    MIXED_NS,
     WARP_NS,
     Estimates,
     FairQueue,
@@ -190,9 +191,13 @@ def test_many_places_serve_everybody_and_none_beyond_its_own_share(
     places: int,
     each_max: int,
 ) -> None:
-    """Every job has its turn, and no tenant more at once than it may."""
-    grants = Simulation(standings, places, each_max).run(pattern)
-    for grant in grants:
+    """Every job has its turn, and no tenant more at once than it may.
+
+    The first two come at once, so that there are others from the beginning.
+    """
+    first = [Arrival(tenant, 0, 0, 1) for tenant in (ANN, BOB)]
+    grants = Simulation(standings, places, each_max).run([*first, *pattern])
+    for grant in grants[2:]:
         at_once = Counter(
             each.arrival.tenant
             for each in grants
@@ -304,6 +309,21 @@ def test_nothing_is_remembered_of_who_is_even_with_the_rest() -> None:
         queue.settle(ticket, MS)
         assert queue.grant(0) is held[0]
         assert len(queue) < 5
+
+
+def test_who_is_alone_has_every_place() -> None:
+    """What is kept for others is used while there are none, and not once they come."""
+    queue = FairQueue(each_max=1)
+    alone = [queue.ask(ANN, 0) for _ in range(4)]
+    assert [queue.grant(0) for _ in range(3)] == alone[:3]
+    other = queue.ask(BOB, 1)
+    again = queue.ask(BOB, 1)
+    assert queue.grant(1) is other
+    assert queue.grant(1) is None  # Ann has more than she may, and Bob what he may
+    queue.settle(other, 1)
+    assert queue.grant(1 + MIXED_NS // 2) is again
+    later = 1 + MIXED_NS
+    assert queue.grant(later) is alone[3]
 
 
 def test_an_estimate_follows_what_an_operation_takes_here() -> None:
