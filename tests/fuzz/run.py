@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.fuzz.targets import Target
 
 INPUTS: Final = 1_000_000
-SHARES: Final = {"bundle": 0.02, "tenant": 0.04}
+SHARES: Final = {"bundle": 0.02, "envelope": 0.02, "tenant": 0.04}
 """Of the inputs: the slowest get less; what is left is shared alike."""
 GROWTH_BYTES_MAX: Final = 64 * 1024 * 1024
 """How much a process may grow once a tenth of the inputs have been through."""

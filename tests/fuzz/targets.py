@@ -24,15 +24,19 @@ from functions.audit.checking import verify_bundle, verify_proof
 from functions.audit.merkle import VerificationError
 from functions.auth import TokenAuthenticator, jwks_document
 from functions.auth.keysets import parse as parse_key_set
+from functions.envelopes import Envelopes
 from functions.keys import MemoryKeys
 from functions.problems import Refused, Unavailable
 from functions.settings import Limits
+from functions.storage.base import StoreDamaged
+from functions.storage.encrypted import EncryptedStore
 from functions.storage.memory import MemoryStore
+from functions.storage.opaque import is_opaque
 from functions.swap import uploads, webhooks
 from functions.swap.calling import check_url
 from functions.swap.job import SwapJob
 from functions.swap.media import decode, encode
-from functions.tenant import WEBHOOKS, Tenant
+from functions.tenant import WEBHOOKS, Key, Tenant
 from tests.audit.golden import GOLDEN, verifiers
 from tests.fuzz import seeds
 
@@ -296,6 +300,34 @@ def _bundle_seeds() -> list[bytes]:
     return [*parts, whole, proof]
 
 
+# --- what lies on a disk -------------------------------------------------------
+
+OBJECT: Final = Key("uploads/a.jpg")
+CONTENT: Final = b"\xff\xd8\xff\xe0 a picture"
+
+
+@cache
+def _sealed() -> tuple[EncryptedStore, Path]:
+    """Return an encrypted store of one object, and that object's file."""
+    folder = Path(tempfile.mkdtemp(prefix="guise-fuzz-"))
+    store = EncryptedStore(folder / "acme", ACME, Envelopes(folder / "keys"))
+    store.put(OBJECT, CONTENT)
+    files = [each for each in (folder / "acme").rglob("*") if is_opaque(each.name)]
+    [found] = [each for each in files if each.is_file()]
+    return store, found
+
+
+def envelope(data: bytes) -> None:
+    """Open an object whose file was changed: what was written, or nothing."""
+    store, file = _sealed()
+    file.write_bytes(data)
+    try:
+        found = store.get(OBJECT).data
+    except StoreDamaged:
+        return
+    require(found == CONTENT, "other bytes than were written")
+
+
 def require(holds: bool, what: str) -> None:  # noqa: FBT001  # as an assertion
     """Raise what no target catches, whatever Python was told of assertions."""
     if not holds:
@@ -317,6 +349,7 @@ def targets() -> dict[str, Target]:
         Target("job", job, requests),
         Target("token", token, _token_seeds()),
         Target("bundle", bundle, _bundle_seeds(), bytes_max=8192),
+        Target("envelope", envelope, [_sealed()[1].read_bytes()]),
         Target("webhook", webhook, [msgspec.json.encode(seeds.WISH)]),
         Target("tenant", tenant, [spec, b"{id: acme, tier: trial}"]),
     )
