@@ -85,7 +85,8 @@ def test_an_upload_to_a_bucket_becomes_a_picture_there(
         assert {json.loads(each)["state"] for each in listed} == {"completed"}
         stack.sleep()
         assert stack.status().dead_letters == 0
-    assert not any((tmp_path / "home" / "tenants").rglob("*.*"))
+    here = (tmp_path / "home" / "tenants").rglob("*.*")
+    assert [each.name for each in here] == ["demo.yaml"]
 
 
 def test_a_bucket_that_is_not_there_is_told_at_once(
