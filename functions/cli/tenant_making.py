@@ -47,7 +47,6 @@ BEGINNINGS: Final[Mapping[str, Mapping[str, int]]] = {
 }
 """The quotas that a new tenant's spec is written with, where none are said."""
 _MARK: Final = b"Keys for this machine alone: production refuses this folder.\n"
-_EDIT_TRIES_MAX: Final = 20
 
 
 def create(
@@ -86,14 +85,25 @@ def apply(place: Place, source: Path) -> None:
 def edit(place: Place, name: str, fields: Mapping[str, Any]) -> None:
     """Change a tenant's spec: the fields that are said, or what an editor makes."""
     tenant = Tenant(name)
+    if not fields:
+        _edit(place, tenant)
+        return
     with place.changing():
         before = current(place, tenant)
-        if fields:
-            spec = of_plain(_set(plain(before), fields), tenant=tenant)
-            _change(place, before, spec, write(spec))
-        else:
-            text = _edited(place.path(tenant).read_bytes(), tenant)
-            _change(place, before, parse(text, tenant=tenant), text)
+        spec = of_plain(_set(plain(before), fields), tenant=tenant)
+        _change(place, before, spec, write(spec))
+
+
+def _edit(place: Place, tenant: Tenant) -> None:
+    """Change a spec in an editor, during which nobody is kept waiting."""
+    current(place, tenant)
+    path = place.path(tenant)
+    was = path.read_bytes()
+    text = _edited(was, tenant)
+    with place.changing():
+        if path.read_bytes() != was:
+            raise Conflict(f"{path} was changed meanwhile: nothing done")
+        _change(place, current(place, tenant), parse(text, tenant=tenant), text)
 
 
 def current(place: Place, tenant: Tenant) -> Spec:

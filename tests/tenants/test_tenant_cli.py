@@ -428,7 +428,10 @@ def test_a_state_is_changed_by_its_own_command_alone(home: Path) -> None:
 def test_an_editor_changes_a_spec_as_it_stands(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it writes is checked like any file; where it fails nothing is done."""
+    """What it writes is checked like any file; where it fails nothing is done.
+
+    Nor is anybody kept waiting meanwhile who has to stop the tenant.
+    """
     at = ("--home", home)
     done("create", "acme", *at)
     script = tmp_path / "editor"
@@ -441,6 +444,10 @@ def test_an_editor_changes_a_spec_as_it_stands(
     monkeypatch.setenv("VISUAL", f"{python} {script} ''")
     assert "as it was" in done("edit", "acme", *at)
     assert (home / "tenants" / "acme.yaml").read_text().startswith("# mine\n")
+    other = f"{sys.executable} -m functions.cli tenant suspend acme --home {home}"
+    monkeypatch.setenv("VISUAL", f"sh -c '{other}' --")
+    assert "changed meanwhile" in refused(Conflict, "edit", "acme", *at)
+    assert FolderRoster(home / "tenants").spec(ACME).state == "suspended"
     monkeypatch.setenv("VISUAL", "false")
     assert "nothing done" in refused(InvalidRequest, "edit", "acme", *at)
 
