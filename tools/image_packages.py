@@ -25,13 +25,24 @@ S3: Final = frozenset({"s3", "sts", "sso", "sso-oidc", "signin"})
 LEXERS: Final = frozenset({"__init__", "_mapping", "special", "text", "python"})
 """Of pygments' 250: rich colours nothing else, and nothing here."""
 COMMANDS: Final = frozenset({"guise", "gunicorn", "python", "python3"})
+STRIPPED: Final = ("cryptography", "sqlalchemy", "yaml")
+"""Large with symbols.  What auditwheel has patched does not load once it is stripped."""
+IMPORTED: Final = {
+    "door": "functions.swap.door functions.swap.sweeper tink",
+    "worker-cpu": "functions.swap.worker numpy cv2 onnxruntime c2pa models.verify tink",
+    "worker-gpu": "functions.swap.worker numpy cv2 onnxruntime c2pa models.verify tink",
+    "audit": "functions.audit.app psycopg alembic.command",
+    "billing": "functions.billing.app psycopg alembic.command reportlab.pdfgen.canvas tink",
+}
+"""What must still be there in the end, beside the stores' clients."""
+STORES: Final = "functions.storage.s3 functions.storage.gcs functions.cli.commands"
 IN_NO_IMAGE: Final = ("tests", "test", "testing", "benchmarks")
 NEEDED: Final = frozenset({"numpy/testing"})
 """Imported by numpy itself."""
 
 
 def main() -> None:
-    """Build the image's packages, and print how large they are."""
+    """Build the packages of one image, and see that they still import."""
     [image] = sys.argv[1:]
     _run(sys.executable, "-m", "venv", "--without-pip", HERE)
     pip = (TOOLS / "python", "-m", "pip", "--python", HERE / "bin/python", "install")
@@ -49,6 +60,8 @@ def main() -> None:
     for each in (*HERE.glob("bin/*"), *HERE.glob("include")):
         if each.name not in COMMANDS and not each.name.startswith("python3."):
             _remove(each)
+    wanted = ", ".join([*IMPORTED[image].split(), *STORES.split()])
+    _run(HERE / "bin/python", "-I", "-B", "-c", f"import {wanted}")
 
 
 def slim(site: Path) -> None:
@@ -68,8 +81,8 @@ def slim(site: Path) -> None:
     strip = shutil.which("strip")
     if strip is None:
         sys.exit("error: TOOLS has no strip (binutils)")
-    for each in sorted(site.rglob("*")):
-        if ".so" in each.suffixes and each.is_file():
+    for name in STRIPPED:
+        for each in sorted((site / name).rglob("*.so")):
             _run(strip, "--strip-unneeded", each)
 
 
