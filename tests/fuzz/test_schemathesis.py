@@ -16,8 +16,8 @@ import pytest
 
 from tests.fuzz.doors import serving
 
-EXAMPLES = 15
-CASES_MIN = 300
+EXAMPLES = 10
+CASES_MIN = 30
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -31,10 +31,17 @@ CHECKS = (
 
 
 @pytest.mark.parametrize(
-    ("which", "about"),
-    [("swap", "any"), ("swap", "known"), ("audit", "any"), ("billing", "known")],
+    ("which", "about", "phases"),
+    [
+        ("swap", "any", "examples,coverage,fuzzing"),
+        ("swap", "known", "examples,fuzzing"),
+        ("audit", "any", "coverage,fuzzing"),
+        ("billing", "known", "coverage,fuzzing"),
+    ],
 )
-def test_schemathesis_finds_nothing(which: str, about: str, tmp_path: Path) -> None:
+def test_schemathesis_finds_nothing(
+    which: str, about: str, phases: str, tmp_path: Path
+) -> None:
     """Whatever is asked, about any job or month or one that is there."""
     with serving(which, tmp_path) as door:
         parameters = {"path.tenant": "acme", "path.epoch": "0", "path.index": "0"}
@@ -49,7 +56,7 @@ def test_schemathesis_finds_nothing(which: str, about: str, tmp_path: Path) -> N
                 *("--config-file", config, "run", f"{door.url}/openapi.json"),
                 *("--header", f"Authorization: Bearer {door.token}"),
                 *("--checks", ",".join(CHECKS)),
-                *("--phases", "examples,coverage,fuzzing", "--no-color"),
+                *("--phases", phases, "--no-color"),
                 *("--max-examples", str(EXAMPLES), "--seed", "1", "--workers", "1"),
             ],
             capture_output=True,
