@@ -26,13 +26,13 @@ LEXERS: Final = frozenset({"__init__", "_mapping", "special", "text", "python"})
 """Of pygments' 250: rich colours nothing else, and nothing here."""
 COMMANDS: Final = frozenset({"guise", "gunicorn", "python", "python3"})
 STRIPPED: Final = ("cryptography", "sqlalchemy", "yaml")
-"""Large with symbols.  What auditwheel has patched does not load once it is stripped."""
+"""Large with symbols.  What auditwheel has patched does not load once stripped."""
 IMPORTED: Final = {
     "door": "functions.swap.door functions.swap.sweeper tink",
     "worker-cpu": "functions.swap.worker numpy cv2 onnxruntime c2pa models.verify tink",
     "worker-gpu": "functions.swap.worker numpy cv2 onnxruntime c2pa models.verify tink",
     "audit": "functions.audit.app psycopg alembic.command",
-    "billing": "functions.billing.app psycopg alembic.command reportlab.pdfgen.canvas tink",
+    "billing": "functions.billing.app psycopg alembic.command reportlab.pdfgen tink",
 }
 """What must still be there in the end, beside the stores' clients."""
 STORES: Final = "functions.storage.s3 functions.storage.gcs functions.cli.commands"
