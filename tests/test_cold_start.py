@@ -31,6 +31,7 @@ HEAVY = frozenset(
         "rfc8785",
         "rich",
         "sqlalchemy",
+        "tink",
         "typer",
         "urllib3",
         "yaml",

@@ -217,6 +217,27 @@ def test_whoever_reads_during_a_rewrap_sees_one_of_the_two(
     assert set(seen) == {b"one"}
 
 
+def test_whoever_read_the_header_before_its_key_was_retired_looks_again(
+    store: EncryptedStore, envelopes: Envelopes, tmp_path: Path
+) -> None:
+    """Between the look and the key, another process rotated all the way."""
+
+    class Overtaken(Envelopes):
+        is_overtaken = False
+
+        def key(self, tenant: Tenant, version: int) -> bytes:
+            if not self.is_overtaken:
+                self.is_overtaken = True
+                newest = envelopes.rotate(ACME)
+                assert store.rewrap().done == 1
+                assert store.retire(newest) == 1
+            return super().key(tenant, version)
+
+    store.put(A, b"one")
+    late = EncryptedStore(tmp_path / "acme", ACME, Overtaken(tmp_path / "keys"))
+    assert late.get(A).data == b"one"
+
+
 def test_a_version_waits_for_who_writes_under_it(
     store: EncryptedStore, envelopes: Envelopes
 ) -> None:
