@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from functions.local.manifests import ManifestError
 from functions.local.ports import PortTaken
 from functions.local.stack import Options, Stack, Sweep
 from functions.logs import configure_logging
-from functions.problems import Problem
+from functions.problems import Problem, Unavailable
 from functions.settings import SettingsError
 from functions.storage.locate import is_template
 from functions.tenant import Tenant
@@ -60,6 +61,7 @@ def _stack(asked: argparse.Namespace, environ: Mapping[str, str]) -> Stack:
     pinned = tenant if asked.store and not is_template(asked.store) else None
     stores = wiring.stores(home, told, url=asked.store, pinned=pinned)
     roster = home.roster(settings.region)
+    vet(roster, stores)
     work = partial(sweep_all, home.root, roster, stores, {}, limits=settings.limits)
     options = Options(
         idle_seconds=asked.idle,
@@ -69,6 +71,17 @@ def _stack(asked: argparse.Namespace, environ: Mapping[str, str]) -> Stack:
         settings=told,
     )
     return Stack(asked.home, port=asked.port, tenants=[tenant], options=options)
+
+
+def vet(roster: Roster, stores: Stores) -> None:
+    """Raise `StoreDenied` now for a tenant whose data may not rest where it would.
+
+    A bucket that is away is looked at when it is needed.
+    """
+    for spec in roster.all():
+        if stores.pinned in {None, spec.tenant}:
+            with suppress(Unavailable):
+                stores.of(spec.tenant)
 
 
 def _parser() -> argparse.ArgumentParser:

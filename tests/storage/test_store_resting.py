@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from functions.cli.up import vet
 from functions.problems import Unavailable, UnknownTenant
-from functions.roster import Isolation, Spec, write
+from functions.roster import FolderRoster, Isolation, Spec, write
 from functions.settings import Settings, SettingsError
 from functions.storage import Stores
 from functions.storage.base import StoreDenied, StoreFault, StoreMissing
@@ -269,6 +270,28 @@ class TestS3:
         """It is not one without a key."""
         with pytest.raises(StoreMissing):
             self.of(s3_server, f"none-{secrets.token_hex(4)}").of(ACME)
+
+    def test_guise_up_refuses_such_a_bucket_at_its_start(
+        self, s3_server: Server, bucket: str, specs: Path
+    ) -> None:
+        """Of whom it would serve; one that is away is no reason to stay down."""
+        roster = FolderRoster(specs)
+        spec(specs, ACME, 1)
+        spec(specs, GLOBEX, 0)
+
+        def up(endpoint: str, pinned: Tenant = ACME) -> None:
+            url = f"s3://{bucket}?endpoint={endpoint}"
+            settings = Settings(
+                profile="development", tenant=pinned, store=url, tenants=specs
+            )
+            vet(roster, Stores.from_settings(settings))
+
+        with pytest.raises(StoreDenied, match="no default KMS key"):
+            up(s3_server.endpoint)
+        up(s3_server.endpoint, GLOBEX)
+        up("http://127.0.0.1:9")
+        self.encrypt(s3_server, bucket, SSEAlgorithm="aws:kms", KMSMasterKeyID=ARN)
+        up(s3_server.endpoint)
 
     def test_a_tenant_whose_data_is_apart_shares_no_bucket(
         self, s3_server: Server, bucket: str, specs: Path
