@@ -150,8 +150,8 @@ class Door:
         self._auditor.wake()  # beside the worker, which would ask it a second later
         try:
             ending = self._worker.run(requested(job.id, books))
-        except Unavailable:
-            return _accepted(job.id)  # it is accepted: the sweeper sees it run
+        except Unavailable:  # asleep, or the tenant has all its places: by and by
+            return self._start_later(job, books)
         return _answer(ending, books)
 
     def list(self) -> Response:

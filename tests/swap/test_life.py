@@ -509,10 +509,11 @@ def test_the_worker_answers_the_door_about_the_events_job_alone(house: House) ->
 
 
 def test_an_unreachable_worker_costs_no_accepted_job(house: House) -> None:
-    """202: it is kept, and the sweeper will see it run."""
+    """202: it is kept, and asked for again by way of the broker, or by the sweeper."""
     house.worker_down = True
     answer = house.post(SWAP)
     assert answer.status_code == 202
+    assert house.sink.types() == [events.SWAP_REQUESTED]
     assert len(marks(house)) == 1
 
 
