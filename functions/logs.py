@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any, Final
 
+_NAMED: Final = re.compile(r"\b((?:uploads|consents)(?:/|%2F)).+", re.IGNORECASE)
+_UNROOTED: Final = re.compile(r"(\[Errno \d+\] [^:]*: )'(?!/).*")
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -19,8 +22,14 @@ class LineFormatter(logging.Formatter):
     """One record is one line, and a traceback's lines are indented below it.
 
     So no text of a caller's, whatever part of a message it is, begins a line or
-    moves a terminal's cursor.
+    moves a terminal's cursor.  What a tenant calls its files, which may be a person's
+    name, is left out with the rest of its line: a name may hold anything.
     """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's lines; the traceback as ours, whoever wrote it before."""
+        record.exc_text = None
+        return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # as its base
         """Return the line, its control characters as escapes."""
@@ -33,7 +42,12 @@ class LineFormatter(logging.Formatter):
 
 
 def _plain(text: str) -> str:
-    """Return `text` with what is not printable written as Python would."""
+    """Return `text` with what is not printable as Python writes it, and no file's name.
+
+    Of the system's errors only those that name a file by its whole path keep that: a
+    file store names the files in its folders alone.
+    """
+    text = _UNROOTED.sub(r"\1…", _NAMED.sub(r"\1…", text))
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -210,8 +210,10 @@ class TooManyRequests(Refused):
 
     status, title = 429, "Too many requests"
 
-    def __init__(self, detail: str = "", *, retry_seconds: int = 1) -> None:
-        super().__init__(detail)
+    def __init__(
+        self, detail: str = "", *, internal: str = "", retry_seconds: int = 1
+    ) -> None:
+        super().__init__(detail, internal=internal)
         self.retry_seconds = retry_seconds
 
 

@@ -31,6 +31,7 @@ from functions.problems import (
     Unauthenticated,
     Unavailable,
 )
+from functions.structs import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,6 +92,7 @@ def new_app(
     `described` is the package whose `openapi.json` says what is served.
     """
     configure_logging()
+    prepare()  # before there are threads
     app = Flask(name, static_folder=None)
     app.request_class = _Request
     app.config["MAX_CONTENT_LENGTH"] = bytes_max
@@ -146,7 +148,7 @@ def _add_problems(app: Flask) -> None:
     @app.errorhandler(Problem)
     def on_problem(problem: Problem) -> Response:
         if isinstance(problem, Refused):
-            log.info("refused: %s: %s", problem.slug, problem)
+            log.info("refused: %s", _said(problem))
             return problem_response(problem.document())
         return _failed(problem, problem)
 
@@ -170,6 +172,16 @@ def _add_problems(app: Flask) -> None:
     @app.errorhandler(Exception)
     def on_anything(error: Exception) -> Response:
         return _failed(Failed(), error)
+
+
+def _said(problem: Problem) -> str:
+    """Return what the log has of a refusal: not its detail, which is the caller's.
+
+    A detail may hold what a tenant calls its files, or fields of its own invention.
+    """
+    text = str(problem)
+    ours = text not in (problem.detail, problem.title)
+    return f"{problem.slug}: {text}" if ours else problem.slug
 
 
 def _failed(problem: Problem, cause: Exception) -> Response:
@@ -289,5 +301,5 @@ def answer_notice(
     except Forbidden:
         raise
     except Refused as problem:
-        log.warning("refused event: %s: %s", problem.slug, problem)
+        log.warning("refused event: %s", _said(problem))
         return problem_response(problem.document() | {"status": 400})
