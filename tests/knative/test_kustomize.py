@@ -15,7 +15,7 @@ from knative.kustomize import KustomizeError, build, identity, pin
 if TYPE_CHECKING:
     from pathlib import Path
 
-SYSTEMS = ("trial", "production")
+SYSTEMS = ("trial", "production", "production-oidc")
 PLAIN = """
 resources: [a.yaml]
 """
