@@ -140,7 +140,7 @@ def transaction(
         with engine.begin() as connection:
             if role and engine.dialect.name == "postgresql":
                 with pipelined(connection) as wire:  # with the BEGIN before it
-                    bind(wire, role, tenant)
+                    wire.execute(_BIND, {"role": role, "tenant": tenant})
             yield connection
     except SQLAlchemyError as error:
         raise Unavailable(internal=repr(error)) from error
@@ -160,11 +160,6 @@ def pipelined(db: Connection) -> Iterator[psycopg.Connection[Any]]:
             yield wire
     except psycopg.Error as error:
         raise Unavailable(internal=repr(error)) from error
-
-
-def bind(wire: psycopg.Connection[Any], role: str, tenant: str = "") -> None:
-    """Act as `role`, on `tenant`'s rows, until the transaction ends."""
-    wire.execute(_BIND, {"role": role, "tenant": tenant})
 
 
 def scrub(engine: Engine) -> None:

@@ -19,6 +19,7 @@ from functions.billing.rates import Unpriced
 from functions.billing.rating import rate
 from functions.billing.tables import budgets
 from functions.problems import Failed
+from functions.structs import prepare
 
 if TYPE_CHECKING:
     from functions.billing.ledger import Ledger
@@ -87,3 +88,6 @@ def spent(
         return total(charge.amount for charge in rate(so_far))
     except Unpriced as error:
         raise Failed(internal=f"{tenant}: {error}") from error
+
+
+prepare()

@@ -34,6 +34,7 @@ from functions.problems import (
     TooLarge,
     Unavailable,
 )
+from functions.structs import prepare
 from functions.tenant import BUDGET
 
 if TYPE_CHECKING:
@@ -295,3 +296,6 @@ def lift(tenant: Tenant, store: Store) -> None:
     """Take away what stands of a budget that is no more; the door lets all pass."""
     store.delete(BUDGET)
     log.info("the budget of %s is lifted", tenant.id)
+
+
+prepare()

@@ -2,27 +2,30 @@
 
 On SQLite through SQLAlchemy, a statement a step.  Over a network it is the number of
 answers waited for that counts, and in a crowd of threads each costs a turn of the
-interpreter besides: to PostgreSQL all of a batch goes in one pipeline, its commit too.
-What lateness is stands here twice, once as SQL: the tests hold one against the other.
+interpreter besides: PostgreSQL gets a batch in one statement, on a connection that is
+kept in the committer's role, and the statement is the transaction.  What lateness is
+stands here twice, once as SQL: the tests hold one against the other.
 """
 
 from __future__ import annotations
 
 import enum
+from contextlib import nullcontext
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 import sqlalchemy as sa
 
 from functions.billing.invoice import Period
 from functions.billing.tables import accounts, usages
-from functions.database import bind, pipelined, transaction
+from functions.database import transaction
 from functions.problems import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import psycopg
     from sqlalchemy import Connection, Engine
 
     from functions.billing.usage import Usage
@@ -100,6 +103,7 @@ class Counting:
         self._new_usage = (
             dialect.insert(usages).on_conflict_do_nothing().returning(*key)
         )
+        self._line: psycopg.Connection[Any] | None = None
         self._opened: set[str] = set()
 
     def __call__(self, batches: Iterable[Sequence[Usage]]) -> list[list[Posted]]:
@@ -114,55 +118,83 @@ class Counting:
         if not first:
             return [[] for _ in batches]
         found = [first[key] for key in sorted(first)]
-        new, known = self._piped(found) if self._at_once else self._stepwise(found)
+        new, known = self._on_line(found) if self._at_once else self._stepwise(found)
         stands = known | {key: first[key].digest for key in new}
         return [[_posted(each, stands, new) for each in batch] for batch in batches]
 
-    def _piped(self, found: list[Usage]) -> tuple[set[_Key], dict[_Key, bytes]]:
+    def close(self) -> None:
+        """Close the connection that is kept, if there is one."""
+        self._opened.clear()
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def _on_line(self, found: list[Usage]) -> tuple[set[_Key], dict[_Key, bytes]]:
         """Return the keys that are new, and the digests of those that were there.
 
-        These are looked up after the commit, for nothing that is counted changes.
+        A kept connection that has broken, as when the server was started anew, is
+        noticed only now: then all is asked once more on another.  What was counted
+        and not answered is a duplicate then.
         """
-        try:
-            new = self._inserted(found)
-            missing = [key for each in found if (key := _key(each)) not in new]
-            return new, self._found(missing)
-        except BaseException:
-            self._opened.clear()  # look at each anew: what was opened may be undone
-            raise
+        import psycopg
 
-    def _inserted(self, found: list[Usage]) -> set[_Key]:
-        """Insert, commit, and return the keys of what was not there."""
+        kept = self._line
+        try:
+            return self._counted(kept or self._connected(), found)
+        except psycopg.Error as error:
+            self.close()
+            if kept is not None and kept.broken:
+                return self._on_line(found)
+            raise Unavailable(internal=repr(error)) from error
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        """Return a new connection, each of whose statements is a transaction."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            pooled = self._engine.raw_connection()
+        except SQLAlchemyError as error:
+            raise Unavailable(internal=repr(error)) from error
+        self._line = cast("psycopg.Connection[Any]", pooled.driver_connection)
+        pooled.detach()  # nobody else may get it in this role
+        self._line.autocommit = True
+        self._line.execute("SELECT set_config('role', %s, false)", [_ROLE])
+        return self._line
+
+    def _counted(
+        self, wire: psycopg.Connection[Any], found: list[Usage]
+    ) -> tuple[set[_Key], dict[_Key, bytes]]:
+        """Insert; look up after the commit what was there, for it never changes."""
         tenants = sorted({each.tenant for each in found})
         opening = [tenant for tenant in tenants if tenant not in self._opened]
-        with transaction(self._engine) as db, pipelined(db) as wire:
-            bind(wire, _ROLE)
-            if opening:
-                wire.execute(_OPEN, [opening])
-            # msgspec writes bytes as base64.
-            parts = [
-                wire.execute(_COUNT, [tenants, msgspec.json.encode(part).decode()])
-                for part in _parts([_row(each) for each in found])
-            ]
-            wire.commit()
-            new = {key for part in parts for key in part.fetchall()}
-        self._opened.update(opening)
-        return new
+        if opening:
+            wire.execute(_OPEN, [opening])
+            self._opened.update(opening)
+        parts = list(_parts([_row(each) for each in found]))
+        new: set[_Key] = set()
+        with nullcontext() if len(parts) == 1 else wire.transaction():
+            for part in parts:
+                # msgspec writes bytes as base64.
+                text = msgspec.json.encode(part).decode()
+                new.update(wire.execute(_COUNT, [tenants, text]).fetchall())
+        missing = [key for each in found if (key := _key(each)) not in new]
+        return new, self._found(wire, missing)
 
-    def _found(self, keys: list[_Key]) -> dict[_Key, bytes]:
+    def _found(
+        self, wire: psycopg.Connection[Any], keys: list[_Key]
+    ) -> dict[_Key, bytes]:
         """Return the digests of usage that is there."""
         if not keys:
             return {}
         columns = [list(column) for column in zip(*keys, strict=True)]
-        with transaction(self._engine) as db, pipelined(db) as wire:
-            bind(wire, _ROLE)
-            rows = wire.execute(_FIND, columns).fetchall()
+        rows = wire.execute(_FIND, columns).fetchall()
         if len(rows) < len(keys):
+            self._opened.clear()
             raise Unavailable(internal="an account that was there is gone")
         return {(tenant, source, id_): digest for tenant, source, id_, digest in rows}
 
     def _stepwise(self, found: list[Usage]) -> tuple[set[_Key], dict[_Key, bytes]]:
-        """Return what `_piped` does; only the file's one writer is ever here."""
+        """Return what `_on_line` does; only the file's one writer is ever here."""
         with transaction(self._engine) as db:
             closed = self._closed(db, {each.tenant for each in found})
             rows = [_taken_up(_row(each), closed[each.tenant]) for each in found]

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from functions.structs import prepare
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -147,3 +149,6 @@ def spend(found: Iterable[Available], owed: Mapping[Tax, int]) -> list[Spent]:
                 left_minor -= part
                 limit -= part
     return spent
+
+
+prepare()

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from functions.structs import prepare
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -71,3 +73,6 @@ def _leaves(chunk: list[bytes]) -> list[bytes]:
 
 def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+prepare()

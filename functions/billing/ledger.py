@@ -138,7 +138,8 @@ class Ledger:
         # Both databases have ON CONFLICT, each in a module of its own.
         dialect = import_module(f"sqlalchemy.dialects.{engine.dialect.name}")
         self.insert = dialect.insert
-        self._commit = GroupCommit(Counting(engine))
+        self._counting = Counting(engine)
+        self._commit = GroupCommit(self._counting)
 
     @classmethod
     def open(cls, url: str, *, held_max: int = _HELD_MAX) -> Ledger:
@@ -148,6 +149,7 @@ class Ledger:
     def close(self) -> None:
         """Count what waits, take no more, and close every connection."""
         self._commit.close()
+        self._counting.close()
         self.engine.dispose()
 
     def reading(self, tenant: str) -> AbstractContextManager[Connection]:

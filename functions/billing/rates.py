@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from functions.billing import money
 from functions.billing.canonical import canonical
+from functions.structs import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -388,3 +389,6 @@ class RateCards:
             card[0] if card else self.cards[0],
             held[0] if held and not over else None,
         )
+
+
+prepare()

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from functions import events
 from functions.problems import InvalidRequest
+from functions.structs import prepare
 from functions.tenant import job_id
 
 if TYPE_CHECKING:
@@ -228,3 +229,6 @@ def _digest(event: Event) -> bytes:
     names = ("source", "id", "type", "subject", "time", "tenant", "data")
     statement = events.canonical({name: getattr(event, name) for name in names})
     return hashlib.sha256(statement).digest()
+
+
+prepare()
