@@ -76,12 +76,15 @@ def _stack(asked: argparse.Namespace, environ: Mapping[str, str]) -> Stack:
 def vet(roster: Roster, stores: Stores) -> None:
     """Raise `StoreDenied` now for a tenant whose data may not rest where it would.
 
-    A bucket that is away is looked at when it is needed.
+    A bucket that is away is looked at when it is needed; in a new home nobody is yet.
     """
-    for spec in roster.all():
-        if stores.pinned in {None, spec.tenant}:
+    tenants: list[Tenant] = []
+    with suppress(Unavailable):
+        tenants = [spec.tenant for spec in roster.all()]
+    for tenant in tenants:
+        if stores.pinned in {None, tenant}:
             with suppress(Unavailable):
-                stores.of(spec.tenant)
+                stores.of(tenant)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -290,6 +290,7 @@ class TestS3:
             up(s3_server.endpoint)
         up(s3_server.endpoint, GLOBEX)
         up("http://127.0.0.1:9")
+        vet(FolderRoster(specs / "none"), Stores("memory:{tenant}"))
         self.encrypt(s3_server, bucket, SSEAlgorithm="aws:kms", KMSMasterKeyID=ARN)
         up(s3_server.endpoint)
 
