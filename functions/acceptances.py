@@ -26,6 +26,7 @@ from functions.keys import events_key
 from functions.problems import InvalidRequest, Problem
 from functions.settings import SettingsError
 from functions.sink import Receipt
+from functions.structs import prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -251,3 +252,6 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+prepare()

@@ -122,6 +122,9 @@ class Channels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return next(iter(self.lines.values()))
 
 
+_CHANNELS: Final = msgspec.json.Decoder(Channels)  # on one thread: see `manifest`
+
+
 class Resolution(msgspec.Struct, frozen=True):
     """Which version a tenant gets, and why.  `channel` is empty for a version's pin."""
 
@@ -271,7 +274,7 @@ def load(root: Path) -> Channels:
     if len(raw) > BYTES_MAX:
         raise ChannelRefused(f"{NAME}: more than {BYTES_MAX} bytes")
     try:
-        return msgspec.json.decode(raw, type=Channels)
+        return _CHANNELS.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ChannelRefused(f"{NAME}: {error}") from error
 
@@ -338,7 +341,7 @@ def _write(root: Path, state: Channels) -> None:
     if len(raw) > BYTES_MAX:
         raise ChannelRefused(f"{NAME}: full; keep a copy, and empty its history")
     try:
-        msgspec.json.decode(raw, type=Channels)  # an actor of no letters, say
+        _CHANNELS.decode(raw)  # an actor of no letters, say
     except msgspec.ValidationError as error:
         raise ChannelRefused(f"{NAME}: {error}") from error
     fresh = root / f".{NAME}.{secrets.token_hex(8)}"

@@ -135,6 +135,9 @@ def encode(grants: Iterable[Grant]) -> bytes:
     return msgspec.json.encode(_Grants(tuple(grants)), order="sorted")
 
 
+_GRANTS: Final = msgspec.json.Decoder(_Grants)  # made on one thread: see `manifest`
+
+
 def decode(raw: bytes) -> tuple[Grant, ...]:
     """Return the grants in `raw`.
 
@@ -144,7 +147,7 @@ def decode(raw: bytes) -> tuple[Grant, ...]:
     if len(raw) > BYTES_MAX:
         raise PackRefused(f"{NAME}: more than {BYTES_MAX} bytes")
     try:
-        return msgspec.json.decode(raw, type=_Grants).grants
+        return _GRANTS.decode(raw).grants
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise PackRefused(f"{NAME}: {error}") from error
 

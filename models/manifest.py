@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -224,6 +224,12 @@ def encode(pack: Pack) -> bytes:
     return msgspec.json.encode(pack, order="sorted")
 
 
+# Made while one thread imports this: msgspec is not safe where two threads are the
+# first to read the same kind of thing.
+_FORMAT: Final = msgspec.json.Decoder(_Format)
+_PACK: Final = msgspec.json.Decoder(Pack)
+
+
 def decode(raw: bytes) -> Pack:
     """Return the manifest in `raw`.
 
@@ -234,12 +240,12 @@ def decode(raw: bytes) -> Pack:
     if len(raw) > BYTES_MAX:
         raise PackRefused(f"{NAME}: more than {BYTES_MAX} bytes")
     try:
-        written = msgspec.json.decode(raw, type=_Format).format
+        written = _FORMAT.decode(raw).format
         if written != FORMAT:
             raise PackRefused(
                 f"{NAME}: format {written}, and this reads {FORMAT}: make the pack anew"
             )
-        pack = msgspec.json.decode(raw, type=Pack)
+        pack = _PACK.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise PackRefused(f"{NAME}: {error}") from error
     if encode(pack) != raw:

@@ -111,6 +111,10 @@ class _Statement(msgspec.Struct, frozen=True, rename="camel"):
     predicate: _Predicate
 
 
+_BUNDLE: Final = msgspec.json.Decoder(_Bundle)  # made on one thread: see `manifest`
+_STATEMENT: Final = msgspec.json.Decoder(_Statement)
+
+
 # --- whom we trust -----------------------------------------------------------
 
 
@@ -220,7 +224,7 @@ def check_one(pack: manifest.Pack, raw: bytes, role: Role, trust: Trust) -> str:
     name = NAMES[role]
     if len(raw) > BYTES_MAX:
         raise PackRefused(f"{name}: more than {BYTES_MAX} bytes")
-    bundle = _decode(raw, _Bundle, name)
+    bundle = _decode(raw, _BUNDLE, name)
     named = bundle.verification_material.public_key.hint
     key = trust.keys[role].get(named)
     if key is None:
@@ -228,7 +232,7 @@ def check_one(pack: manifest.Pack, raw: bytes, role: Role, trust: Trust) -> str:
         whose = f"by the {other}" if other else "by a key that is not trusted"
         raise PackRefused(f"{name}: signed {whose}, not by the {role}")
     payload = _opened(bundle.dsse_envelope, key, name)
-    statement = _decode(payload, _Statement, name)
+    statement = _decode(payload, _STATEMENT, name)
     resources = statement.predicate.resources
     _compare(pack, resources, name)
     if not hmac.compare_digest(_root(resources), statement.subject[0].digest.sha256):
@@ -261,9 +265,9 @@ def pae(payload: bytes) -> bytes:
     return head.encode() + payload
 
 
-def _decode(raw: bytes, kind: type[T], name: str) -> T:
+def _decode(raw: bytes, decoder: msgspec.json.Decoder[T], name: str) -> T:
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return decoder.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise PackRefused(f"{name}: {error}") from error
 

@@ -17,6 +17,7 @@ from functions import events
 from functions.audit.leaf import leaf_of
 from functions.audit.merkle import VerificationError
 from functions.events import Event
+from functions.structs import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,3 +89,6 @@ def parse_continued(leaf: bytes, tenant: str, epoch: int) -> tuple[Earlier, ...]
 
 def _source(tenant: str) -> str:
     return f"/tenants/{tenant}/audit"
+
+
+prepare()

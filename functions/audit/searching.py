@@ -22,6 +22,7 @@ from functions.audit.leaf import ERASURES, says_erased
 from functions.audit.sidecar import TenantKeys
 from functions.commitments import Role, commitment, committed
 from functions.problems import InvalidRequest, NotFound
+from functions.structs import prepare
 from functions.tenant import job_id
 
 if TYPE_CHECKING:
@@ -199,3 +200,6 @@ def _salt(job: str, kept: dict[str, Kept], keys: TenantKeys) -> str:
     found = kept.get(job)
     _, begun = found.started(job, keys) if found else (b"", None)
     return begun.salt if begun else ""
+
+
+prepare()

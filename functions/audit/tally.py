@@ -40,6 +40,7 @@ from functions.audit.report import (
     Restore,
 )
 from functions.problems import InvalidRequest
+from functions.structs import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -331,3 +332,6 @@ def _keep(listed: list[T], found: T) -> None:
     listed.append(found)
     if len(listed) > LISTED_MAX:
         del listed[0]
+
+
+prepare()

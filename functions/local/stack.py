@@ -32,6 +32,7 @@ from functions.local.tenants import LOOK_SECONDS as ROSTER_SECONDS
 from functions.local.tenants import Blueprint, Tenants
 from functions.local.timers import PING_SECONDS, Pings, Timer
 from functions.local.uploads import LOOK_SECONDS, Uploads
+from functions.structs import prepare
 from functions.tenant import REQUESTS
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Stack:
         """
         with ExitStack() as ending:
             ending.callback(os.close, self._home.lock())
+            prepare()  # before there are threads
             # Held first: the token and the stores are those of the stack that runs.
             self._home.prepare(self._tenants)
             self._look_into_stores()

@@ -19,6 +19,7 @@ from functions.problems import (
     NotFound,
     Unavailable,
 )
+from functions.structs import prepare
 from functions.swap import intake, ledger, outbox, retiring
 from functions.swap.dispatch import ask
 from functions.swap.journal import closing, end_unreached
@@ -239,3 +240,6 @@ def entomb(tombstone: Record, generation: int, books: Books) -> Record:
             raise Unavailable(internal="the record vanished") from error
         return winner  # another was faster: that one's tombstone stands
     return tombstone
+
+
+prepare()

@@ -32,6 +32,7 @@ from functions.problems import (
     Unavailable,
 )
 from functions.settings import DAYS_MAX
+from functions.structs import prepare
 from functions.swap import intake, ledger, outbox, retiring
 from functions.swap.journal import end_unreached
 from functions.swap.records import bared, entomb
@@ -324,3 +325,6 @@ def _delete(info: Info, store: Store) -> bool:
         log.warning("%s is not deleted now", info.key, exc_info=True)
         return False
     return True
+
+
+prepare()

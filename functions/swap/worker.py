@@ -31,6 +31,7 @@ from functions.roster import roster_of
 from functions.settings import Settings
 from functions.sink import HttpAuditor, HttpSink, Undeliverable
 from functions.storage import Stores
+from functions.structs import prepare
 from functions.swap import intake, ledger, uploads
 from functions.swap.fairness import Estimates, Room
 from functions.swap.job import SwapJob
@@ -332,3 +333,6 @@ def _busy_is_done(what: str) -> Iterator[None]:
         yield
     except ledger.Busy:
         log.info("%s: somebody works on it", what)
+
+
+prepare()  # before the thread that loads the models
