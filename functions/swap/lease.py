@@ -162,6 +162,11 @@ class Turns:
         self._lock = threading.Lock()
         self._called: dict[Ticket, threading.Event] = {}
 
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._called)
+
     def take(self, tenant: Tenant, standing: Standing, expected_ns: int) -> Ticket:
         """Wait for a place."""
         called = threading.Event()
@@ -221,6 +226,11 @@ class Memory:
         self._places = places
         self._clock = clock
         self._turns = Turns(clock, places, each_max=each_max, heard=heard)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a place."""
+        return self._turns.waiting
 
     @contextmanager
     def lease(

@@ -20,7 +20,15 @@ from hypothesis.stateful import (
     rule,
 )
 
-from functions.swap.lease import Clocks, Device, Meter, Sharing, decimal_seconds
+from functions.swap.fairness import Standing
+from functions.swap.lease import (
+    Clocks,
+    Device,
+    Memory,
+    Meter,
+    Sharing,
+    decimal_seconds,
+)
 from functions.tenant import Tenant
 
 ANN, BOB = Tenant("ann"), Tenant("bob")
@@ -309,3 +317,69 @@ def test_seconds_are_exact_milliseconds_cut_off() -> None:
     assert decimal_seconds(1_999_999) == "0.001"
     assert decimal_seconds(61_234_999_999) == "61.234"
     assert Meter(wall_ns=61_234_999_999).lease_ms == 61_234
+
+
+def until_waiting(memory: Memory, number: int) -> None:
+    """Wait until so many threads wait for a place."""
+    deadline = time.monotonic() + 10
+    while memory.waiting < number:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def second_turn(clock: Clock, memory: Memory, device: Device, spent: str) -> str:
+    """Return who is next after Ann, who `spent` 100 ms and asked again before Bob."""
+    order: list[str] = []
+
+    def ask(tenant: Tenant) -> None:
+        with memory.lease(tenant):
+            order.append(tenant.id)
+
+    threads = [threading.Thread(target=ask, args=(each,)) for each in (ANN, BOB)]
+    with memory.lease(ANN) as place:
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            until_waiting(memory, number)
+        if spent == "device":
+            with device.lease(ANN, place=place):
+                clock.now += 100 * MS
+        elif spent == "nothing":
+            place.waited_ns += 100 * MS
+            clock.now += 100 * MS
+        else:
+            clock.now += 100 * MS
+    for thread in threads:
+        thread.join(10)
+    return order[0]
+
+
+@pytest.mark.parametrize(
+    ("spent", "who"), [("device", "bob"), ("place", "bob"), ("nothing", "ann")]
+)
+def test_a_place_is_charged_for_the_device_or_for_being_busy(
+    spent: str, who: str
+) -> None:
+    """Pictures that never reach the device are not free; waiting for it is."""
+    clock = Clock()
+    memory = Memory(1, clock=clock)
+    assert second_turn(clock, memory, Device(clock.clocks()), spent) == who
+
+
+def test_a_place_learns_of_the_device() -> None:
+    """How long its holder waited for it, and how long it held it."""
+    clock = Clock()
+    device, memory = Device(clock.clocks()), Memory(4, clock=clock)
+    with memory.lease(ANN) as place:
+        with device.lease(ANN, place=place):
+            clock.now += 30 * MS
+        clock.now += 500 * MS
+    assert (place.waited_ns, place.device_ns) == (0, 30 * MS)
+
+
+def test_each_turn_is_told_with_its_class_and_its_wait() -> None:
+    """For the metrics: how long jobs of each class wait."""
+    clock, heard = Clock(), []
+    memory = Memory(1, clock=clock, heard=lambda *told: heard.append(told))
+    with memory.lease(ANN, Standing(priority=2)):
+        pass
+    assert heard == [(2, 0.0)]
