@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import time
 import zipfile
@@ -34,8 +35,9 @@ def chunk(kind: bytes, body: bytes = b"") -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", mark)
 
 
-def png(width: int, height: int, *chunks: bytes) -> bytes:
-    sizes = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+def png(width: int, height: int, *chunks: bytes, bits: int = 24) -> bytes:
+    depth, colour = (1, 0) if bits == 1 else (8, 2)
+    sizes = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return MAGIC + chunk(b"IHDR", sizes) + b"".join(chunks) + chunk(b"IEND")
 
 
@@ -91,6 +93,9 @@ WIDE = 65_500
 BOMBS: dict[str, Callable[[], bytes]] = {
     "png-of-18-exapixels": lambda: png(2**32 - 1, 2**32 - 1),
     "png-of-four-gigapixels": lambda: png(WIDE, WIDE, chunk(b"IDAT", zeros(64))),
+    "png-just-over-the-limit": lambda: png(
+        10_001, 5_000, chunk(b"IDAT", zeros(7)), bits=1
+    ),
     "png-of-a-line": lambda: png(2**31 - 1, 1, chunk(b"IDAT", zeros(1))),
     "png-of-nothing": lambda: png(0, 0, chunk(b"IDAT", zeros(1))),
     "png-of-many-frames": lambda: png(
@@ -292,6 +297,17 @@ BUNDLES: dict[str, Callable[[], bytes]] = {
 }
 
 
+FAULTS = {
+    "file-that-inflates": "more than",
+    "bundle-in-a-bundle": "no name in a bundle",
+    "files-over-one-another": "lies over another",
+    "directory-of-gigabytes": "directory is too large",
+    "twenty-thousand-files": "nothing says why",
+    "manifest-of-brackets": "malformed",
+    "manifest-of-one-number": "malformed",
+}
+
+
 @pytest.mark.parametrize("attack", BUNDLES)
 def test_attack_bundle_bomb(tmp_path: Path, attack: str) -> None:
     """A bundle is read as a stranger's: it fails, and takes no memory to do so."""
@@ -301,6 +317,7 @@ def test_attack_bundle_bomb(tmp_path: Path, attack: str) -> None:
         report = verify_bundle(path, verifiers())
     assert not report.verified
     assert report.fault is not None
+    assert re.search(FAULTS[attack], str(report.fault))
     assert watch.seconds < 10 * SECONDS_MAX
     assert watch.growth < 2 * GROWTH_BYTES_MAX
     assert [each.name for each in tmp_path.iterdir()] == ["bundle.zip"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -90,19 +91,44 @@ def calls_of(house: House) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("attack", INSIDE)
 def test_attack_webhook_to_the_inside(attack: str) -> None:
-    """It is not called, and the tenant reads no more than that it is not."""
-    with receiving() as victim:
-        port = victim.url.split(":")[2].split("/")[0]
-        with wishing(INSIDE[attack].format(port=port)) as house:
-            began = time.monotonic()
-            call_back(house.books)
-            assert time.monotonic() - began < 20
-            told = calls_of(house)
-    assert victim.seen == []
+    """Nobody connects there, and the tenant reads no more than that nobody did."""
+    with (
+        listening() as victim,
+        wishing(INSIDE[attack].format(port=port_of(victim))) as it,
+    ):
+        began = time.monotonic()
+        call_back(it.books)
+        assert time.monotonic() - began < 20
+        told = calls_of(it)
+        with pytest.raises(BlockingIOError):
+            victim.accept()
     for each in told:
         assert each["state"] == "due"
         assert all("status" not in tried for tried in each.get("tries", []))
         assert "refused" not in json.dumps(each).lower()  # nor whether a port is open
+
+
+@contextmanager
+def listening() -> Iterator[socket.socket]:
+    """Yield a socket to which whoever connects, by any address of ours, is noted."""
+    six = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if six else socket.AF_INET
+    with socket.create_server(("", 0), family=family, dualstack_ipv6=six) as made:
+        made.settimeout(0)
+        yield made
+
+
+def port_of(victim: socket.socket) -> int:
+    port: int = victim.getsockname()[1]
+    return port
+
+
+def test_the_victim_of_these_attacks_notices() -> None:
+    """A connection by any address of this machine is seen."""
+    with listening() as victim:
+        for host in ("127.0.0.1", "127.8.7.6", "localhost"):
+            with socket.create_connection((host, port_of(victim))):
+                victim.accept()[0].close()
 
 
 def test_attack_webhook_tells_open_ports() -> None:

@@ -20,7 +20,7 @@ from tests.fuzz.targets import Target, mended_png, targets
 if TYPE_CHECKING:
     from pathlib import Path
 
-INPUTS = 200
+INPUTS = 250
 SEED = 1
 
 
