@@ -113,12 +113,12 @@ class _Flow:
 class FairQueue:
     """Tickets of many tenants, and whose turn it is.
 
-    `each_max` is how many turns one tenant may have at once, while there are others:
-    what is kept free for them is used as long as nobody else has come for a while.
+    Of `shared` places each of k tenants has a k+1st part at most, and one at least:
+    the last part is kept free for who comes next, as long as somebody may be expected.
     """
 
-    def __init__(self, each_max: int | None = None) -> None:
-        self._each_max = each_max
+    def __init__(self, shared: int | None = None) -> None:
+        self._shared = shared
         self._flows: dict[Tenant, _Flow] = {}
         self._virtual = Fraction(0)
         self._asked = 0
@@ -181,7 +181,10 @@ class FairQueue:
     def _most(self, now_ns: int) -> int | None:
         """Return how many turns one tenant may have now; None for any number."""
         mixed = self._mixed_until_ns is not None and now_ns < self._mixed_until_ns
-        return self._each_max if mixed else None
+        if self._shared is None or not mixed:
+            return None
+        here = sum(bool(each.waiting or each.holding) for each in self._flows.values())
+        return max(1, self._shared // (here + 1))
 
     def _forget(self) -> None:
         """Drop those who would start at the virtual time anyway."""

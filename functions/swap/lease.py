@@ -144,7 +144,8 @@ def _nobody_listens(_priority: int, _seconds: float) -> None:
 class Turns:
     """Threads that wait for one of a few places, and get it as a `FairQueue` says.
 
-    `heard` is told of each turn: the class it was in, and the seconds it waited.
+    With `shared` some are kept free for who comes next.  `heard` is told of each turn:
+    the class it was in, and the seconds it waited.
     """
 
     def __init__(
@@ -152,12 +153,12 @@ class Turns:
         clock: Callable[[], int],
         places: int,
         *,
-        each_max: int | None = None,
+        shared: bool = False,
         heard: Callable[[int, float], None] = _nobody_listens,
     ) -> None:
         self._clock = clock
         self._free = places
-        self._queue = FairQueue(each_max)
+        self._queue = FairQueue(places if shared else None)
         self._heard = heard
         self._lock = threading.Lock()
         self._called: dict[Ticket, threading.Event] = {}
@@ -219,13 +220,13 @@ class Memory:
         self,
         places: int,
         *,
-        each_max: int | None = None,
+        shared: bool = False,
         clock: Callable[[], int] = time.monotonic_ns,
         heard: Callable[[int, float], None] = _nobody_listens,
     ) -> None:
         self._places = places
         self._clock = clock
-        self._turns = Turns(clock, places, each_max=each_max, heard=heard)
+        self._turns = Turns(clock, places, shared=shared, heard=heard)
 
     @property
     def waiting(self) -> int:

@@ -74,8 +74,6 @@ UPLOAD_ACTOR: Final = "upload"
 _DOORS_OWN: Final = re.compile(r"k[0-9a-f]{32}")
 """What the door derives from an Idempotency-Key; see `door`."""
 _JOBS_WITH_PICTURES_MAX: Final = 4
-_OF_ONE_TENANT_MAX: Final = 2
-"""Of these, while there are others: enough that the device is never without work."""
 
 
 def create_app(
@@ -156,7 +154,7 @@ class Worker:
         )
         self._memory = Memory(
             _JOBS_WITH_PICTURES_MAX,
-            each_max=_OF_ONE_TENANT_MAX if pooled else None,
+            shared=pooled,
             heard=partial(self._heard, "pictures"),
         )
         self._estimates = Estimates()
