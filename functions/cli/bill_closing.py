@@ -39,7 +39,8 @@ def migrate(home: Home = HOME, database: Database = "", *, json: Json = False) -
 def usage(  # each is an option
     tenant: Tenant = "demo",
     start: Annotated[
-        str, typer.Option("--from", help="From when, e.g. 2026-11-01T00:00:00Z.")
+        str,
+        typer.Option("--from", help="From when: 2026-11-01, or 2026-11-01T06:00:00Z."),
     ] = "",
     stop: Annotated[
         str, typer.Option("--to", help="Until before when, likewise.")
@@ -133,7 +134,9 @@ def credit(  # noqa: PLR0913  # each is an option
     *,
     start: Annotated[
         str,
-        typer.Option("--from", help="An RFC 3339 time; else all not billed yet."),
+        typer.Option(
+            "--from", help="From a day or a time on; else all not billed yet."
+        ),
     ] = "",
     until: Annotated[
         str, typer.Option(help="When it expires, likewise; else never.")

@@ -49,9 +49,9 @@ def grant_credit(
 def _credit(what: Granting, cards: RateCards) -> Credit:
     import msgspec
 
-    from functions import events
     from functions.billing.credits import Credit
     from functions.billing.money import minor_of
+    from functions.cli.bill_place import moment_ms
     from functions.tenant import Tenant
 
     start, until = what.span
@@ -62,8 +62,8 @@ def _credit(what: Granting, cards: RateCards) -> Credit:
                 "tenant": Tenant(what.tenant).id,
                 "currency": cards.currency,
                 "amount_minor": minor_of(what.amount, cards.minor_digits),
-                "from_ms": events.milliseconds(start) if start else 0,
-                "until_ms": events.milliseconds(until) if until else None,
+                "from_ms": moment_ms(start) if start else 0,
+                "until_ms": moment_ms(until) if until else None,
                 "priority": what.priority,
                 "note": what.note,
             },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path  # Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from functions.billing.ledger import Ledger
 
 HOME = Path(".guise")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 Home = Annotated[
     Path,
@@ -27,6 +29,16 @@ Database = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def moment_ms(text: str) -> int:
+    """Return a time in milliseconds since the epoch; a mere day begins at 0:00 UTC.
+
+    Raises `InvalidRequest`.
+    """
+    from functions import events
+
+    return events.milliseconds(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text)
 
 
 @dataclass(frozen=True, slots=True)

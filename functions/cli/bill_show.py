@@ -35,14 +35,14 @@ class Asked:
 
 def show_usage(place: Place, asked: Asked, rates: Path | None, *, json: bool) -> None:
     """Print usage and its exact price, group by group."""
-    from functions import events
     from functions.billing import statement
     from functions.billing.invoice import Period
+    from functions.cli.bill_place import moment_ms
 
     month = Period.of(datetime.now(UTC))
     span = statement.Span(
-        events.milliseconds(asked.start) if asked.start else month.start_ms,
-        events.milliseconds(asked.stop) if asked.stop else month.stop_ms,
+        moment_ms(asked.start) if asked.start else month.start_ms,
+        moment_ms(asked.stop) if asked.stop else month.stop_ms,
     )
     with ending(place.ledger()) as ledger:
         cards = rate_cards(rates)

@@ -220,6 +220,18 @@ def test_usage_is_shown_by_day(
     assert found["total"]["requests"] == 300_000
 
 
+def test_a_day_alone_begins_at_midnight_in_utc(
+    home: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """As does a time on it; the second day is not in any more."""
+    totals = []
+    for stop in ("2025-03-10", "2025-03-11", "2025-03-10T12:00:00.001Z"):
+        span = ("--from", "2025-03-09", "--to", stop)
+        shown = run(capfdbinary, home, "usage", "--tenant", "acme", *span, "--json")
+        totals.append(json.loads(shown)["total"]["requests"])
+    assert totals == [0, 300_000, 300_000]
+
+
 def test_rate_cards_may_be_the_operators_own(
     home: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
