@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from functions import events
+from functions.envelopes import open_envelopes
 from functions.keys import FileKeys, events_key
+from functions.problems import Problem
 from functions.sink import post_event
+from functions.storage.encrypted import EncryptedStore
 from functions.tenant import Key
-from tests.integration.stack import COLLINS, HOPPER, until, up
+from tests.integration.stack import COLLINS, GUISE, HOPPER, until, up
 from tests.integration.town import Citizen, body, create, guise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.integration.stack import Stack
 
@@ -252,3 +258,41 @@ def test_a_deleted_tenants_token_opens_nothing(town: Stack) -> None:
     assert gone.ask("GET", "door", f"/v1/swaps/{job}").status_code in {401, 404}
     assert gone.swap().status_code in {401, 404}
     assert store.list(Key("results/")).objects == ()
+
+
+def test_after_a_shred_nothing_opens_and_others_work_on(
+    town: Stack, acme: Citizen, tmp_path: Path
+) -> None:
+    """While the stack runs: no object decrypts, the log still verifies, acme swaps."""
+    doomed = create(town, "doomed", "--data", "1")
+    job = doomed.swap().json()["job"]
+    until(lambda: len(used(doomed)) == 1)
+    shutil.copytree(town.home / "tenants" / "doomed", tmp_path / "stolen")
+
+    def stolen() -> bytes:
+        """Read a copy of the disk, with what keys there are."""
+        rings = open_envelopes(str(town.home / "keys" / "envelopes"))
+        store = EncryptedStore(tmp_path / "stolen", doomed.tenant, rings)
+        return store.get(doomed.tenant.record(job)).data
+
+    assert job.encode() in stolen()
+    home = ("--home", town.home)
+    guise("tenant", "suspend", "doomed", *home)
+    guise("tenant", "delete", "doomed", "--yes", *home)
+    guise("tenant", "shred", "doomed", "--yes", *home)
+    with pytest.raises(Problem):
+        stolen()
+    assert not [*(town.home / "keys" / "envelopes" / "doomed").rglob("*.key")]
+    assert doomed.ask("GET", "door", f"/v1/swaps/{job}").status_code in {401, 404}
+    bundle, keys = tmp_path / "doomed.zip", tmp_path / "keys"
+    guise("audit", "export", "--tenant", "doomed", "-o", bundle, *home)
+    printed = subprocess.run(
+        [GUISE, "audit", "keys", "--tenant", "doomed", *home],
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    keys.write_bytes(printed.stdout)
+    found = guise("audit", "verify", bundle, "--key", keys)
+    assert found["verified"], found
+    assert acme.swap().status_code == 201
