@@ -15,10 +15,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from functions.events import OPERATOR
 from functions.problems import Unavailable, UnknownTenant
 from functions.roster.reading import BYTES_MAX, InvalidSpec, parse
-from functions.roster.spec import Policy, Spec
+from functions.roster.spec import RESERVED, Policy, Spec
 from functions.settings import SettingsError
 from functions.tenant import Tenant
 
@@ -158,8 +157,8 @@ class EveryTenant:
         """Return the defaults; the tenant's own gate policy is all there is."""
         if self._pinned is not None and tenant != self._pinned:
             raise UnknownTenant(internal=f"pinned to {self._pinned.id}: {tenant.id}")
-        if tenant.id == OPERATOR:
-            raise UnknownTenant(internal="the operator is no tenant")
+        if tenant.id in RESERVED:
+            raise UnknownTenant(internal=f"{tenant.id!r} is no tenant")
         return Spec(id=tenant.id, policy=Policy(gate="tenant"))
 
     def all(self) -> tuple[Spec, ...]:

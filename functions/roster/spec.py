@@ -43,6 +43,11 @@ WEIGHTS: Final[dict[Tier, Fraction]] = {
     "premium": Fraction(4),
 }
 """A tenant's share of the pooled device, beside the others who wait for it."""
+RESERVED: Final = {
+    OPERATOR: "the operator's own log",
+    "system": "the namespace guise-system, which speaks for every tenant",
+}
+"""Ids that name something of the operator's, and what."""
 PRIORITIES: Final[dict[Tier, int]] = {"trial": 0, "standard": 1, "premium": 2}
 """Which class a tenant's jobs wait in; the higher goes first."""
 
@@ -257,11 +262,10 @@ class Spec(_Part, frozen=True):
 
 def _names_nobody(text: str) -> list[str]:
     try:
-        if Tenant(text).id != OPERATOR:
-            return []
+        taken = RESERVED.get(Tenant(text).id)
     except UnknownTenant:
         return [f"id: {text[:64]!r} is not 1 to 32 of a-z, 0-9 and '-'"]
-    return [f"id: {OPERATOR!r} is the operator's own log, and no tenant"]
+    return [f"id: {text!r} is {taken}, and no tenant"] if taken else []
 
 
 def plain(spec: Spec) -> dict[str, Any]:

@@ -271,9 +271,9 @@ def test_a_consent_basis_comes_once() -> None:
     assert fault == "policy.consent.bases: one comes twice"
 
 
-@pytest.mark.parametrize("name", [OPERATOR, "-", "A", "x" * 33, "../acme"])
+@pytest.mark.parametrize("name", [OPERATOR, "system", "-", "A", "x" * 33, "../acme"])
 def test_who_can_be_no_tenant_has_no_spec(name: str) -> None:
-    """The operator's own log is no tenant's, and an id is one path segment."""
+    """The operator's log and namespace are no tenant's; an id is one path segment."""
     with pytest.raises(Impossible, match="id: "):
         Spec(id=name)
 
