@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from functions import events
 from functions.audit.archive import Archive
 from functions.audit.merkle import VerificationError
-from functions.problems import Unreadable
+from functions.problems import InvalidRequest, Unreadable
+from functions.swap.job import SwapJob
 from functions.swap.media import decode
 from tests.fuzz import run
 from tests.fuzz.mutating import inputs
-from tests.fuzz.seeds import pictures
-from tests.fuzz.targets import Target, mended_png, targets
+from tests.fuzz.seeds import KEEP, pictures
+from tests.fuzz.targets import ACME, LIMITS, Target, mended_png, targets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,3 +125,12 @@ def test_an_extension_that_says_nothing_is_none() -> None:
     found = events.from_dict({**document, "empty": "", "said": "x"})
     assert found.extensions == {"said": "x"}
     assert events.from_dict(events.as_dict(found)) == found
+
+
+def test_an_index_beyond_any_face_is_refused() -> None:
+    """A number that has no canonical form would leave a job without a digest."""
+    ask = {**KEEP, "keep": [{"index": 2**53}]}
+    with pytest.raises(InvalidRequest, match="index"):
+        SwapJob.parse(
+            msgspec.json.encode(ask), job="j", tenant=ACME, actor="a", limits=LIMITS
+        )
