@@ -250,9 +250,11 @@ def measure(stack: Running, tokens: dict[str, str], seconds: float) -> dict[str,
         most = capacity(door, CALIBRATING_SECONDS)
         capacities.append(round(most, 1))
         slowest = {}
+        # The very same moments of the others, with and without.
+        alone = arrivals(draw, LOAD * most, seconds, greedy=0.0)
+        beside = alone + arrivals(draw, 0.0, seconds, greedy=most)
         for kind in KINDS if turn % 2 == 0 else reversed(KINDS):
-            greedy = most if kind == "with" else 0.0
-            due = arrivals(draw, LOAD * most, seconds, greedy=greedy)
+            due = sorted(beside if kind == "with" else alone, key=lambda each: each.at)
             answers = drive(door, due)
             statuses += answers.statuses
             found[f"real {kind}"] += answers.others()
