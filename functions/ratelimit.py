@@ -54,10 +54,11 @@ class Rates:
         """
         with self._lock:
             now = self._clock()
-            full_at = max(now, self._full_at.get(tenant, now)) + 1 / rate
-            wait = full_at - burst / rate - now
+            full_at = max(now, self._full_at.get(tenant, now))
+            # In this form a full bucket has exactly no wait, whatever is rounded.
+            wait = (full_at - now) - (burst - 1) / rate
             if wait <= 0:
-                self._keep(tenant, full_at, now)
+                self._keep(tenant, full_at + 1 / rate, now)
                 return
         raise TooManyRequests(
             f"more than {rate:g} requests a second",
