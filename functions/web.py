@@ -187,7 +187,11 @@ def _said(problem: Problem) -> str:
 def _failed(problem: Problem, cause: Exception) -> Response:
     """Return a document with an instance id; the cause goes to the log alone."""
     instance = f"urn:uuid:{uuid.uuid4()}"
-    log.error("failed: %s", instance, exc_info=cause)
+    if type(cause) is Unavailable and cause.__cause__ is None:
+        # Our own word, such as a quota that is used up: a crowd is told so all day.
+        log.warning("not now: %s: %s", instance, cause)
+    else:
+        log.error("failed: %s", instance, exc_info=cause)
     return problem_response(problem.document(instance=instance))
 
 

@@ -30,6 +30,7 @@ from functions.problems import (
     Unavailable,
     UnknownTenant,
 )
+from functions.storage.base import StoreDamaged
 from functions.web import (
     PROBLEM_JSON,
     answer_broker,
@@ -209,6 +210,32 @@ class TestProblems:
         caplog.set_level(logging.INFO)
         house.get(NotFound("no such thing", internal=SECRET))
         assert {record.levelno for record in caplog.records} == {logging.INFO}
+        assert SECRET in caplog.text
+
+    def test_not_now_is_one_line_where_nothing_broke(
+        self, house: House, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A tenant with all its places taken fills no log with tracebacks."""
+        house.get(Unavailable(internal=SECRET))
+        (record,) = caplog.records
+        assert (record.levelno, record.exc_info) == (logging.WARNING, None)
+        assert SECRET in caplog.text
+
+    @pytest.mark.parametrize("kind", [Unavailable, StoreDamaged])
+    def test_not_now_has_its_cause_where_something_broke(
+        self,
+        house: House,
+        caplog: pytest.LogCaptureFixture,
+        kind: type[Unavailable],
+    ) -> None:
+        """A database that is away, or damage, is an error with all that is known."""
+        error = kind(internal=SECRET)
+        if kind is Unavailable:
+            error.__cause__ = ValueError(SECRET)
+        house.get(error)
+        (record,) = caplog.records
+        assert record.levelno == logging.ERROR
+        assert record.exc_info
         assert SECRET in caplog.text
 
     def test_an_unknown_page_is_404(self, house: House) -> None:
