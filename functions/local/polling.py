@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from functions.local.gcs import Upload, finalized
 from functions.local.manifests import namespace_of
-from functions.problems import Refused
+from functions.problems import Gone, Refused
+from functions.storage.base import StoreDenied
 from functions.tenant import REQUESTS
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ class BucketWatch:
         self._announcements_left = ANNOUNCED_MAX
         try:
             self._forget({info.key for info in self._taken()})
+        except (Gone, StoreDenied) as problem:  # shredded, or shut: it says why itself
+            log.error("the uploads of %s cannot be taken: %s", self._tenant.id, problem)  # noqa: TRY400  # no traceback says more
+            self._not_before = time.monotonic() + _FAULT_PAUSE_SECONDS
         except Exception:  # whatever it is, it must not end the others' turn
             log.exception("the uploads of %s cannot be taken", self._tenant.id)
             self._not_before = time.monotonic() + _FAULT_PAUSE_SECONDS
