@@ -105,12 +105,19 @@ class Cluster(_Part, frozen=True):
         try:
             return self.packs[pack][version]
         except KeyError as error:
-            raise ClusterError(f"packs: nothing holds {pack} {version}") from error
+            raise ClusterError(
+                f"packs: the cluster's file names no images of {pack} {version}"
+            ) from error
 
 
 def read(path: Path) -> Cluster:
     """Return the cluster that a file describes, or raise `ClusterError`."""
     try:
         return msgspec.yaml.decode(path.read_bytes(), type=Cluster)
+    except FileNotFoundError as error:
+        raise ClusterError(
+            f"{path} is not there: say --cluster FILE, a file such as "
+            "knative/cluster.example.yml"
+        ) from error
     except (OSError, msgspec.DecodeError) as error:
         raise ClusterError(f"{path}: {error}") from error

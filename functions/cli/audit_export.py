@@ -120,3 +120,4 @@ def _tell(out: Path, manifest: Manifest, *, json: bool) -> None:
     logs = "a log" if len(manifest.logs) == 1 else f"{len(manifest.logs)} logs"
     say(f"{held + single:,} entries of {logs} of {whole:,} written to {out}")
     say(f"check it with: guise audit verify {out} --key KEYS")
+    say(f"KEYS is a file: what `guise audit keys --tenant {manifest.tenant}` prints")

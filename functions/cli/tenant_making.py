@@ -56,7 +56,7 @@ def create(
 
     Raises `Conflict` for an id that was ever used.
     """
-    tenant = Tenant(name)
+    tenant = _named(name)
     text = source.read_bytes() if source else None
     if text is not None and not fields:
         spec = parse(text, tenant=tenant)
@@ -67,6 +67,16 @@ def create(
         _create(place, spec, text or write(spec))
 
 
+def _named(text: str) -> Tenant:
+    try:
+        return Tenant(text)
+    except UnknownTenant as error:
+        raise InvalidRequest(
+            f"{text[:64]!r} is no tenant's id: 1 to 32 of a-z, 0-9 and '-', "
+            "with no '-' at either end"
+        ) from error
+
+
 def apply(place: Place, source: Path) -> None:
     """Make a tenant's spec what a file says; a tenant that is none yet is made."""
     text = source.read_bytes()
@@ -74,7 +84,7 @@ def apply(place: Place, source: Path) -> None:
     name = said.get("id") if isinstance(said, dict) else None
     if not isinstance(name, str):
         raise InvalidRequest(f"{source} does not say whose spec it is: id")
-    spec = parse(text, tenant=Tenant(name))
+    spec = parse(text, tenant=_named(name))
     with place.changing():
         if place.path(spec.tenant).exists():
             _change(place, current(place, spec.tenant), spec, text)

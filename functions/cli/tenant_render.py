@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from functions.cli.tenant_making import current
 from functions.local.manifests import ManifestError
 from functions.problems import InvalidRequest
 from functions.roster.reading import write
@@ -35,17 +36,17 @@ def render_tenants(
     `file` describes the cluster; `packs` is the folder with the channels of packs.
     Raises `ManifestError` where it does not come to anything that could be applied.
     """
-    roster = place.roster()
-    specs = list(roster.all()) if everybody else [roster.read(Tenant(i)) for i in ids]
+    if everybody:
+        specs = list(place.roster().all())
+    else:
+        specs = [current(place, Tenant(name)) for name in ids]
     if not specs:
         raise InvalidRequest("name a tenant, or say --all")
     try:
         cluster = read(file)
-        objects = [
-            one for spec in specs for one in _rendered(spec, cluster, file, packs)
-        ]
-    except (ClusterError, KustomizeError) as error:
+    except ClusterError as error:
         raise ManifestError(str(error)) from error
+    objects = [one for spec in specs for one in _rendered(spec, cluster, file, packs)]
     if everybody:
         pooled = [spec for spec in specs if not spec.isolation.compute]
         objects.append(pool({spec.id: write(spec).decode() for spec in pooled}))
@@ -73,8 +74,14 @@ def _rendered(
     spec: Spec, cluster: Cluster, file: Path, packs: Path
 ) -> Iterator[Manifest]:
     if not spec.living:
-        raise ManifestError(f"{spec.id} is {spec.state}: delete what it has")
-    yield from render(tenancy_of(spec, cluster, file, packs), cluster)
+        raise ManifestError(
+            f"{spec.id} is {spec.state}, and has nothing to render: "
+            "delete what it has on the cluster"
+        )
+    try:
+        yield from render(tenancy_of(spec, cluster, file, packs), cluster)
+    except (ClusterError, KustomizeError) as error:
+        raise ManifestError(f"{spec.id}: {error}") from error
 
 
 def tenancy_of(spec: Spec, cluster: Cluster, file: Path, packs: Path) -> Tenancy:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from functions.cli import main
-from functions.roster import Isolation, Spec, write
+from functions.roster import Isolation, Models, Spec, write
 from tools import manifests
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def test_everybody_and_what_the_pool_knows(
     [
         (CLUSTER, "name a tenant"),
         (("gone", *CLUSTER), "gone is deleted"),
-        (("nobody", *CLUSTER), "unknown-tenant"),
-        (("acme", "--cluster", "nowhere.yml"), "nowhere.yml"),
+        (("nobody", *CLUSTER), "no spec of nobody"),
+        (("acme", "--cluster", "nowhere.yml"), "nowhere.yml is not there"),
     ],
 )
 def test_what_cannot_be_rendered(
@@ -84,4 +84,20 @@ def test_what_cannot_be_rendered(
     assert run(folder, *arguments) == 1
     printed = capsys.readouterr()
     assert said in printed.err
+    assert printed.out == ""
+
+
+def test_of_all_it_is_said_whose_cannot_be(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what is missing; the others are not printed without it."""
+    pinned = Spec(
+        id="pins", isolation=Isolation(model=1, compute=1), models=Models(pin="9.9.9")
+    )
+    (folder / "pins.yaml").write_bytes(write(pinned))
+    assert run(folder, "--all", *CLUSTER) == 1
+    printed = capsys.readouterr()
+    assert (
+        "pins: packs: the cluster's file names no images of lite 9.9.9" in printed.err
+    )
     assert printed.out == ""

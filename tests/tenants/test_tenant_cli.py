@@ -239,6 +239,13 @@ def test_nothing_is_made_of_a_spec_that_cannot_be(
     assert not (home / "keys").exists()
 
 
+def test_of_what_is_no_id_the_rule_is_said(home: Path, tmp_path: Path) -> None:
+    """By `create` and `apply`, the two that make a tenant."""
+    (tmp_path / "x").write_text("id: Acme_1")
+    for made in (("create", "Acme_1"), ("apply", tmp_path / "x")):
+        assert "a-z" in refused(InvalidRequest, *made, "--home", home)
+
+
 def test_a_file_that_is_no_mapping_takes_no_fields(home: Path, tmp_path: Path) -> None:
     """There is nothing to set them in."""
     (tmp_path / "x").write_text("- acme")
