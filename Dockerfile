@@ -6,6 +6,9 @@
 # BASE is what an image runs on: glibc, and a Python 3.11 or newer as `python3`.  TOOLS is
 # the same with `python3 -m venv` and `strip`, and builds.  For worker-gpu both have CUDA 12 and
 # cuDNN 9.  Both by digest, where the same image must come out again.
+#
+# Where packages come from a mirror, it is told by secrets, `pip.conf` and `ca.crt`: they
+# are there while packages are fetched, and no layer of an image has a trace of them.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 ARG TOOLS=docker.io/library/python:3.11-bookworm
 
@@ -17,7 +20,9 @@ ENV PYTHONHASHSEED=0 SOURCE_DATE_EPOCH=1577836800 PYTHONDONTWRITEBYTECODE=1 \
     PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY requirements/images/tools.lock requirements/images/
-RUN python3 -m venv /tools \
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
+    python3 -m venv /tools \
     && /tools/bin/pip install --quiet --no-deps --require-hashes \
         -r requirements/images/tools.lock
 COPY pyproject.toml README.md LICENSE ./
@@ -29,23 +34,33 @@ COPY tools/image_packages.py tools/
 
 FROM tools AS door-packages
 COPY requirements/images/door.lock requirements/images/
-RUN python3 tools/image_packages.py door
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
+    python3 tools/image_packages.py door
 
 FROM tools AS worker-cpu-packages
 COPY requirements/images/worker-cpu.lock requirements/images/
-RUN python3 tools/image_packages.py worker-cpu
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
+    python3 tools/image_packages.py worker-cpu
 
 FROM tools AS worker-gpu-packages
 COPY requirements/images/worker-gpu.lock requirements/images/
-RUN python3 tools/image_packages.py worker-gpu
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
+    python3 tools/image_packages.py worker-gpu
 
 FROM tools AS audit-packages
 COPY requirements/images/audit.lock requirements/images/
-RUN python3 tools/image_packages.py audit
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
+    python3 tools/image_packages.py audit
 
 FROM tools AS billing-packages
 COPY requirements/images/billing.lock requirements/images/
-RUN python3 tools/image_packages.py billing
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
+    python3 tools/image_packages.py billing
 
 # --- what runs -----------------------------------------------------------------
 

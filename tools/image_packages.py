@@ -24,6 +24,8 @@ S3: Final = frozenset({"s3", "sts", "sso", "sso-oidc", "signin"})
 """Of botocore's 440 services: the store, and where its credentials come from."""
 LEXERS: Final = frozenset({"__init__", "_mapping", "special", "text", "python"})
 """Of pygments' 250: rich colours nothing else, and nothing here."""
+UNREAD: Final = ("pyasn1", "pyasn1-modules")
+"""Read by google-auth alone, and only where the package `rsa` is: here it is not."""
 COMMANDS: Final = frozenset({"guise", "gunicorn", "python", "python3"})
 STRIPPED: Final = ("cryptography", "sqlalchemy", "yaml")
 """Large with symbols.  What auditwheel has patched does not load once stripped."""
@@ -35,7 +37,10 @@ IMPORTED: Final = {
     "billing": "functions.billing.app psycopg alembic.command reportlab.pdfgen tink",
 }
 """What must still be there in the end, beside the stores' clients."""
-STORES: Final = "functions.storage.s3 functions.storage.gcs functions.cli.commands"
+STORES: Final = (
+    "functions.storage.s3 functions.storage.gcs google.oauth2.service_account "
+    "functions.cli.commands"
+)
 IN_NO_IMAGE: Final = ("tests", "test", "testing", "benchmarks")
 NEEDED: Final = frozenset({"numpy/testing"})
 """Imported by numpy itself."""
@@ -45,12 +50,13 @@ def main() -> None:
     """Build the packages of one image, and see that they still import."""
     [image] = sys.argv[1:]
     _run(sys.executable, "-m", "venv", "--without-pip", HERE)
-    pip = (TOOLS / "python", "-m", "pip", "--python", HERE / "bin/python", "install")
+    pip = (TOOLS / "python", "-m", "pip", "--python", HERE / "bin/python")
     # The locks are complete, and we do not ship all that packages ask for.
     options = ("--quiet", "--no-deps", "--no-compile")
     lock = Path("requirements/images") / f"{image}.lock"
-    _run(*pip, *options, "--require-hashes", "-r", lock)
-    _run(*pip, *options, *Path("/wheel").glob("*.whl"))
+    _run(*pip, "install", *options, "--require-hashes", "-r", lock)
+    _run(*pip, "install", *options, *Path("/wheel").glob("*.whl"))
+    _run(*pip, "uninstall", "--quiet", "--yes", *UNREAD)
     sbom = ("--output-reproducible", "--output-format", "JSON", "--output-file")
     bom = TOOLS / "cyclonedx-py"
     _run(bom, "environment", *sbom, HERE / "sbom.cdx.json", HERE / "bin/python")
