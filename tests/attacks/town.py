@@ -39,7 +39,6 @@ from functions.swap import door
 from functions.tenant import Tenant
 from tests.audit.house import House as Audit
 from tests.billing.house import House as Billing
-from tests.billing.house import clock
 from tests.swap.house import SWAP, House, picture
 
 if TYPE_CHECKING:
@@ -176,7 +175,7 @@ def open_town(folder: Path) -> Iterator[Town]:
     ledger = Ledger.open(f"sqlite:///{folder}/billing.db")
     log_door = audit.create_app(log=log, keys=keys, authenticator=authenticator)
     bill_door = billing.create_app(
-        ledger=ledger, keys=keys, authenticator=authenticator, now=clock
+        ledger=ledger, keys=keys, authenticator=authenticator
     )
     yield Town(
         keys,

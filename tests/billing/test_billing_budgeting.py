@@ -49,6 +49,14 @@ def test_a_budget_is_kept_and_lifted(ledger: Ledger, office: Ledger) -> None:
     assert budgeting.budget_of(ledger, "acme") is None
 
 
+@pytest.fixture
+def house(ledger: Ledger) -> House:
+    """Return a billing function by the real clock, as budgets go by the real month."""
+    keys = MemoryKeys()
+    app = create_app(ledger=ledger, keys=keys, authenticator=TokensByName())
+    return House(ledger, keys, app.test_client())
+
+
 def today(house: House, name: str, **data: Any) -> Any:
     """Return a usage event of now: budgets go by the real month."""
     now = events.rfc3339(datetime.now(UTC))
