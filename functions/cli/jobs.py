@@ -106,13 +106,12 @@ class Place:
 
     def _store(self, folder: Path) -> Store:
         from functions.cli.tenant_place import Place as Installation
-        from functions.local.home import Home
         from functions.tenant import Tenant
 
         if not self.store and not folder.is_dir():
             raise NotFound(f"{self.home} has no tenant {self.tenant}")
-        tenant, home = Tenant(self.tenant), Home(self.home.resolve())
-        installation = Installation(self.home, store=self.store or home.store_url)
+        tenant = Tenant(self.tenant)
+        installation = Installation(self.home, store=self.store)
         return installation.stores(tenant).of(tenant)
 
     def _spec(self, tenant: Tenant) -> Spec | None:

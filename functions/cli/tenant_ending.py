@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from functions.cli.tenant_making import current, in_state, restated
@@ -137,9 +136,8 @@ def _keys(store: Store) -> Iterator[Key]:
 
 def _remove_folder(place: Place, tenant: Tenant) -> None:
     """Remove what a file store keeps beside objects: folders, marks, half a write."""
-    from functions.storage.locate import PLACE, Location, is_template
+    from functions.storage.locate import folder_of, is_template
 
-    url = place.store_url()
-    where = Location.parse(url.replace(PLACE, tenant.id))
-    if where.scheme == "file" and is_template(url) and Path(where.path).exists():
-        shutil.rmtree(where.path)
+    folder = folder_of(place.store_of(tenant))
+    if folder and is_template(place.store_url()) and folder.exists():
+        shutil.rmtree(folder)

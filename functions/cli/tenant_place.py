@@ -7,9 +7,11 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path  # Typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
+
+from functions.problems import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from functions.events import Event
     from functions.keys import FileKeys
     from functions.local.home import Home as Folder
+    from functions.local.home import Places
     from functions.roster import Change, FolderRoster, Spec
     from functions.sink import Auditor, Receipt
     from functions.storage import Stores
@@ -88,10 +91,34 @@ class Place:
         return self.key_folder == self.folder.keys
 
     @property
+    def places(self) -> Places | None:
+        """Where the stack of this home keeps store and keys; None if none ever ran.
+
+        None too for an installation that is not this home's.  Raises `Conflict` for
+        one that is half of it.
+        """
+        home = self.folder
+        known = home.places()
+        if known is None:
+            return None
+        same = [
+            self.specs.resolve() == home.tenants.resolve(),
+            self.key_folder.resolve() == home.keys.resolve(),
+        ]
+        if any(same) and not all(same):
+            raise Conflict(
+                f"specs in {self.specs} and keys in {self.key_folder}: one of them is "
+                f"the home's, {home.root}, and the other is not"
+            )
+        return known if all(same) else None
+
+    @property
     def envelopes(self) -> str:
         """Where the keys lie under which tenants' objects rest."""
         here = str(self.folder.envelopes) if self.is_local else ""
-        return _named_envelopes() or here
+        known = self.places
+        used = None if known is None else known.envelopes or here
+        return self._chosen(_named_envelopes(), used, here)
 
     def key_provider(self) -> FileKeys:
         """Return the keys that sign tenants' events."""
@@ -108,7 +135,36 @@ class Place:
     def store_url(self) -> str:
         """Return the URL of the tenants' stores."""
         named = self.store or os.environ.get("GUISE_STORE", "")
-        return named or self.folder.store_url
+        here, known = self.folder.store_url, self.places
+        used = None if known is None else known.store or here
+        return self._chosen(named, used, here)
+
+    def store_of(self, tenant: Tenant) -> str:
+        """Return the URL of the tenant's own store.
+
+        Raises `Conflict` where the stack of this home is pinned to another.
+        """
+        from functions.storage.locate import PLACE
+
+        known = self.places
+        if known and known.tenant not in {"", tenant.id}:
+            raise Conflict(f"the stack of {self.home} serves {known.tenant} alone")
+        return self.store_url().replace(PLACE, tenant.id)
+
+    def _chosen(self, said: str, known: str | None, here: str) -> str:
+        """Return a place that is said, or that the stack uses, or the home's own.
+
+        Raises `Conflict` for another than the stack uses: what is done there would
+        be done to nobody.
+        """
+        if known is None:
+            return said or here
+        if said and said.rstrip("/") != known.rstrip("/"):
+            raise Conflict(
+                f"{said} is not what the stack of {self.home} uses: {known}; "
+                f"start it so first, or remove {self.folder.places_file}"
+            )
+        return known
 
     def stores(self, tenant: Tenant) -> Stores:
         """Return the stores of which `tenant` has one, encrypted where it is said.
@@ -120,6 +176,7 @@ class Place:
         from functions.storage.locate import is_template
 
         url, known = self.store_url(), self.path(tenant).is_file()
+        self.store_of(tenant)  # or it is another's
         settings = Settings(
             profile="development",
             tenant=None if is_template(url) else tenant,
@@ -136,8 +193,9 @@ class Place:
         from functions.sink import HttpAuditor
 
         running = self.folder.running() if self.is_local else None
+        here = running.urls["audit"] if running else ""
         url = self.audit or os.environ.get("GUISE_AUDIT_URL", "")
-        url = url or (running.urls["audit"] if running else "")
+        url = self._chosen(url, None if self.places is None else here, here)
         if url:
             yield HttpAuditor(url.rstrip("/"))
             return
@@ -163,9 +221,9 @@ class Place:
     def changing(self) -> Iterator[None]:
         """Hold the folder of specs: two commands at once take turns."""
         if self.specs == self.folder.tenants:
-            self.folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.folder.shut()
         self.specs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.specs / ".lock").open("wb") as lock:
+        with _private(self.specs / ".lock", os.O_TRUNC) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -180,7 +238,7 @@ class Place:
         path = self.path(tenant)
         fresh = path.with_name(f".{tenant.id}.{os.getpid()}")
         fresh.unlink(missing_ok=True)
-        with fresh.open("xb") as file:
+        with _private(fresh, os.O_EXCL) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -191,6 +249,12 @@ class Place:
         finally:
             os.close(folder)
         return path
+
+
+def _private(path: Path, flag: int) -> BinaryIO:
+    """Open a file to write, made for its owner alone."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flag, 0o600)
+    return os.fdopen(descriptor, "wb")
 
 
 def _named_envelopes() -> str:

@@ -109,7 +109,7 @@ def folder_of(place: Place, tenant: Tenant) -> Path:
     """Return the folder of the tenant's store, or raise `Conflict` if it is none."""
     from functions.storage import locate
 
-    folder = locate.folder_of(place.store_url().replace(locate.PLACE, tenant.id))
+    folder = locate.folder_of(place.store_of(tenant))
     if folder is None:
         raise Conflict(f"the data of {tenant.id} lies in no folder")
     return folder

@@ -92,9 +92,9 @@ def _enveloping(place: Place, spec: Spec) -> list[str]:
 
 def _folder(place: Place, spec: Spec) -> Path | None:
     """Return the folder of a tenant's store, None for one in a bucket."""
-    from functions.storage.locate import PLACE, folder_of
+    from functions.storage.locate import folder_of
 
-    return folder_of(place.store_url().replace(PLACE, spec.id))
+    return folder_of(place.store_of(spec.tenant))
 
 
 def _log_days(place: Place, spec: Spec, days: int) -> list[str]:

@@ -59,6 +59,18 @@ class Running(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class Home:
     """Where everything lies under `root`, an absolute path."""
+class Places(msgspec.Struct, frozen=True):
+    """Where the stack of a home keeps what is not in it.
+
+    `store` (a URL) and `envelopes` (as `GUISE_ENVELOPES`) are "" for the home's own;
+    `tenant` is the one whom a store without `{tenant}` is pinned to.
+    """
+
+    store: str = ""
+    envelopes: str = ""
+    tenant: str = ""
+
+
 
     root: Path
 
@@ -115,6 +127,11 @@ class Home:
     @property
     def queue(self) -> Path:
         """The broker's queue."""
+    @property
+    def places_file(self) -> Path:
+        """Where the stack that ran last kept what is not in the home."""
+        return self.root / "places.json"
+
         return self.root / "broker.db"
 
     @property
@@ -252,6 +269,31 @@ class Home:
         door = running.urls.get("door")
         return f"{self.root} is in use by process {running.pid}, which serves {door}"
 
+
+    def put_places(self, *, store: str, envelopes: str, tenant: str = "") -> None:
+        """Write down where the stack keeps what commands on this home work on.
+
+        The home's own places are told apart from others, so that it can be moved.
+        """
+        places = Places(
+            "" if store == self.store_url else store,
+            "" if envelopes == str(self.envelopes) else envelopes,
+            tenant,
+        )
+        _write(self.places_file, msgspec.json.encode(places))
+
+    def places(self) -> Places | None:
+        """Return where its stack keeps things, None where none ever ran.
+
+        Raises `SettingsError` where that cannot be read.
+        """
+        try:
+            text = self.places_file.read_bytes()
+            return msgspec.json.decode(text, type=Places)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            raise SettingsError(f"{self.places_file}: {error}") from error
 
 def _locked(descriptor: int, kind: int) -> bool:
     try:

@@ -117,6 +117,7 @@ class Stack:
             # Held first: the token and the stores are those of the stack that runs.
             self._home.prepare(self._tenants)
             self._look_into_stores()
+            self._put_places()
             folder = self._options.manifests or knative.folder()
             blueprint = Blueprint(folder, DOORS, self._prefix)
             listeners = _listen(self._port, ending)
@@ -219,6 +220,16 @@ class Stack:
         if self._options.stores is not None:
             for tenant in self._tenants:
                 self._options.stores.of(tenant).list(REQUESTS, limit=1)
+
+    def _put_places(self) -> None:
+        """Write down for commands on this home which store and keys are in use."""
+        stores = self._options.stores
+        pinned = stores.pinned if stores else None
+        self._home.put_places(
+            store=stores.url if stores else "",
+            envelopes=self._options.settings.get(wiring.ENVELOPES, ""),
+            tenant=pinned.id if pinned else "",
+        )
 
     def _prefix(self, tenant: Tenant) -> str:
         stores = self._options.stores
