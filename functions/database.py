@@ -12,9 +12,10 @@ something to migrate.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -23,6 +24,7 @@ from functions.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import psycopg
     from sqlalchemy import Connection, Engine
@@ -98,6 +100,19 @@ def open_database(url: str) -> Engine:
         raise SettingsError("GUISE_DATABASE: this URL opens no database") from error
     _make_sqlite_strict(engine)
     return engine
+
+
+def make_private(path: str | Path) -> None:
+    """Make a SQLite file for its owner alone before SQLite makes it for everybody.
+
+    What SQLite puts beside it has the file's own mode.  One that is there stays as it
+    is, and where none can be, SQLite says so.
+    """
+    if str(path).startswith(("file:", ":memory:")):
+        return
+    with suppress(OSError):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        os.close(os.open(path, flags, 0o600))
 
 
 def check_login(engine: Engine, *, profile: str) -> None:
@@ -207,6 +222,10 @@ def _make_sqlite_strict(engine: Engine) -> None:
     "Serializable isolation" in SQLAlchemy's notes on pysqlite.
     """
     from sqlalchemy import event
+
+    @event.listens_for(engine, "do_connect")
+    def before(_dialect: object, _record: object, args: list[str], _: object) -> None:
+        make_private(args[0])
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: object) -> None:  # noqa: ANN401  # DBAPI

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,7 +23,7 @@ from functions.auth import (
     jwks_document,
 )
 from functions.keys import BILLING, FileKeys, events_key
-from functions.problems import Unavailable
+from functions.problems import Gone, Unavailable
 from functions.roster import FolderRoster, Policy, Spec, write
 from functions.settings import DEVELOPMENT_ISSUER, DEVELOPMENT_MARK, SettingsError
 from functions.storage.locate import PLACE
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 ISSUER: Final = DEVELOPMENT_ISSUER
 AUDIENCE: Final = "guise"
 TOKEN_SECONDS: Final = 30 * 24 * 3600
+_OWNERS: Final = 0o700
+_OWNERS_FILE: Final = 0o600
 _LOCK_SECONDS_MAX: Final = 1.0
 _LOCK_PAUSE_SECONDS: Final = 0.02
 _MARK: Final = b"Keys for this machine alone: production refuses this folder.\n"
@@ -56,9 +59,6 @@ class Running(msgspec.Struct, frozen=True):
     urls: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
-    """Where everything lies under `root`, an absolute path."""
 class Places(msgspec.Struct, frozen=True):
     """Where the stack of a home keeps what is not in it.
 
@@ -71,6 +71,9 @@ class Places(msgspec.Struct, frozen=True):
     tenant: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where everything lies under `root`, an absolute path."""
 
     root: Path
 
@@ -125,13 +128,13 @@ class Places(msgspec.Struct, frozen=True):
         return self.root / "run"
 
     @property
-    def queue(self) -> Path:
-        """The broker's queue."""
-    @property
     def places_file(self) -> Path:
         """Where the stack that ran last kept what is not in the home."""
         return self.root / "places.json"
 
+    @property
+    def queue(self) -> Path:
+        """The broker's queue."""
         return self.root / "broker.db"
 
     @property
@@ -157,9 +160,9 @@ class Places(msgspec.Struct, frozen=True):
         tenants = tuple(tenants)
         if not tenants:
             raise ValueError("at least one tenant")
-        mine = self.keys, self.tenants, self.run, self.acceptances
-        for folder in (self.root, *mine):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.shut()
+        for folder in (self.keys, self.tenants, self.run, self.acceptances):
+            folder.mkdir(exist_ok=True, mode=0o700)
         _write(self.keys / DEVELOPMENT_MARK, _MARK)  # before there is a key
         keys = FileKeys(self.keys)
         keys.create("audit")
@@ -169,9 +172,22 @@ class Places(msgspec.Struct, frozen=True):
         _write(self.jwks, msgspec.json.encode(document))
         for tenant in tenants:
             self.found(tenant)
-            with suppress(Unavailable):  # a broken spec shuts out its tenant alone
+            # A broken spec, or that of somebody deleted, shuts out its tenant alone.
+            with suppress(Unavailable, Gone):
                 self.welcome(self.roster().read(tenant))
         _write(self.token, self.issue(tenants[0]).encode())
+
+    def shut(self) -> None:
+        """Make the folder, and whatever is in it, its owner's alone.
+
+        Also one that somebody else made: a pack is put on its shelf before there is
+        anything here to be kept from others.
+        """
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if stat.S_IMODE(self.root.stat().st_mode) != _OWNERS:
+            self.root.chmod(_OWNERS)
+            for file in (*self.root.glob("*.db*"), *self.tenants.glob("*.yaml")):
+                file.chmod(_OWNERS_FILE)
 
     def roster(self, region: str = "") -> FolderRoster:
         """Return the tenants, from their specs."""
@@ -185,7 +201,10 @@ class Places(msgspec.Struct, frozen=True):
             _write(path, write(spec))
 
     def welcome(self, spec: Spec) -> None:
-        """Make the keys and folders that are missing of a tenant that there is."""
+        """Make the keys and folders that are missing of a tenant that there is.
+
+        Raises `Gone` for one who was deleted, and whose spec somebody put back.
+        """
         if not spec.living:
             return
         FileKeys(self.keys).create(events_key(spec.id))
@@ -225,8 +244,8 @@ class Places(msgspec.Struct, frozen=True):
         The kernel lets go of it when the process ends, however it does.  No more
         is made than the lock needs: until it is held, the home is another's.
         """
-        for folder in (self.root, self.run):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.shut()
+        self.run.mkdir(exist_ok=True, mode=0o700)
         deadline = time.monotonic() + _LOCK_SECONDS_MAX
         descriptor = self._open_lock()
         while not _locked(descriptor, fcntl.LOCK_EX):
@@ -255,21 +274,6 @@ class Places(msgspec.Struct, frozen=True):
             os.close(descriptor)
         return None if free else self._announced()
 
-    def _announced(self) -> Running | None:
-        try:
-            text = (self.run / "stack.json").read_bytes()
-            return msgspec.json.decode(text, type=Running)
-        except (OSError, msgspec.DecodeError):
-            return None
-
-    def _holder(self) -> str:
-        running = self._announced()
-        if running is None:
-            return f"{self.root} is in use by a stack that is starting or ending"
-        door = running.urls.get("door")
-        return f"{self.root} is in use by process {running.pid}, which serves {door}"
-
-
     def put_places(self, *, store: str, envelopes: str, tenant: str = "") -> None:
         """Write down where the stack keeps what commands on this home work on.
 
@@ -294,6 +298,21 @@ class Places(msgspec.Struct, frozen=True):
             return None
         except (OSError, msgspec.DecodeError) as error:
             raise SettingsError(f"{self.places_file}: {error}") from error
+
+    def _announced(self) -> Running | None:
+        try:
+            text = (self.run / "stack.json").read_bytes()
+            return msgspec.json.decode(text, type=Running)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def _holder(self) -> str:
+        running = self._announced()
+        if running is None:
+            return f"{self.root} is in use by a stack that is starting or ending"
+        door = running.urls.get("door")
+        return f"{self.root} is in use by process {running.pid}, which serves {door}"
+
 
 def _locked(descriptor: int, kind: int) -> bool:
     try:

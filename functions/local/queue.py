@@ -18,6 +18,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from functions.database import make_private
 from functions.local import stored
 from functions.local.shares import fits
 from functions.local.stored import DeadLetter, Owed, Waiting
@@ -104,6 +105,7 @@ class Queue:
         self._events_max = events_max
         self._dead_letters_max = dead_letters_max
         self._lock = threading.Lock()
+        make_private(path)
         self._database = sqlite3.connect(
             path,
             timeout=_BUSY_SECONDS_MAX,

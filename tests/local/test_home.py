@@ -15,8 +15,10 @@ from functions.auth import TokenAuthenticator
 from functions.database import open_database
 from functions.keys import FileKeys
 from functions.local.home import TOKEN_SECONDS, Home, HomeTaken, Running
+from functions.local.queue import Queue
 from functions.storage.locate import Stores
 from functions.tenant import Tenant
+from models.shelf import building
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +61,36 @@ def test_everything_is_made_and_private(tmp_path: Path) -> None:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert (home.tenants / "other" / "requests").is_dir()
     assert (home.tenants / "other" / "uploads").is_dir()
+
+
+def modes(home: Home) -> dict[str, str]:
+    """Return who may do what with each database and spec in the home."""
+    return {
+        path.name: oct(stat.S_IMODE(path.lstat().st_mode))
+        for path in (*home.root.glob("*.db*"), *home.tenants.glob("*.yaml"))
+    }
+
+
+def test_a_home_in_which_a_pack_lay_first_is_its_owner_s_alone(tmp_path: Path) -> None:
+    """As is every database that functions and broker make in it, and every spec."""
+    home = Home(tmp_path / "home")
+    with building(home.root / "models", "lite", "1.0.0"):
+        pass
+    home.root.chmod(0o755)
+    (home.root / "audit.db").touch(0o644)
+    os.close(home.lock())
+    home.prepare([ACME])
+    assert stat.S_IMODE(home.root.stat().st_mode) == 0o700
+    engine = open_database(home.database_url("billing"))
+    queue = Queue(home.queue)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (n INTEGER)")
+        found = modes(home)
+    engine.dispose()
+    queue.close()
+    names = {"audit.db", "billing.db", "billing.db-wal", "broker.db", "broker.db-wal"}
+    assert names | {"acme.yaml"} <= found.keys()
+    assert set(found.values()) == {"0o600"}
 
 
 def test_the_token_opens_the_door(tmp_path: Path) -> None:
