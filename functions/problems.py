@@ -30,6 +30,7 @@ the slug being the class name in kebab case):
   x Failed                  only we can mend it
     + Unavailable           503  not now; try again
       - NoReceipt           503  the audit function did not answer: nothing is done
+      - NotServedHere       503  the tenant has a door and a worker of its own
     + Changed               (internal) a conditional write found something else
 
 `detail` is shown to the caller; `internal` only ever reaches the log.
@@ -231,6 +232,12 @@ class NoReceipt(Unavailable):
     """The audit function gave no receipt, so nothing was done."""
 
     title = "Not recorded"
+
+
+class NotServedHere(Unavailable):
+    """A tenant that is promised more than this function keeps."""
+
+    title = "Not served here"
 
 
 class Changed(Failed):

@@ -25,6 +25,7 @@ from functions.problems import (
     TYPE_PREFIX,
     Failed,
     Forbidden,
+    NotServedHere,
     Problem,
     Refused,
     TooLarge,
@@ -187,7 +188,7 @@ def _said(problem: Problem) -> str:
 def _failed(problem: Problem, cause: Exception) -> Response:
     """Return a document with an instance id; the cause goes to the log alone."""
     instance = f"urn:uuid:{uuid.uuid4()}"
-    if type(cause) is Unavailable and cause.__cause__ is None:
+    if type(cause) in {Unavailable, NotServedHere} and cause.__cause__ is None:
         # Our own word, such as a quota that is used up: a crowd is told so all day.
         log.warning("not now: %s: %s", instance, cause)
     else:

@@ -153,7 +153,8 @@ def _prepare(place: Place, spec: Spec) -> None:
     keys = place.key_provider()
     if place.is_local:
         home = place.folder
-        for folder in (home.root, home.keys, home.tenants):
+        home.shut()
+        for folder in (home.keys, home.tenants):
             folder.mkdir(exist_ok=True, mode=0o700)
         mark = home.keys / DEVELOPMENT_MARK
         if not mark.exists():  # before there is a key
@@ -172,14 +173,14 @@ def _prepare(place: Place, spec: Spec) -> None:
 
 def _say_next(place: Place, spec: Spec, undone: Sequence[str]) -> None:
     home = "" if place.home == Path(".guise") else f" --home {place.home}"
-    if place.is_local:
-        say(f"next: guise tenant token {spec.id}{home}")
-        if place.folder.running() is None:
-            say(f"      guise up{home}")
-    else:
+    if not place.is_local:
         say(
             f"next: guise tenant render {spec.id}, and bring what it makes to a cluster"
         )
+    elif not spec.isolation.compute:  # else what is left to do says it
+        say(f"next: guise tenant token {spec.id}{home}")
+        if place.folder.running() is None:
+            say(f"      guise up{home}")
     for each in undone:
         say(f"left to do: {each}")
 
@@ -196,15 +197,13 @@ def _change(place: Place, before: Spec, spec: Spec, text: bytes) -> None:
             "and `shred` change that"
         )
     same = spec == before
-    undone: list[str] = []
     if not same:
         tenant_settling.check(place, spec, before)
         if spec.isolation.data > 0 and not before.isolation.data:
             _prepare(place, spec)
         place.tell("changed", spec, before)  # first: it may take something away
     place.put(spec.tenant, text)
-    if not same:
-        undone = tenant_settling.settle(place, spec, before)
+    undone = tenant_settling.settle(place, spec, before)
     if place.json:
         told = {"tenant": spec.id, "changed": not same, "level": spec.level}
         print_json({**told, "why": spec.why, "undone": undone})

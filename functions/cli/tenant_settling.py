@@ -55,6 +55,12 @@ def settle(place: Place, spec: Spec, before: Spec | None) -> list[str]:
         undone += _log_days(place, spec, days)
     if before and spec.isolation.data and not before.isolation.data:
         undone += _enveloping(place, spec)
+    if place.is_local and spec.isolation.compute:
+        level = spec.isolation.compute
+        undone.append(
+            f"guise tenant render {spec.id}, for a cluster: at compute {level} it has "
+            "a door and a worker of its own, and `guise up` here does not serve it"
+        )
     return undone
 
 

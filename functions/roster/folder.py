@@ -15,7 +15,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from functions.problems import Unavailable, UnknownTenant
+from functions.problems import NotServedHere, Unavailable, UnknownTenant
 from functions.roster.reading import BYTES_MAX, InvalidSpec, parse
 from functions.roster.spec import RESERVED, Policy, Spec
 from functions.settings import SettingsError
@@ -39,8 +39,8 @@ class Roster(Protocol):
     def spec(self, tenant: Tenant) -> Spec:
         """Return the spec of a tenant that is active or suspended.
 
-        Raises `UnknownTenant` for every other, and `Unavailable` where it cannot be
-        told.
+        Raises `UnknownTenant` for every other, `Unavailable` where it cannot be
+        told, and `NotServedHere` for who is promised another function than this.
         """
 
     def all(self) -> Sequence[Spec]:
@@ -56,15 +56,22 @@ class _Kept:
 class FolderRoster:
     """The tenants whose specs lie in a folder.
 
-    With a `region` none of another is served here.  At most `kept_max` specs are kept
-    in memory.
+    With a `region` none of another is served here.  For a `pooled` function, nobody
+    is served who has a door and a worker of its own.  At most `kept_max` specs are
+    kept in memory.
     """
 
     def __init__(
-        self, folder: Path, *, region: str = "", kept_max: int = KEPT_MAX
+        self,
+        folder: Path,
+        *,
+        region: str = "",
+        pooled: bool = False,
+        kept_max: int = KEPT_MAX,
     ) -> None:
         self.folder = folder
         self._region = region
+        self._pooled = pooled
         self._kept_max = kept_max
         self._kept: dict[str, _Kept] = {}
         self._lock = threading.Lock()
@@ -76,6 +83,13 @@ class FolderRoster:
             raise UnknownTenant(internal=f"{tenant.id} is {spec.state}")
         if self._region and spec.region not in {"", self._region}:
             raise UnknownTenant(internal=f"{tenant.id} is of {spec.region}")
+        if self._pooled and spec.isolation.compute > 0:
+            raise NotServedHere(
+                "this tenant has a door and a worker of its own",
+                internal=f"isolation.compute of {tenant.id} is "
+                f"{spec.isolation.compute}, and this function is everybody's: "
+                f"`guise tenant render {tenant.id}`",
+            )
         return spec
 
     def all(self) -> tuple[Spec, ...]:
@@ -169,11 +183,13 @@ class EveryTenant:
 def roster_of(settings: Settings) -> Roster:
     """Return the roster that a deployment names; where it names none, everybody.
 
+    A function without `GUISE_TENANT` is pooled: it serves nobody at compute 1 or 2.
     Raises `SettingsError` for a pooled function of the production profile without
     one: whoever had a token would be a tenant, and without a quota.
     """
     if settings.tenants is not None:
-        return FolderRoster(settings.tenants, region=settings.region)
+        pooled = settings.tenant is None
+        return FolderRoster(settings.tenants, region=settings.region, pooled=pooled)
     if settings.tenant is None:
         if settings.profile == "production":
             raise SettingsError(

@@ -23,6 +23,7 @@ from functions.problems import (
     Forbidden,
     InvalidRequest,
     NotFound,
+    NotServedHere,
     Refused,
     Unavailable,
     UnknownTenant,
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from functions.auth import Speaker
     from functions.events import Event
     from functions.keys import KeyProvider
-    from functions.roster import Roster
+    from functions.roster import Roster, Spec
     from functions.sink import Auditor, Sink
     from functions.swap.ledger import Record
     from functions.swap.pipeline import Loaded
@@ -222,7 +223,7 @@ class Worker:
         bucket, name = upload.bucket, upload.name
         try:
             tenant, name = self._stores.locate(bucket, name)
-            self._roster.spec(tenant)
+            self._spec(tenant)
         except UnknownTenant:
             log.warning("an upload to a bucket of nobody here: %r", bucket)
             return
@@ -245,7 +246,7 @@ class Worker:
 
     def _accept(self, tenant: Tenant, job: str) -> bool:
         """Accept what was uploaded; when it is refused, that is how the job ends."""
-        books, spec = self._books(tenant), self._roster.spec(tenant)
+        books, spec = self._books(tenant), self._spec(tenant)
         limit = self._limits.request_bytes_max
         try:
             body = books.store.get(tenant.request(job), bytes_max=limit).data
@@ -283,7 +284,7 @@ class Worker:
             self._memory,
             self._loading,
             self._pack,
-            spec=self._roster.spec(tenant),
+            spec=self._spec(tenant),
             estimates=self._estimates,
             gate_required=self._gate_required,
         )
@@ -298,8 +299,21 @@ class Worker:
         So it is answered with 503 on every way in: a broker tries again later, and a
         caller of the door's finds its job accepted.
         """
-        quotas = self._roster.spec(tenant).quotas
+        quotas = self._spec(tenant).quotas
         return self._room.place(tenant, quotas.concurrency)
+
+    def _spec(self, tenant: Tenant) -> Spec:
+        """Return the tenant's spec; `NotServedHere` if it is promised another pack."""
+        spec = self._roster.spec(tenant)
+        for field, said in (("version", spec.models.pin), ("id", spec.models.pack)):
+            here = self._pack.get(field, "")
+            if said and said != here:
+                raise NotServedHere(
+                    "this tenant has a worker of its own, with other models",
+                    internal=f"models of {tenant.id} are {said!r} by its spec, and "
+                    f"this worker has {here!r}: `guise tenant render {tenant.id}`",
+                )
+        return spec
 
     def _heard(self, place: str, priority: int, seconds: float) -> None:
         self.metrics.observe(

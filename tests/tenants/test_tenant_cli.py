@@ -168,6 +168,8 @@ def test_a_new_tenant_has_all_it_needs(home: Path) -> None:
     assert (entry["change"], entry["actor"]) == ("created", "operator")
     for folder in (home, home / "keys", home / "tenants", home / "tenants" / "acme"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for file in (home / "tenants" / "acme.yaml", home / "audit.db"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_a_file_is_kept_word_for_word(home: Path, tmp_path: Path) -> None:
@@ -195,6 +197,22 @@ def test_a_file_that_cannot_be_mended_in_place_is_written_anew(
     done("suspend", "acme", "--home", home)
     after = FolderRoster(home / "tenants").spec(ACME)
     assert after == msgspec.structs.replace(before, state="suspended")
+
+
+def test_what_one_machine_does_not_keep_is_said(home: Path) -> None:
+    """At compute 1 the tenant is for a cluster, and nobody is sent to `guise up`."""
+    at = ("--home", home)
+    own = ("--data", 1, "--model", 1, "--compute", 1, "--set", "models.pin=1.1.0")
+    said = done("create", "acme", *own, *at)
+    assert "at level 1" in said
+    assert "left to do: guise tenant render acme" in said
+    assert "`guise up` here does not serve it" in said
+    assert "guise tenant token" not in said
+    [left] = told("edit", "acme", "--set", "tier=premium", *at)["undone"]
+    assert "guise tenant render acme" in left
+    done("create", "bolt", *at)
+    assert "does not serve" in done("edit", "bolt", "--set", "isolation.compute=1", *at)
+    assert told("edit", "bolt", "--set", "isolation.compute=0", *at)["undone"] == []
 
 
 def test_options_and_fields_go_over_a_file(home: Path, tmp_path: Path) -> None:
