@@ -47,6 +47,10 @@ class StoreDenied(_Quiet, Failed):
     """Whoever we are there may not do this, or is not known."""
 
 
+class StoreShut(StoreDenied, Unavailable):
+    """Objects lie as they are where they are to be encrypted; the operator mends it."""
+
+
 class StoreClock(_Quiet, Failed):
     """Our clock and the store's are too far apart for it to believe us."""
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from functions.storage.base import StoreDenied
+from functions.storage.base import StoreDenied, StoreShut
 from functions.storage.protection import Bucket, Wanted
 from functions.tenant import Key
 
@@ -83,7 +83,7 @@ class Resting:
     def encrypted(self, tenant: Tenant, folder: Path) -> EncryptedStore:
         """Return the tenant's enveloped store.
 
-        Raises `StoreDenied` where objects lie in the folder as they are: they would
+        Raises `StoreShut` where objects lie in the folder as they are: they would
         be found no more, and would not be encrypted either.
         """
         from functions.storage.encrypted import EncryptedStore
@@ -91,9 +91,11 @@ class Resting:
         if self.envelopes is None:
             raise ValueError("there are no envelopes")
         if bare := next(bare_keys(folder), None):
-            raise StoreDenied(
-                internal=f"{folder}/{bare} is not encrypted: "
-                f"`guise tenant envelop {tenant.id}`"
+            # The cure first: of what a tenant calls its files a log keeps nothing.
+            raise StoreShut(
+                "this tenant's data is shut until the operator has encrypted all of it",
+                internal=f"`guise tenant envelop {tenant.id}` encrypts what lies as it "
+                f"is in {folder}: {bare}",
             )
         return EncryptedStore(folder, tenant, self.envelopes)
 

@@ -9,11 +9,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from functions.cli.up import vet
+from functions.logs import LineFormatter
 from functions.problems import Unavailable, UnknownTenant
-from functions.roster import FolderRoster, Isolation, Spec, write
+from functions.roster import EveryTenant, FolderRoster, Isolation, Spec, write
 from functions.settings import Settings, SettingsError
 from functions.storage import Stores
-from functions.storage.base import StoreDenied, StoreFault, StoreMissing
+from functions.storage.base import StoreDenied, StoreFault, StoreMissing, StoreShut
 from functions.storage.encrypted import EncryptedStore
 from functions.storage.file import FileStore
 from functions.storage.gcs import GcsStore
@@ -22,7 +23,9 @@ from functions.storage.protection import Protection, Wanted
 from functions.storage.resting import Resting, bare_keys
 from functions.storage.s3 import S3Store
 from functions.storage.s3_bucket import protection_of
+from functions.swap.door import create_app
 from functions.tenant import Key, Tenant
+from tests.swap.house import House, Tokens
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,8 +128,42 @@ class TestFolders:
         assert list(bare_keys(tmp_path / "acme")) == []
         (tmp_path / "acme/uploads/a.jpg").write_bytes(b"as it is")
         assert list(bare_keys(tmp_path / "acme")) == [A]
-        with pytest.raises(StoreDenied, match="guise tenant envelop acme"):
+        with pytest.raises(StoreShut, match="guise tenant envelop acme"):
             stores(tmp_path, **told).of(ACME)
+
+    def test_a_shut_store_is_503_at_the_door_and_the_log_says_what_mends_it(
+        self, tmp_path: Path, specs: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """To a stranger it says nothing of the file, and no other tenant notices."""
+        spec(specs, ACME, 1)
+        spec(specs, GLOBEX, 1)
+        (tmp_path / "acme/uploads").mkdir(parents=True)
+        (tmp_path / "acme/uploads/a.jpg").write_bytes(b"as it is")
+        told = {"GUISE_TENANTS": str(specs), "GUISE_ENVELOPES": str(tmp_path / "keys")}
+        house = House()
+        door = create_app(
+            Settings(),
+            stores=stores(tmp_path, **told),
+            keys=house.keys,
+            roster=EveryTenant(),
+            authenticator=Tokens(),
+            auditor=house.auditor,
+            sink=house.sink,
+            worker=house,
+        ).test_client()
+        heads = {
+            name: {"Authorization": f"Bearer {name}"} for name in ("acme", "globex")
+        }
+        answer = door.get("/v1/swaps", headers=heads["acme"])
+        assert answer.status_code == 503
+        assert answer.get_json()["type"] == "urn:guise:problem:unavailable"
+        assert "until the operator" in answer.get_json()["detail"]
+        assert "a.jpg" not in answer.text
+        [record] = caplog.records
+        said = LineFormatter("%(message)s").format(record)
+        assert "guise tenant envelop acme" in said
+        assert "a.jpg" not in said
+        assert door.get("/v1/swaps", headers=heads["globex"]).status_code == 200
 
     def test_no_envelopes_envelop_nothing(self, tmp_path: Path) -> None:
         """A mistake of ours is not a tenant's data in the open."""
