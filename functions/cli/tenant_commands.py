@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from functions.cli.tenant_files import files
 from functions.cli.tenant_keys import resting
 from functions.cli.tenant_place import (
     HOME,
@@ -26,6 +27,7 @@ tenant = typer.Typer(
     help="Tenants: who they are, what each may have, and each one's end.",
 )
 tenant.add_typer(resting)
+tenant.add_typer(files)
 
 Set = Annotated[
     list[str] | None,
@@ -186,7 +188,10 @@ def token(  # noqa: PLR0913  # each is an option
     tenant_id: Id,
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="What it is for; repeat it. Unless said, all but erasing."),
+        typer.Option(
+            help="What it is for: swap:write, swap:read, audit:read, billing:read, "
+            "audit:erase; repeat it. Unless said, all but audit:erase."
+        ),
     ] = None,
     days: Annotated[int, typer.Option(min=1, max=365, help="How long.")] = 30,
     subject: Annotated[

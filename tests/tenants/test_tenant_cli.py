@@ -25,6 +25,7 @@ from functions.cli.commands import app
 from functions.cli.jobs import Place as Jobs
 from functions.cli.tenant_ending import empty
 from functions.cli.tenant_place import Place
+from functions.cli.tenant_token import KNOWN
 from functions.events import TENANT_CHANGED
 from functions.keys import FileKeys, events_key
 from functions.local.home import ISSUER, Home
@@ -147,9 +148,16 @@ def test_the_help_names_every_command() -> None:
     """Each says in one line what it does."""
     text = process("tenant", "--help")
     names = ("create", "list", "show", "apply", "edit", "token", "suspend", "resume")
-    for name in (*names, "delete", "render", "rotate", "envelop", "shred"):
+    more = ("delete", "render", "rotate", "envelop", "shred", "put", "get", "ls")
+    for name in (*names, *more):
         assert f"\n  {name} " in text
         assert process("tenant", name, "--help")
+
+
+def test_the_help_of_a_token_names_every_scope() -> None:
+    """As the command knows them: nobody has to guess one wrong to be told."""
+    text = " ".join(process("tenant", "token", "--help").split())
+    assert ", ".join(KNOWN) in text
 
 
 # --- create ------------------------------------------------------------------
@@ -569,6 +577,16 @@ def test_a_token_for_what_no_tenant_may_is_refused(
     """The operator's scope is nobody's to give away here."""
     done("create", "acme", "--home", home)
     assert why in refused(InvalidRequest, "token", "acme", *arguments, "--home", home)
+
+
+def test_a_token_in_a_file_is_its_owner_s_alone(home: Path, tmp_path: Path) -> None:
+    """Also where everybody could read what was there."""
+    done("create", "acme", "--home", home)
+    out = tmp_path / "token"
+    out.touch(0o644)
+    out.chmod(0o644)
+    done("token", "acme", "--out", out, "--home", home)
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
 
 def test_where_an_identity_provider_issues_tokens_we_do_not(tmp_path: Path) -> None:
