@@ -25,6 +25,7 @@ from functions.local.stack import Options, Stack, Sweep
 from functions.logs import configure_logging
 from functions.problems import Problem, Unavailable
 from functions.settings import SettingsError
+from functions.storage.base import StoreDenied
 from functions.storage.locate import is_template
 from functions.tenant import Tenant
 
@@ -74,17 +75,25 @@ def _stack(asked: argparse.Namespace, environ: Mapping[str, str]) -> Stack:
 
 
 def vet(roster: Roster, stores: Stores) -> None:
-    """Raise `StoreDenied` now for a tenant whose data may not rest where it would.
+    """Say now whose data may not rest where they would: that tenant is shut out.
 
-    A bucket that is away is looked at when it is needed; in a new home nobody is yet.
+    Nobody else is; a stack that is pinned to the tenant raises `StoreDenied`.  A bucket
+    that is away is looked at when it is needed; in a new home nobody is yet.
     """
     tenants: list[Tenant] = []
     with suppress(Unavailable):
         tenants = [spec.tenant for spec in roster.all()]
     for tenant in tenants:
-        if stores.pinned in {None, tenant}:
-            with suppress(Unavailable):
-                stores.of(tenant)
+        if stores.pinned not in {None, tenant}:
+            continue
+        try:
+            stores.of(tenant)
+        except StoreDenied as error:
+            if stores.pinned:
+                raise
+            log.error("%s is shut out: %s", tenant.id, error)  # noqa: TRY400  # it says all
+        except Unavailable:
+            continue
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import threading
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -32,6 +32,7 @@ from functions.local.tenants import LOOK_SECONDS as ROSTER_SECONDS
 from functions.local.tenants import Blueprint, Tenants
 from functions.local.timers import PING_SECONDS, Pings, Timer
 from functions.local.uploads import LOOK_SECONDS, Uploads
+from functions.storage.base import StoreDenied
 from functions.structs import prepare
 from functions.tenant import REQUESTS
 
@@ -216,10 +217,16 @@ class Stack:
         ]
 
     def _look_into_stores(self) -> None:
-        """Raise what is wrong with the stores that were named, before it matters."""
-        if self._options.stores is not None:
-            for tenant in self._tenants:
-                self._options.stores.of(tenant).list(REQUESTS, limit=1)
+        """Raise what is wrong with the stores that were named, before it matters.
+
+        What is wrong with one tenant's data shuts out that tenant alone.
+        """
+        stores = self._options.stores
+        if stores is None:
+            return
+        for tenant in self._tenants:
+            with suppress(*(() if stores.pinned else (StoreDenied,))):
+                stores.of(tenant).list(REQUESTS, limit=1)
 
     def _put_places(self) -> None:
         """Write down for commands on this home which store and keys are in use."""

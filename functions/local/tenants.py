@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from functions.local import manifests
 from functions.local.manifests import ManifestError, Manifests, Template, namespace_of
-from functions.problems import Unavailable, UnknownTenant
+from functions.problems import Problem, Unavailable, UnknownTenant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -138,7 +138,7 @@ class Tenants:
             return True
         try:
             self._welcome(spec)
-        except OSError as error:
+        except (OSError, Problem) as error:
             self._say(f"{spec.id} cannot be served: {error}")
             return False
         return True
