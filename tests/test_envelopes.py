@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -334,3 +335,28 @@ def test_keys_cost_a_door_nothing_until_they_are_needed() -> None:
     found = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert "functions.storage.encrypted" in found
     assert {"cryptography", "tink", "google", "requests"}.isdisjoint(found)
+
+
+def test_what_is_held_is_dropped_in_time_by_itself(folder: Path) -> None:
+    """Also where nobody asks for it again."""
+    envelopes = Envelopes(folder, cached_seconds=0.2)
+    envelopes.make(ACME)
+    key = envelopes.key(ACME, 1)
+    assert envelopes.drop() is not None
+    deadline = time.monotonic() + 10
+    while envelopes._cached:  # what is in memory is the rule
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert envelopes.key(ACME, 1) == key
+
+
+def test_a_ring_that_another_process_shredded_is_held_no_more(folder: Path) -> None:
+    """Once that is seen, not only once its time is over."""
+    envelopes = Envelopes(folder)
+    envelopes.make(ACME)
+    envelopes.key(ACME, 1)
+    envelopes.names(ACME)
+    Envelopes(folder).shred(ACME)
+    with pytest.raises(Gone):
+        envelopes.key(ACME, 1)
+    assert not envelopes._cached  # as above

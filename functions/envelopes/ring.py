@@ -12,7 +12,9 @@ import fcntl
 import os
 import re
 import secrets
+import threading
 import time
+import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -38,6 +40,7 @@ LOCK: Final = ".lock"
 CACHED_SECONDS: Final = 300.0
 """How long an unwrapped key is held before its guard is asked again."""
 _CACHED_MAX: Final = 4_096
+_LOOK_SECONDS: Final = 1.0
 _VERSION: Final = re.compile(r"([1-9][0-9]{0,8})\.key")
 _UNGUARDED: Final = Unguarded()
 
@@ -75,10 +78,12 @@ class Envelopes:
         guard: Guard = _UNGUARDED,
         *,
         clock: Callable[[], float] = time.monotonic,
+        cached_seconds: float = CACHED_SECONDS,
     ) -> None:
         self._folder = folder
         self._guard = guard
         self._clock = clock
+        self._cached_seconds = cached_seconds
         self._cached: dict[tuple[str, str], _Cached] = {}
 
     def names(self, tenant: Tenant) -> bytes:
@@ -101,6 +106,7 @@ class Envelopes:
         except OSError as error:
             raise Failed(internal=f"the ring of {tenant.id}: {error}") from error
         if TOMBSTONE in found:
+            self._forget(tenant)
             raise _gone(tenant)
         matches = map(_VERSION.fullmatch, found)
         return sorted(int(match[1]) for match in matches if match)
@@ -108,6 +114,11 @@ class Envelopes:
     def is_shredded(self, tenant: Tenant) -> bool:
         """Return whether the ring was destroyed, or its destruction begun."""
         return (self._ring(tenant) / TOMBSTONE).exists()
+
+    def is_ended(self, tenant: Tenant) -> bool:
+        """Return whether the ring was destroyed to its last file."""
+        ring = self._ring(tenant)
+        return self.is_shredded(tenant) and not _keys_in(ring)
 
     def make(self, tenant: Tenant) -> None:
         """Make the tenant's ring unless it is there; raises `Gone`."""
@@ -170,16 +181,10 @@ class Envelopes:
         with self._locked(tenant):
             if not self.is_shredded(tenant):
                 put_durably(ring / TOMBSTONE, b"%d\n" % time.time(), mode=0o600)
-            keys = [
-                each for each in ring.iterdir() if each.name not in {LOCK, TOMBSTONE}
-            ]
+            keys = _keys_in(ring)
             for path in keys:
                 destroy_file(path)
-            self._cached = {
-                place: known
-                for place, known in self._cached.items()
-                if place[0] != tenant.id
-            }
+            self._forget(tenant)
         return len(keys) + self._guard.destroy(tenant)
 
     def _newest(self, tenant: Tenant) -> int:
@@ -199,7 +204,9 @@ class Envelopes:
                 return known.key
             wrapped = base64.b64decode(path.read_bytes(), validate=False)
         except FileNotFoundError as error:
+            self._cached.pop((tenant.id, name), None)
             if self.is_shredded(tenant):
+                self._forget(tenant)
                 raise _gone(tenant) from error
             raise KeyMissing(internal=f"{tenant.id} has no key {name!r}") from error
         except (OSError, ValueError) as error:
@@ -211,9 +218,25 @@ class Envelopes:
             )
         if len(self._cached) >= _CACHED_MAX:
             self._cached.clear()
-        until = self._clock() + CACHED_SECONDS
+        until = self._clock() + self._cached_seconds
         self._cached[tenant.id, name] = _Cached(stamp, key, until)
+        _JANITOR.mind(self)
         return key
+
+    def drop(self) -> float | None:
+        """Drop the keys whose time is over; return for how long others have one."""
+        now, left = self._clock(), None
+        for place, known in tuple(self._cached.items()):
+            if known.until <= now:
+                self._cached.pop(place, None)
+            else:
+                left = min(known.until - now, left or known.until - now)
+        return left
+
+    def _forget(self, tenant: Tenant) -> None:
+        for place in tuple(self._cached):
+            if place[0] == tenant.id:
+                self._cached.pop(place, None)
 
     def _write(self, tenant: Tenant, name: str, key: bytes) -> None:
         wrapped = base64.b64encode(self._guard.wrap(tenant, name, key))
@@ -252,6 +275,57 @@ class Envelopes:
 
     def _path(self, tenant: Tenant, name: str) -> Path:
         return self._ring(tenant) / (name + SUFFIX)
+
+
+class _Janitor:
+    """Drops what its time is over for, also where nobody asks any more.
+
+    One thread for all of a process, for as long as anything is held.
+    """
+
+    def __init__(self) -> None:
+        self._minded: weakref.WeakSet[Envelopes] = weakref.WeakSet()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        """Forget a thread that is another process's, and a lock that it may hold."""
+        self._lock, self._thread = threading.Lock(), None
+
+    def mind(self, envelopes: Envelopes) -> None:
+        """See to it that its keys are dropped in time."""
+        with self._lock:
+            self._minded.add(envelopes)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work, name="envelopes", daemon=True
+                )
+                self._thread.start()
+
+    def _work(self) -> None:
+        while (left := self._dropped()) is not None:
+            time.sleep(left)
+
+    def _dropped(self) -> float | None:
+        """Drop what is over; return how long to wait, None where nothing is held."""
+        with self._lock:
+            held = [left for each in self._minded if (left := each.drop()) is not None]
+            if not held:
+                self._thread = None
+                return None
+        return min(*held, _LOOK_SECONDS)
+
+
+_JANITOR: Final = _Janitor()
+
+
+def _keys_in(ring: Path) -> list[Path]:
+    """Return the files of a ring that hold keys, or once did."""
+    try:
+        return [each for each in ring.iterdir() if each.name not in {LOCK, TOMBSTONE}]
+    except FileNotFoundError:
+        return []
 
 
 def _gone(tenant: Tenant) -> Gone:

@@ -13,7 +13,7 @@ import base64
 import errno
 import os
 import re
-from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from functions.storage.envelope import TIME_BYTES, time_in
@@ -110,7 +110,6 @@ def _whole(
                 continue
 
 
-@lru_cache(maxsize=256)
 def _cipher(key: bytes) -> AESSIV:
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
