@@ -88,6 +88,7 @@ def _hand_over(place: Place, issued: str, out: Path | None) -> None:
         return
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     with os.fdopen(os.open(out, flags, 0o600), "w") as file:
+        os.fchmod(file.fileno(), 0o600)  # a file that was there may be everybody's
         file.write(issued)
     if place.json:
         print_json({"file": str(out)})
