@@ -227,8 +227,12 @@ class FileKeys:
             destroy_file(path)
         self._read.pop((name, ".key"), None)
 
+    def is_destroyed(self, name: str) -> bool:
+        """Return whether the private half of `name` was destroyed, or that begun."""
+        return self._path(name, DESTROYED).exists()
+
     def _refuse_destroyed(self, name: str) -> None:
-        if self._path(name, DESTROYED).exists():
+        if self.is_destroyed(name):
             raise Gone(internal=f"the private key {name!r} was destroyed")
 
     def _write_new(self, name: str) -> None:

@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from functions.cli.tenant_making import current, in_state, restated
+from functions.cli.tenant_rotate import envelopes_of, refuse_misfit
 from functions.cli.terminal import busy, print_json, say
 from functions.keys import events_key
 from functions.problems import Conflict, InvalidRequest, NotFound
@@ -68,12 +69,26 @@ def delete(place: Place, name: str, *, yes: bool) -> None:
 def _store(place: Place, spec: Spec) -> Store | None:
     """Return the tenant's store, in which nothing is open; None for a shredded one's.
 
-    Not even the names in that one can be read: it goes as a folder.
+    Not even the names in that one can be read: it goes as a folder.  Raises `Conflict`
+    while its keys are not destroyed, or are not those of its objects.
     """
+    from functions.storage.encrypted import EncryptedStore
+
+    tenant = spec.tenant
     if spec.state == "shredded":
-        return None
-    store = place.stores(spec.tenant).of(spec.tenant)
-    _refuse_open(spec.tenant, store)
+        ring = envelopes_of(place, tenant)
+        # The last that is destroyed, once audit has forgotten what it kept.
+        signing = events_key(tenant.id)
+        if ring.is_ended(tenant) and place.key_provider().is_destroyed(signing):
+            return None
+        raise Conflict(
+            f"{tenant.id} is shredded, but for what was cut off: "
+            f"`guise tenant shred {tenant.id} --yes` first"
+        )
+    store = place.stores(tenant).of(tenant)
+    _refuse_open(tenant, store)
+    if isinstance(store, EncryptedStore):
+        refuse_misfit(place, tenant, store)
     return store
 
 
@@ -136,8 +151,11 @@ def _keys(store: Store) -> Iterator[Key]:
 
 def _remove_folder(place: Place, tenant: Tenant) -> None:
     """Remove what a file store keeps beside objects: folders, marks, half a write."""
+    from functions.storage.file import FileStore
     from functions.storage.locate import folder_of, is_template
 
     folder = folder_of(place.store_of(tenant))
     if folder and is_template(place.store_url()) and folder.exists():
         shutil.rmtree(folder)
+    elif folder and folder.exists():
+        FileStore(folder).sweep(0)

@@ -13,15 +13,21 @@ In this order, and each step may be cut off and repeated:
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from functions.cli.tenant_making import current, in_state, restated
-from functions.cli.tenant_rotate import enveloped, envelopes_of, folder_of
+from functions.cli.tenant_rotate import (
+    enveloped,
+    envelopes_of,
+    folder_of,
+    refuse_misfit,
+)
 from functions.cli.terminal import busy, print_json, say
 from functions.keys import events_key
-from functions.problems import Failed, InvalidRequest, Problem
+from functions.problems import Conflict, Failed, InvalidRequest, Problem
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -42,6 +48,11 @@ def shred(place: Place, name: str, *, database: str, yes: bool) -> None:
     tenant = Tenant(name)
     with place.changing():
         spec = current(place, tenant)
+        if spec.state == "deleted":
+            raise Conflict(
+                f"{tenant.id} is deleted, and with it the key that would sign the "
+                "record of this: who is to be shredded is shredded first"
+            )
         if not yes:
             raise InvalidRequest(
                 f"this destroys the keys of {tenant.id}: nothing that lies encrypted "
@@ -72,6 +83,7 @@ def _keys(place: Place, spec: Spec) -> list[Key]:
     if envelopes_of(place, spec.tenant).is_shredded(spec.tenant):
         return []
     _, store = enveloped(place, spec.tenant)
+    refuse_misfit(place, spec.tenant, store)
     return list(store.keys())
 
 
@@ -111,6 +123,8 @@ def attempt(place: Place, tenant: Tenant, keys: Iterable[Key]) -> tuple[int, int
     folder = folder_of(place, tenant)
     envelopes = envelopes_of(place, tenant)
     store = EncryptedStore(folder, tenant, envelopes)
+    if folder.is_dir():
+        store.sweep(0)
     tried = 0
     for key in keys:
         tried += 1
@@ -119,17 +133,34 @@ def attempt(place: Place, tenant: Tenant, keys: Iterable[Key]) -> tuple[int, int
     files = 0
     for path in _files(folder):
         files += 1
-        with path.open("rb") as file:
-            if store.may_open(file.fileno()):
-                raise Failed(f"{path} may still open")
+        if _may_open(store, path):
+            raise Failed(f"{path} may still open")
     return tried, files
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    from functions.storage.opaque import is_opaque
+    """Yield every file but the store's own locks, which are empty."""
+    from functions.storage.file import LOCKS
 
     for place, _, names in os.walk(folder):
-        yield from (Path(place) / name for name in names if is_opaque(name))
+        for path in (Path(place) / name for name in names):
+            status = path.lstat()
+            lock = path.parent == folder / LOCKS and not status.st_size
+            if stat.S_ISREG(status.st_mode) and not lock:
+                yield path
+
+
+def _may_open(store: EncryptedStore, path: Path) -> bool:
+    """Return whether a file's key is wrapped under one there is; `Failed` if bare."""
+    from functions.storage.base import StoreDamaged
+
+    with path.open("rb") as file:
+        try:
+            return store.may_open(file.fileno())
+        except StoreDamaged as error:
+            raise Failed(
+                f"{path} is no envelope: it lies there as it is; remove it"
+            ) from error
 
 
 def _opens(store: EncryptedStore, key: Key) -> bool:

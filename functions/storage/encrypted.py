@@ -35,7 +35,7 @@ from functions.storage.envelope import (
     rewrapped,
 )
 from functions.storage.file import FileStore
-from functions.storage.opaque import Opaque, is_opaque
+from functions.storage.opaque import Opaque, files_in, is_opaque
 from functions.storage.sealing import new_key, opened, plain_bytes, sealed
 from functions.tenant import Key
 
@@ -129,9 +129,9 @@ class EncryptedStore:
         page = self._files.list(prefix, cursor=cursor, limit=limit)
         return Page(tuple(map(_plain, page.objects)), page.cursor)
 
-    def sweep(self) -> int:
-        """Delete what a crash left in the temporary folder; return how many."""
-        return self._files.sweep()
+    def sweep(self, seconds: float | None = None) -> int:
+        """Delete what a crash left in the temporary folder; see `FileStore.sweep`."""
+        return self._files.sweep() if seconds is None else self._files.sweep(seconds)
 
     def rewrap(self) -> Rewrapped:
         """Wrap every object's key under the newest version of the tenant's.
@@ -172,6 +172,14 @@ class EncryptedStore:
             cursor = page.cursor
             if not cursor:
                 return
+
+    def stranger(self) -> Path | None:
+        """Return an object's file that these keys have no name for, if there is one."""
+        layout = Opaque(self._names)
+        found = list(files_in(self._root))  # before the names: what comes later is not
+        named = {self._root.joinpath(*layout.parts(key)) for key in self.keys()}
+        strangers = (each for each in found if each not in named and each.exists())
+        return next(strangers, None)
 
     def may_open(self, file: int) -> bool:
         """Return whether there is a key that an open file's own key is wrapped under.

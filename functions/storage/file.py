@@ -16,6 +16,7 @@ import errno
 import fcntl
 import hashlib
 import io
+import math
 import os
 import secrets
 import stat
@@ -132,9 +133,12 @@ class FileStore:
         page = tuple(found[:limit])
         return Page(page, page[-1].key if len(found) > limit else "")
 
-    def sweep(self) -> int:
-        """Delete what a crash left in the temporary folder; return how many."""
-        old = time.time() - _TEMPORARY_SECONDS_MAX
+    def sweep(self, seconds: float = _TEMPORARY_SECONDS_MAX) -> int:
+        """Delete what a crash left, so long ago, as a temporary file; return how many.
+
+        With 0 also what is written just now, which is then `Unavailable`.
+        """
+        old = time.time() - seconds if seconds else math.inf
         swept = 0
         with _wrapped(Key(TEMPORARY)), self._own(TEMPORARY) as folder:
             for name in os.listdir(folder):  # noqa: PTH208  # of a descriptor

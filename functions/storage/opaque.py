@@ -42,6 +42,18 @@ def is_opaque(name: str) -> bool:
     return _OURS.fullmatch(name) is not None
 
 
+def files_in(folder: Path) -> Iterator[Path]:
+    """Yield every file in a store's folder that lies under a name of ours."""
+    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():  # noqa: PTH208  # names alone
+        if not is_opaque(name):
+            continue
+        place = folder / name
+        if place.is_file():
+            yield place
+        for inner, _, files in os.walk(place):
+            yield from (Path(inner, each) for each in files)
+
+
 class Opaque:
     """A `Layout` whose names are encrypted, and whose files say their own time."""
 

@@ -112,13 +112,17 @@ class Resting:
 
 
 def bare_keys(folder: Path) -> Iterator[Key]:
-    """Yield the key of each object that lies in `folder` as it is."""
+    """Yield the key of each object that lies in `folder` as it is.
+
+    In a plain folder every name is plain, also one that looks like ours.
+    """
     from functions.storage.opaque import is_opaque
 
-    def is_ours(name: str) -> bool:
-        return name.startswith(".") or is_opaque(name)
+    def is_ours(name: str, inner: Path) -> bool:
+        return name.startswith(".") or (not inner.parts and is_opaque(name))
 
     for place, folders, files in os.walk(folder):
         inner = Path(place).relative_to(folder)
-        yield from (Key(str(inner / name)) for name in files if not is_ours(name))
-        folders[:] = [name for name in folders if not is_ours(name)]
+        bare = [name for name in files if not is_ours(name, inner)]
+        yield from (Key(str(inner / name)) for name in bare)
+        folders[:] = [name for name in folders if not is_ours(name, inner)]
