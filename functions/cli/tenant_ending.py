@@ -60,9 +60,12 @@ def delete(place: Place, name: str, *, yes: bool) -> None:
         place.key_provider().destroy(events_key(tenant.id))
     if place.json:
         state = spec.state if store is None else "deleted"
-        print_json({"tenant": tenant.id, "state": state, "objects": objects})
+        before = spec.state == "deleted"
+        told = {"tenant": tenant.id, "state": state, "objects": objects}
+        print_json({**told, "before": before})
     else:
-        say(f"{tenant.id} is deleted: {objects} objects, and the key of its events")
+        when = "was deleted before" if spec.state == "deleted" else "is deleted"
+        say(f"{tenant.id} {when}: {objects} objects, and the key of its events")
         say("its log and its bills stay, and nobody is ever called so again")
 
 

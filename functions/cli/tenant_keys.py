@@ -79,10 +79,13 @@ def shred(  # noqa: PLR0913  # each is an option
     actor: Actor = "operator",
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if open jobs are lost by it.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Destroy a tenant's keys, so that nothing of the tenant opens, for good."""
+    """Destroy a suspended tenant's keys: nothing of it opens any more, for good."""
     from functions.cli.tenant_shred import shred as run
 
     place = Place(home, tenants, keys, store, audit, actor, json)
-    run(place, tenant_id, database=database, yes=yes)
+    run(place, tenant_id, database=database, yes=yes, force=force)

@@ -28,7 +28,7 @@ from functions.cli.tenant_rotate import (
 from functions.cli.terminal import busy, print_json, say
 from functions.keys import events_key
 from functions.problems import Conflict, Failed, InvalidRequest, Problem
-from functions.tenant import Tenant
+from functions.tenant import OUTBOX, Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,15 +39,20 @@ if TYPE_CHECKING:
     from functions.tenant import Key
 
 
-def shred(place: Place, name: str, *, database: str, yes: bool) -> None:
-    """Destroy every key of a tenant, for good.
+def shred(
+    place: Place, name: str, *, database: str, yes: bool, force: bool = False
+) -> None:
+    """Destroy every key of a suspended tenant, for good.
 
-    What a crash leaves, the same command does.  Raises `Conflict` where the tenant's
-    data is under no key of ours, and `Failed` if anything still opens.
+    What a crash leaves, the same command does.  Raises `Conflict` for one that is
+    active, of which a job is open (unless `force`), or whose data is under no key of
+    ours, and `Failed` if anything still opens.
     """
     tenant = Tenant(name)
     with place.changing():
         spec = current(place, tenant)
+        if spec.state == "active":
+            raise Conflict(f"{tenant.id} is active: suspend it first")
         if spec.state == "deleted":
             raise Conflict(
                 f"{tenant.id} is deleted, and with it the key that would sign the "
@@ -61,7 +66,8 @@ def shred(place: Place, name: str, *, database: str, yes: bool) -> None:
             )
         url = _database(place, database)
         keys = _keys(place, spec)
-        if spec.state in {"active", "suspended"}:  # else its end is on record
+        lost = _open_jobs(tenant, keys, force=force)
+        if spec.state == "suspended":  # else its end is on record
             _record(place, spec)
         destroyed = envelopes_of(place, tenant).shred(tenant)
         jobs = _forget(url, tenant)
@@ -69,10 +75,15 @@ def shred(place: Place, name: str, *, database: str, yes: bool) -> None:
         with busy("trying every object", quiet=place.json):
             tried, files = attempt(place, tenant, keys)
     if place.json:
-        told = {"tenant": tenant.id, "state": "shredded", "keys": destroyed}
-        print_json({**told, "jobs": jobs, "tried": tried, "files": files})
+        told: dict[str, object] = {"tenant": tenant.id, "state": "shredded"}
+        told["keys"] = destroyed
+        told |= {"jobs": jobs, "tried": tried, "files": files, "lost": lost}
+        print_json({**told, "before": spec.state == "shredded"})
         return
-    say(f"{tenant.id} is shredded: {destroyed} keys are destroyed")
+    when = "was shredded before" if spec.state == "shredded" else "is shredded"
+    say(f"{tenant.id} {when}: {destroyed} keys are destroyed")
+    if lost:
+        say(f"{lost} jobs that were accepted end nowhere: no result, no entry, no bill")
     say(f"audit forgot what it kept privately of {jobs} jobs; the log still verifies")
     say(f"{tried} objects by name and {files} files were tried: none opens")
     say("not promised: what an SSD, a snapshot or a backup of the key folder keeps")
@@ -85,6 +96,21 @@ def _keys(place: Place, spec: Spec) -> list[Key]:
     _, store = enveloped(place, spec.tenant)
     refuse_misfit(place, spec.tenant, store)
     return list(store.keys())
+
+
+def _open_jobs(tenant: Tenant, keys: Iterable[Key], *, force: bool) -> int:
+    """Return how many jobs are lost; raise `Conflict` unless that is meant.
+
+    A job is open until its ending is told: to whom asked, to the log and to the bill.
+    """
+    jobs = sum(key.startswith(OUTBOX) for key in keys)
+    if jobs and not force:
+        raise Conflict(
+            f"{jobs} jobs of {tenant.id} are under way, or not told of yet: let the "
+            f"stack run, or `guise jobs sweep --tenant {tenant.id}`; with --force they "
+            "end nowhere, in no log and on no bill"
+        )
+    return jobs
 
 
 def _record(place: Place, spec: Spec) -> None:

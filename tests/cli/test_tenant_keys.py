@@ -59,6 +59,13 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
+@pytest.fixture
+def stopped(home: Path) -> Path:
+    """Return the home, acme suspended."""
+    done("suspend", "acme", "--home", home)
+    return home
+
+
 def guise(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["tenant", *map(str, arguments)])
 
@@ -150,8 +157,9 @@ class TestShred:
     ) -> None:
         """Its log still verifies, and says so; what audit kept privately is gone."""
         url = Home(home).database_url("audit")
+        done("suspend", "acme", "--home", home)
         said = told("shred", "acme", "--yes", "--database", url, "--home", home)
-        assert said["state"] == "shredded"
+        assert (said["state"], said["lost"], said["before"]) == ("shredded", 0, False)
         assert (said["tried"], said["files"], said["jobs"]) == (1, 1, 1)
         assert said["keys"] == 2
         with pytest.raises(Gone):
@@ -166,22 +174,46 @@ class TestShred:
         with pytest.raises(UnknownTenant):
             Place(home).roster().spec(ACME)
 
-    def test_the_entry_comes_first(self, home: Path) -> None:
+    def test_the_entry_comes_first(self, stopped: Path) -> None:
         """Where audit does not answer, no key is destroyed."""
+        home = stopped
         down = "http://127.0.0.1:9"
         assert guise(
             "shred", "acme", "--yes", "--audit", down, "--home", home
         ).exception
         assert store(home).get(A).data == JPEG
 
-    def test_without_yes_it_says_what_it_would_do(self, home: Path) -> None:
+    def test_without_yes_it_says_what_it_would_do(self, stopped: Path) -> None:
         """And does nothing."""
+        home = stopped
         why = refused(InvalidRequest, "shred", "acme", "--home", home)
         assert "--yes" in why
         assert store(home).get(A).data == JPEG
 
-    def test_cut_off_anywhere_the_same_command_does_the_rest(self, home: Path) -> None:
+    def test_who_is_active_is_suspended_first(self, home: Path) -> None:
+        """As before a deletion: nothing new begins that would be lost by it."""
+        why = refused(Conflict, "shred", "acme", "--yes", "--home", home)
+        assert "suspend it first" in why
+        assert store(home).get(A).data == JPEG
+
+    def test_a_job_that_is_open_is_lost_only_by_force(self, stopped: Path) -> None:
+        """Its ending is owed to the log and to the bill; what is lost is counted."""
+        store(stopped).put(ACME.outbox("j1"), b"")
+        at = ("--yes", "--home", stopped)
+        why = refused(Conflict, "shred", "acme", *at)
+        assert "1 jobs of acme are under way" in why
+        assert "--force" in why
+        assert store(stopped).get(A).data == JPEG
+        text = done("shred", "acme", "--force", *at)
+        assert "1 jobs that were accepted end nowhere" in text
+        with pytest.raises(Gone):
+            store(stopped).get(A)
+
+    def test_cut_off_anywhere_the_same_command_does_the_rest(
+        self, stopped: Path
+    ) -> None:
         """It is killed, again and again, until one gets through."""
+        home = stopped
         store(home).put(Key("uploads/b.jpg"), JPEG)
         command = [sys.executable, "-m", "functions.cli", "tenant", "shred", "acme"]
         command += ["--yes", "--json", "--home", str(home)]
@@ -202,10 +234,13 @@ class TestShred:
         with pytest.raises(Gone):
             store(home).get(A)
         again = told("shred", "acme", "--yes", "--home", home)
-        assert (again["keys"], again["files"]) == (0, 2)
+        assert (again["keys"], again["files"], again["before"]) == (0, 2, True)
+        text = done("shred", "acme", "--yes", "--home", home)
+        assert "acme was shredded before: 0 keys" in text
 
-    def test_it_is_said_what_is_not_promised(self, home: Path) -> None:
+    def test_it_is_said_what_is_not_promised(self, stopped: Path) -> None:
         """In words, on the command line."""
+        home = stopped
         text = done("shred", "acme", "--yes", "--home", home)
         assert "not promised" in text
         assert "none opens" in text
@@ -215,14 +250,16 @@ class TestShred:
     ) -> None:
         """It can be deleted."""
         done("create", "plain", "--home", home)
+        done("suspend", "plain", "--home", home)
         assert "no key of ours" in refused(
             Conflict, "shred", "plain", "--yes", "--home", home
         )
 
     def test_where_the_database_is_elsewhere_it_is_asked_for(
-        self, home: Path, tmp_path: Path
+        self, stopped: Path, tmp_path: Path
     ) -> None:
         """Before anything is destroyed."""
+        home = stopped
         keys = tmp_path / "elsewhere"
         keys.mkdir()
         at = ("--keys", keys, "--home", home, "--audit", "http://127.0.0.1:9")

@@ -639,7 +639,8 @@ def test_a_deletion_that_was_cut_off_goes_on(home: Path) -> None:
     path.write_text(text)
     stored(home).of(ACME).put(ACME.upload("uploads/a.jpg"), b"a face")
     assert "1 objects" in done("delete", "acme", "--yes", *at)
-    assert "0 objects" in done("delete", "acme", "--yes", *at)
+    assert "was deleted before: 0 objects" in done("delete", "acme", "--yes", *at)
+    assert told("delete", "acme", "--yes", *at)["before"]
     assert [each["change"] for each in changes(home)] == ["created", "suspended"]
 
 
@@ -648,12 +649,14 @@ def test_what_a_shredded_tenant_left_goes_as_a_folder(home: Path) -> None:
     at = ("--home", home)
     done("create", "acme", "--data", 1, *at)
     Place(home).stores(ACME).of(ACME).put(ACME.upload("uploads/a.jpg"), b"a face")
+    done("suspend", "acme", *at)
     done("shred", "acme", "--yes", *at)
     assert any((home / "tenants" / "acme").rglob("*"))
     assert told("delete", "acme", "--yes", *at)["state"] == "shredded"
     assert not (home / "tenants" / "acme").exists()
     assert FolderRoster(home / "tenants").read(ACME).state == "shredded"
-    assert [each["change"] for each in changes(home)] == ["created", "shredded"]
+    kinds = [each["change"] for each in changes(home)]
+    assert kinds == ["created", "suspended", "shredded"]
 
 
 def test_nothing_is_deleted_while_a_job_is_under_way(home: Path) -> None:
