@@ -15,7 +15,7 @@ from functions.keys import FileKeys, events_key
 from functions.problems import Problem
 from functions.sink import post_event
 from functions.storage.encrypted import EncryptedStore
-from functions.tenant import Key
+from functions.tenant import OUTBOX, Key
 from tests.integration.stack import COLLINS, GUISE, HOPPER, until, up
 from tests.integration.town import Citizen, body, create, guise
 
@@ -278,7 +278,8 @@ def test_after_a_shred_nothing_opens_and_others_work_on(
     assert job.encode() in stolen()
     home = ("--home", town.home)
     guise("tenant", "suspend", "doomed", *home)
-    guise("tenant", "delete", "doomed", "--yes", *home)
+    store = doomed.store
+    until(lambda: not store.list(OUTBOX).objects)
     guise("tenant", "shred", "doomed", "--yes", *home)
     with pytest.raises(Problem):
         stolen()

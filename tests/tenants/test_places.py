@@ -34,12 +34,12 @@ def test_keys_of_the_stack_that_ran_are_destroyed_and_no_others(
         assert (secure / "acme/1.key").exists()
     folder = home / "tenants/acme"
     EncryptedStore(folder, ACME, Envelopes(secure)).put(A, b"a face")
+    guise(home, "suspend", "acme")
     said = guise(
         home, "shred", "acme", "--yes", code=1, GUISE_ENVELOPES=str(tmp_path / "else")
     )
     assert "is not what the stack of" in said.stderr
     assert (secure / "acme/1.key").exists()
-    guise(home, "suspend", "acme")
     guise(home, "shred", "acme", "--yes")
     assert not list(secure.glob("acme/*.key"))
 
