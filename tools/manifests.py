@@ -59,7 +59,7 @@ SPECS: dict[str, Spec] = {
     ),
     "apart": spec(
         isolation=Isolation(compute=2, model=1, data=1),
-        models=Models(pin="1.0.0"),
+        models=Models(pin="1.1.0"),
         quotas=Quotas(gpus=1),
         retention=Retention(log_days=400),
     ),

@@ -9,7 +9,7 @@ import yaml
 
 from functions.cli.tenant_making import current
 from functions.local.manifests import ManifestError
-from functions.problems import InvalidRequest
+from functions.problems import InvalidRequest, Unavailable
 from functions.roster.reading import write
 from functions.storage.locate import PLACE, Stores
 from functions.tenant import Tenant
@@ -17,6 +17,7 @@ from knative.cluster import ClusterError, read
 from knative.kustomize import KustomizeError
 from knative.render import Tenancy, pool, render
 from models import channels
+from models.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,23 +35,44 @@ def render_tenants(
     """Print the objects of tenants as YAML; of all with `everybody`, and the pool's.
 
     `file` describes the cluster; `packs` is the folder with the channels of packs.
-    Raises `ManifestError` where it does not come to anything that could be applied.
+    Raises `ManifestError` where it does not come to anything that could be applied;
+    of all, once those are printed for whom it does.
     """
-    if everybody:
-        specs = list(place.roster().all())
-    else:
-        specs = [current(place, Tenant(name)) for name in ids]
-    if not specs:
-        raise InvalidRequest("name a tenant, or say --all")
     try:
         cluster = read(file)
     except ClusterError as error:
         raise ManifestError(str(error)) from error
-    objects = [one for spec in specs for one in _rendered(spec, cluster, file, packs)]
     if everybody:
-        pooled = [spec for spec in specs if not spec.isolation.compute]
-        objects.append(pool({spec.id: write(spec).decode() for spec in pooled}))
+        _render_all(place, cluster, file, packs)
+        return
+    specs = [current(place, Tenant(name)) for name in ids]
+    if not specs:
+        raise InvalidRequest("name a tenant, or say --all")
+    objects = [one for spec in specs for one in _rendered(spec, cluster, file, packs)]
     sys.stdout.write(as_yaml(objects))
+
+
+def _render_all(place: Place, cluster: Cluster, file: Path, packs: Path) -> None:
+    """Print everybody whose objects there are; then raise for the others."""
+    objects: list[Manifest] = []
+    pooled: dict[str, str] = {}
+    faults: list[str] = []
+    roster = place.roster()
+    for tenant in roster.names():
+        try:
+            spec = roster.read(tenant)
+            if not spec.living:
+                continue
+            if not spec.isolation.compute:
+                pooled[spec.id] = write(spec).decode()
+            objects += _rendered(spec, cluster, file, packs)
+        except ManifestError as error:
+            faults.append(str(error))
+        except Unavailable as error:  # its spec is broken: the pool goes without
+            faults.append(f"{tenant.id}: {error}")
+    sys.stdout.write(as_yaml([*objects, pool(pooled)]))
+    if faults:
+        raise ManifestError(f"all but {len(faults)} are rendered: {'; '.join(faults)}")
 
 
 def as_yaml(objects: Iterable[Manifest]) -> str:
@@ -80,7 +102,7 @@ def _rendered(
         )
     try:
         yield from render(tenancy_of(spec, cluster, file, packs), cluster)
-    except (ClusterError, KustomizeError) as error:
+    except (ClusterError, KustomizeError, ModelError) as error:
         raise ManifestError(f"{spec.id}: {error}") from error
 
 

@@ -235,8 +235,8 @@ def test_which_version_a_tenant_gets(
     [
         ("own", {}),
         ("own", {"lite": {}}),
-        ("own", {"lite": {"1.0.0": clusters.Held()}}),
-        ("gpu", {"lite": {"1.0.0": PACKS["1.0.0"]}}),
+        ("own", {"lite": {"1.1.0": clusters.Held()}}),
+        ("gpu", {"lite": {"1.1.0": PACKS["1.0.0"]}}),
     ],
 )
 def test_an_image_that_nobody_named(name: str, packs: Any) -> None:

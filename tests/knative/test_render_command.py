@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 import yaml
 
 from functions.cli import main
 from functions.roster import Isolation, Models, Spec, write
+from knative import cluster
+from models import catalogue, channels
 from tools import manifests
 
 if TYPE_CHECKING:
@@ -90,14 +93,42 @@ def test_what_cannot_be_rendered(
 def test_of_all_it_is_said_whose_cannot_be(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And what is missing; the others are not printed without it."""
+    """And what is missing, and it ends with 1; one keeps no other back."""
     pinned = Spec(
         id="pins", isolation=Isolation(model=1, compute=1), models=Models(pin="9.9.9")
     )
     (folder / "pins.yaml").write_bytes(write(pinned))
+    (folder / "torn.yaml").write_text("tier: [")
     assert run(folder, "--all", *CLUSTER) == 1
     printed = capsys.readouterr()
+    assert "all but 2 are rendered" in printed.err
     assert (
         "pins: packs: the cluster's file names no images of lite 9.9.9" in printed.err
     )
-    assert printed.out == ""
+    assert "torn.yaml" in printed.err
+    objects = list(yaml.safe_load_all(printed.out))
+    assert {each["metadata"].get("namespace") for each in objects} == {
+        *(None, "guise-acme", "guise-system")
+    }
+    assert set(objects[-1]["data"]) == {"bolt.yaml"}
+
+
+def test_of_all_whoever_gets_no_version_keeps_the_pool_back_neither(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There are channels, and none of them has a pack for the tenant."""
+    (folder / "packs").mkdir()
+    state = channels.Channels(lines={})
+    (folder / "packs" / channels.NAME).write_bytes(msgspec.json.encode(state))
+    assert run(folder, "--all", *CLUSTER) == 1
+    printed = capsys.readouterr()
+    assert "acme: which pack?" in printed.err
+    assert "bolt.yaml" in printed.out
+
+
+def test_the_example_has_the_pack_that_is_made_here() -> None:
+    """What `make demo` makes is what the example's images hold, and the docs name."""
+    [lite] = [pack for pack in catalogue.load().packs if pack.id == "lite"]
+    assert list(cluster.read(manifests.EXAMPLE).packs["lite"]) == [lite.version]
+    page = (manifests.EXAMPLE.parents[1] / "docs" / "operations.md").read_text()
+    assert f".guise/models/lite/{lite.version}" in page
