@@ -57,7 +57,11 @@ class TokenAuthenticator:
             issuer=settings.issuer,
             audience=settings.audience,
             pinned=settings.tenant,
-            roster=FolderRoster(settings.tenants) if settings.tenants else None,
+            roster=(
+                FolderRoster(settings.tenants, keys=settings.keys)
+                if settings.tenants
+                else None
+            ),
         )
 
     def caller(self, authorization: str) -> Caller:
@@ -80,10 +84,10 @@ class TokenAuthenticator:
         if self._roster is None or tenant.id == events.OPERATOR:
             return
         try:
-            living = self._roster.read(tenant).living
+            ended = self._roster.has_ended(self._roster.read(tenant))
         except UnknownTenant as error:
             raise Unauthenticated(_NOBODY) from error
-        if not living:
+        if ended:
             raise Unauthenticated(_NOBODY)
 
 

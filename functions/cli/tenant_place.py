@@ -130,7 +130,7 @@ class Place:
         """Return the tenants, as functions would see them."""
         from functions.roster import FolderRoster
 
-        return FolderRoster(self.specs)
+        return FolderRoster(self.specs, keys=self.key_folder)
 
     def store_url(self) -> str:
         """Return the URL of the tenants' stores."""

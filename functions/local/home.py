@@ -191,7 +191,7 @@ class Home:
 
     def roster(self, region: str = "") -> FolderRoster:
         """Return the tenants, from their specs."""
-        return FolderRoster(self.tenants, region=region)
+        return FolderRoster(self.tenants, region=region, keys=self.keys)
 
     def found(self, tenant: Tenant) -> None:
         """Write the spec of a tenant that has none: who sits here is its operator."""

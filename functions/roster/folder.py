@@ -15,6 +15,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from functions.keys import FileKeys, events_key
 from functions.problems import NotServedHere, Unavailable, UnknownTenant
 from functions.roster.reading import BYTES_MAX, InvalidSpec, parse
 from functions.roster.spec import RESERVED, Policy, Spec
@@ -57,8 +58,9 @@ class FolderRoster:
     """The tenants whose specs lie in a folder.
 
     With a `region` none of another is served here.  For a `pooled` function, nobody
-    is served who has a door and a worker of its own.  At most `kept_max` specs are
-    kept in memory.
+    is served who has a door and a worker of its own.  Nobody is whose signing key in
+    `keys` was destroyed: they were deleted, whatever a spec says that was put back.
+    At most `kept_max` specs are kept in memory.
     """
 
     def __init__(
@@ -67,20 +69,23 @@ class FolderRoster:
         *,
         region: str = "",
         pooled: bool = False,
+        keys: Path | None = None,
         kept_max: int = KEPT_MAX,
     ) -> None:
         self.folder = folder
+        self._keys = None if keys is None else FileKeys(keys)
         self._region = region
         self._pooled = pooled
         self._kept_max = kept_max
         self._kept: dict[str, _Kept] = {}
+        self._ended: set[str] = set()
         self._lock = threading.Lock()
 
     def spec(self, tenant: Tenant) -> Spec:
         """Return the tenant's spec; see `Roster`."""
         spec = self.read(tenant)
-        if not spec.living:
-            raise UnknownTenant(internal=f"{tenant.id} is {spec.state}")
+        if self.has_ended(spec):
+            raise UnknownTenant(internal=f"{tenant.id} has ended: {spec.state}")
         if self._region and spec.region not in {"", self._region}:
             raise UnknownTenant(internal=f"{tenant.id} is of {spec.region}")
         if self._pooled and spec.isolation.compute > 0:
@@ -91,6 +96,24 @@ class FolderRoster:
                 f"`guise tenant render {tenant.id}`",
             )
         return spec
+
+    def has_ended(self, spec: Spec) -> bool:
+        """Return whether it is the spec of somebody who is no more.
+
+        Also one that was put back as it had been: no spec brings anybody back.
+        """
+        if not spec.living:
+            return True
+        if self._keys is None or not self._keys.is_destroyed(events_key(spec.id)):
+            return False
+        if spec.id not in self._ended:
+            self._ended.add(spec.id)
+            log.warning(
+                "%s is shut out: its spec says %s, and it was deleted or shredded",
+                spec.id,
+                spec.state,
+            )
+        return True
 
     def all(self) -> tuple[Spec, ...]:
         """Return every tenant that is known; one that is not is in the log."""
@@ -189,7 +212,12 @@ def roster_of(settings: Settings) -> Roster:
     """
     if settings.tenants is not None:
         pooled = settings.tenant is None
-        return FolderRoster(settings.tenants, region=settings.region, pooled=pooled)
+        return FolderRoster(
+            settings.tenants,
+            region=settings.region,
+            pooled=pooled,
+            keys=settings.keys,
+        )
     if settings.tenant is None:
         if settings.profile == "production":
             raise SettingsError(
