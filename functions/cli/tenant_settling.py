@@ -9,7 +9,10 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from functions.problems import Conflict, InvalidRequest
+from functions.problems import Conflict, InvalidRequest, NotFound
+from functions.storage.base import StoreDenied
+from functions.storage.opaque import files_in
+from functions.tenant import BUDGET
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,14 +37,12 @@ def check(place: Place, spec: Spec, before: Spec | None) -> None:
         return
     if before.retention.log_days and not spec.retention.log_days:
         raise InvalidRequest("retention.log_days: no log goes back to `for ever`")
-    if before.isolation.data and not spec.isolation.data and _folder(place, spec):
-        from functions.billing.storing import EVERYTHING
-
-        if place.stores(spec.tenant).of(spec.tenant).list(EVERYTHING).objects:
-            raise Conflict(
-                "isolation.data: its objects lie encrypted, and nothing would read "
-                "them; change it while the store is empty"
-            )
+    folder = None if spec.isolation.data else _folder(place, spec)
+    if folder and next(files_in(folder), None):
+        raise Conflict(
+            "isolation.data: its objects lie encrypted, and nothing would read "
+            "them; change it while the store is empty"
+        )
 
 
 def settle(place: Place, spec: Spec, before: Spec | None) -> list[str]:

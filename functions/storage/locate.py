@@ -188,6 +188,7 @@ class Stores:
         if self._resting is not None and folder is not None:
             if self._resting.encrypts(tenant, wanted):
                 return self._resting.encrypted(tenant, folder)
+            self._resting.refuse_enveloped(tenant, folder)
         elif self._resting is not None:
             shared = PLACE not in Location.parse(self.url).bucket and not self.pinned
             store = self._opener(url)

@@ -99,6 +99,19 @@ class Resting:
             )
         return EncryptedStore(folder, tenant, self.envelopes)
 
+    def refuse_enveloped(self, tenant: Tenant, folder: Path) -> None:
+        """Raise `StoreDenied` where encrypted objects lie in a folder of plain ones.
+
+        Nobody would find them, and what is written next would lie as it is.
+        """
+        from functions.storage.opaque import files_in
+
+        if next(files_in(folder), None):
+            raise StoreDenied(
+                internal=f"{folder} holds encrypted objects, and isolation.data of "
+                f"{tenant.id} is 0: its spec is to say 1, as it did"
+            )
+
     def vet(self, store: Store, tenant: Tenant, wanted: Wanted) -> None:
         """Raise `StoreDenied` where a bucket keeps data otherwise than is wanted."""
         if not (isinstance(store, Bucket) and wanted.asks):
