@@ -38,6 +38,17 @@ class LogAuditor:
         """Do nothing: it is awake."""
 
 
+def has_entries(place: Place, tenant: Tenant) -> bool:
+    """Return whether the home's log has anything of a tenant; no other is looked at."""
+    from functions.audit.store import Selection, Store, select_entries
+
+    if not (place.is_local and (place.folder.root / "audit.db").is_file()):
+        return False
+    url = place.folder.database_url("audit")
+    with closing(Store.open(url)) as store, store.reading(tenant.id) as db:
+        return bool(select_entries(db, Selection(tenant.id), 1))
+
+
 @contextmanager
 def open_log(place: Place) -> Iterator[LogAuditor]:
     """Yield the log in the home's database, made where there is none.

@@ -13,15 +13,15 @@ from msgspec import structs
 
 from functions.cli import tenant_settling
 from functions.cli.terminal import print_json, say
-from functions.keys import BILLING, events_key
-from functions.problems import Conflict, InvalidRequest, NotFound, UnknownTenant
+from functions.keys import BILLING, events_key, put_durably
+from functions.problems import Conflict, Gone, InvalidRequest, NotFound, UnknownTenant
 from functions.roster import Spec, parse, plain, write
 from functions.roster.reading import document, of_plain
 from functions.settings import DEVELOPMENT_MARK
 from functions.tenant import REQUESTS, UPLOADS, Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from functions.cli.tenant_place import Place
 
@@ -134,7 +134,11 @@ def _create(place: Place, spec: Spec, text: bytes) -> None:
         raise Conflict(f"{path} is there already: an id is one tenant's, for ever")
     if spec.state != "active":
         raise InvalidRequest(f"state: a new tenant is active, and not {spec.state}")
+    making = place.making(tenant)
+    if not making.exists():  # else it was cut off, and what is there it has made
+        _refuse_former(place, tenant)
     tenant_settling.check(place, spec, None)
+    put_durably(making, b"", mode=0o600)
     _prepare(place, spec)
     receipt = place.tell("created", spec)
     place.put(tenant, text)
@@ -146,6 +150,40 @@ def _create(place: Place, spec: Spec, text: bytes) -> None:
     say(f"{spec.id} is a tenant, at level {spec.level}: {spec.why}")
     say(f"its spec: {path}; entry {receipt.index} of its log")
     _say_next(place, spec, undone)
+
+
+def _refuse_former(place: Place, tenant: Tenant) -> None:
+    """Raise `Conflict` or `Gone` where somebody was called so, whose spec is lost.
+
+    Who came next would be given what is there.
+    """
+    keys = place.key_provider()
+    if keys.is_destroyed(events_key(tenant.id)):
+        raise Gone(f"{tenant.id} was deleted, or shredded: nobody is so called again")
+    if left := next(_left(place, tenant), None):
+        raise Conflict(
+            f"{tenant.id} is or was a tenant: {left}; put {place.path(tenant)} back "
+            "from a backup, or take another id"
+        )
+
+
+def _left(place: Place, tenant: Tenant) -> Iterator[str]:
+    """Yield what there is of a tenant besides a spec, in words."""
+    from functions.cli.tenant_log import has_entries
+    from functions.storage.locate import folder_of
+
+    if place.key_provider().verifiers(events_key(tenant.id)):
+        yield f"there are keys of its events in {place.key_folder}"
+    if place.envelopes:
+        from functions.envelopes import open_envelopes
+
+        if open_envelopes(place.envelopes, pinned=tenant).versions(tenant):
+            yield f"there are keys of its objects in {place.envelopes}"
+    folder = folder_of(place.store_of(tenant))
+    if folder and any(path.is_file() for path in folder.rglob("*")):
+        yield f"there are objects in {folder}"
+    if has_entries(place, tenant):
+        yield "its log has entries"
 
 
 def _prepare(place: Place, spec: Spec) -> None:
@@ -197,8 +235,8 @@ def _change(place: Place, before: Spec, spec: Spec, text: bytes) -> None:
             "and `shred` change that"
         )
     same = spec == before
+    tenant_settling.check(place, spec, before)
     if not same:
-        tenant_settling.check(place, spec, before)
         if spec.isolation.data > 0 and not before.isolation.data:
             _prepare(place, spec)
         place.tell("changed", spec, before)  # first: it may take something away

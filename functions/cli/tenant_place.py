@@ -233,6 +233,10 @@ class Place:
 
         return self.specs / f"{tenant.id}{SUFFIX}"
 
+    def making(self, tenant: Tenant) -> Path:
+        """Return what is there from when a tenant is begun until there is a spec."""
+        return self.specs / f".{tenant.id}.making"
+
     def put(self, tenant: Tenant, text: bytes) -> Path:
         """Put a spec in its place durably: all of it or, after a crash, none."""
         path = self.path(tenant)
@@ -243,6 +247,7 @@ class Place:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
+        self.making(tenant).unlink(missing_ok=True)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
