@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from functions.cli.tenant_place import Place
     from functions.roster import Spec
     from functions.roster.spec import Budget
+    from functions.storage import Stores
+    from functions.tenant import Tenant
 
 
 def check(place: Place, spec: Spec, before: Spec | None) -> None:
@@ -46,13 +48,17 @@ def check(place: Place, spec: Spec, before: Spec | None) -> None:
 
 
 def settle(place: Place, spec: Spec, before: Spec | None) -> list[str]:
-    """Bring ledger and log to what the spec says; return what is left to do."""
+    """Bring ledger and log to what the spec says; return what is left to do.
+
+    By what they hold, where that can be told: a command that was cut off has changed
+    the spec, and not them.
+    """
     undone = []
-    budget = spec.quotas.budget
-    if budget != (before.quotas.budget if before else None):
-        undone += _budget(place, spec, budget)
-    days = spec.retention.log_days
-    if days is not None and days != (before.retention.log_days if before else None):
+    budget, had = spec.quotas.budget, before.quotas.budget if before else None
+    if budget != had or (place.is_local and (budget or _has_ledger(place))):
+        undone += _budget(place, spec, budget, lift=had is not None)
+    days, had_days = spec.retention.log_days, before and before.retention.log_days
+    if days is not None and (place.is_local or days != had_days):
         undone += _log_days(place, spec, days)
     if before and spec.isolation.data and not before.isolation.data:
         undone += _enveloping(place, spec)
@@ -65,12 +71,18 @@ def settle(place: Place, spec: Spec, before: Spec | None) -> list[str]:
     return undone
 
 
-def _budget(place: Place, spec: Spec, budget: Budget | None) -> list[str]:
+def _has_ledger(place: Place) -> bool:
+    return (place.folder.root / "billing.db").is_file()
+
+
+def _budget(
+    place: Place, spec: Spec, budget: Budget | None, *, lift: bool
+) -> list[str]:
     if not place.is_local:
         what = f"--limit {budget.limit}" if budget else "--lift"
         hard = " --hard" if budget and budget.hard else ""
         return [f"guise bill budget --tenant {spec.id} {what}{hard} --database …"]
-    from functions.billing import budgets
+    from functions.billing import budgeting, budgets
     from functions.cli.bill_budget import put
     from functions.cli.bill_place import Place as Ledger
 
@@ -84,8 +96,29 @@ def _budget(place: Place, spec: Spec, budget: Budget | None) -> list[str]:
             currency=budget.currency,
         )
     ledger = Ledger(place.home, place.folder.database_url("billing"))
-    put(ledger, spec.tenant, made, stores=place.stores(spec.tenant))
+    with closing(ledger.ledger()) as opened:
+        held = budgeting.budget_of(opened, spec.id)
+    stores = place.stores(spec.tenant)
+    if made is None and held is not None and not lift:  # by its own command, perhaps
+        lifts = f"guise bill budget --tenant {spec.id} --lift"
+        return [f"{lifts}, unless the ledger's budget is to hold: the spec has none"]
+    if made != held or (made and not _is_told(stores, spec.tenant)):
+        put(ledger, spec.tenant, made, stores=stores)
     return []
+
+
+def _is_told(stores: Stores, tenant: Tenant) -> bool:
+    """Return whether the tenant's store says what there is left of its budget.
+
+    One that is shut is not told, and would not be.
+    """
+    try:
+        stores.of(tenant).head(BUDGET)
+    except NotFound:
+        return False
+    except StoreDenied:
+        return True
+    return True
 
 
 def _enveloping(place: Place, spec: Spec) -> list[str]:
@@ -107,9 +140,10 @@ def _folder(place: Place, spec: Spec) -> Path | None:
 def _log_days(place: Place, spec: Spec, days: int) -> list[str]:
     if not place.is_local:
         return [f"guise audit retention --tenant {spec.id} --days {days} --database …"]
-    from functions.audit.pruning import set_retention
-    from functions.audit.store import Store
+    from functions.audit.pruning import retention_of, set_retention
+    from functions.audit.store import Store as Log
 
-    with closing(Store.open(place.folder.database_url("audit"))) as store:
-        set_retention(store, spec.id, days)
+    with closing(Log.open(place.folder.database_url("audit"))) as log:
+        if retention_of(log, spec.id) != days:
+            set_retention(log, spec.id, days)
     return []
