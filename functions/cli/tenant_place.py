@@ -118,7 +118,7 @@ class Place:
         here = str(self.folder.envelopes) if self.is_local else ""
         known = self.places
         used = None if known is None else known.envelopes or here
-        return self._chosen(_named_envelopes(), used, here)
+        return self.chosen(_named_envelopes(), used, here)
 
     def key_provider(self) -> FileKeys:
         """Return the keys that sign tenants' events."""
@@ -137,7 +137,7 @@ class Place:
         named = self.store or os.environ.get("GUISE_STORE", "")
         here, known = self.folder.store_url, self.places
         used = None if known is None else known.store or here
-        return self._chosen(named, used, here)
+        return self.chosen(named, used, here)
 
     def store_of(self, tenant: Tenant) -> str:
         """Return the URL of the tenant's own store.
@@ -151,7 +151,7 @@ class Place:
             raise Conflict(f"the stack of {self.home} serves {known.tenant} alone")
         return self.store_url().replace(PLACE, tenant.id)
 
-    def _chosen(self, said: str, known: str | None, here: str) -> str:
+    def chosen(self, said: str, known: str | None, here: str) -> str:
         """Return a place that is said, or that the stack uses, or the home's own.
 
         Raises `Conflict` for another than the stack uses: what is done there would
@@ -195,7 +195,7 @@ class Place:
         running = self.folder.running() if self.is_local else None
         here = running.urls["audit"] if running else ""
         url = self.audit or os.environ.get("GUISE_AUDIT_URL", "")
-        url = self._chosen(url, None if self.places is None else here, here)
+        url = self.chosen(url, None if self.places is None else here, here)
         if url:
             yield HttpAuditor(url.rstrip("/"))
             return

@@ -123,11 +123,10 @@ def _record(place: Place, spec: Spec) -> None:
 def _database(place: Place, named: str) -> str:
     """Return the URL of the log's database, or raise `InvalidRequest`: it is needed."""
     url = named or os.environ.get("GUISE_DATABASE", "")
-    if url:
-        return url
-    if not place.is_local:
+    if not (url or place.is_local):
         raise InvalidRequest("say --database: audit's, where sidecars lie")
-    return place.folder.database_url("audit")
+    here = place.folder.database_url("audit")
+    return place.chosen(url, None if place.places is None else here, here)
 
 
 def _forget(url: str, tenant: Tenant) -> int:

@@ -87,6 +87,18 @@ def test_another_audit_than_the_home_s_is_refused(tmp_path: Path) -> None:
         auditor.wake()
 
 
+def test_another_database_than_the_home_s_is_refused(tmp_path: Path) -> None:
+    """What audit kept privately would be said to be forgotten."""
+    home = tmp_path / "home"
+    guise(home, "create", "acme", "--data", "1")
+    guise(home, "suspend", "acme")
+    Home(home).put_places(store=Home(home).store_url, envelopes="")
+    other = ("--database", f"sqlite:///{tmp_path}/other.db")
+    said = guise(home, "shred", "acme", "--yes", *other, code=1)
+    assert "is not what the stack of" in said.stderr
+    assert list(home.glob("keys/envelopes/acme/*.key"))
+
+
 def test_half_of_another_installation_is_refused(tmp_path: Path) -> None:
     """Specs of one and keys of another fit nobody."""
     home = Home(tmp_path / "home")
