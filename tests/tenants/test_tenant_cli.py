@@ -618,6 +618,7 @@ def test_deleting_takes_everything_but_log_and_bills(home: Path) -> None:
         "tenant": "acme",
         "state": "deleted",
         "objects": 5,
+        "before": False,
     }
     assert not (home / "tenants" / "acme").exists()
     keys = FileKeys(home / "keys")
