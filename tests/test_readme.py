@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -79,6 +81,30 @@ def test_every_other_command_of_the_readme_works(checkout: Path) -> None:
         serving.stdout.close()
     sh(alone, checkout)
     assert (checkout / "covered.jpg").exists()
+
+
+class Accepting(BaseHTTPRequestHandler):
+    """A door whose worker cannot be waited for."""
+
+    def do_POST(self) -> None:
+        """Answer 202, as the door does."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(202)
+        self.end_headers()
+        self.wfile.write(b'{"job":"j1","outcome":"accepted"}')
+
+
+def test_a_job_that_is_only_accepted_is_no_picture(checkout: Path) -> None:
+    """What the README has for curl fails then, whatever is in out.jpg."""
+    (checkout / ".guise" / "token").write_text("a token")
+    with HTTPServer(("127.0.0.1", 0), Accepting) as door:
+        serving = threading.Thread(target=door.handle_request)
+        serving.start()
+        curl = blocks("sh")[2].replace("8080", str(door.server_port))
+        with pytest.raises(subprocess.CalledProcessError):
+            sh(curl, checkout)
+        serving.join()
+    assert b"accepted" in (checkout / "out.jpg").read_bytes()
 
 
 def sh(script: str, folder: Path) -> None:
