@@ -98,3 +98,20 @@ def told_of(stack: Stack, tenant: str) -> str:
     command = [str(GUISE), "tenant", "delete", tenant, "--home", str(stack.home)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     return "" if "say --yes" in ran.stderr else ran.stderr
+
+
+def test_a_tenant_that_is_promised_a_worker_of_its_own_is_not_served_here(
+    stack: Stack,
+) -> None:
+    """Whatever the spec says is kept, or nothing is done: until it says less."""
+    made = guise(stack, "create", "iota", "--compute", "1")
+    assert "guise tenant render iota" in made["undone"][0]
+    token = guise(stack, "token", "iota")["token"]
+    refused = post(stack, token)
+    assert refused.status_code == 503
+    assert refused.json()["type"] == "urn:guise:problem:not-served-here"
+    said = (stack.home / "run" / "door.log").read_text()
+    assert "isolation.compute of iota is 1" in said
+    assert not [*(stack.home / "tenants" / "iota" / "uploads").iterdir()]
+    guise(stack, "edit", "iota", "--set", "isolation.compute=0")
+    assert post(stack, token).status_code == 201
