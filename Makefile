@@ -84,13 +84,18 @@ VERSION := 0.1.0
 .PHONY: image
 image: ## build the images; PACK=folder puts a prepared pack into the workers'
 	@[ -n "$(BUILD)" ] || { echo 'neither buildah nor docker is here'; exit 1; }
-	@rm -rf build/pack && mkdir -p build/pack && chmod 755 build/pack
+	@rm -rf build/pack && mkdir -p build/pack
 	@[ -z "$(PACK)" ] || cp -R "$(PACK)/." build/pack/
+	@chmod -R u=rwX,go=rX build/pack
 	@for target in $(TARGETS); do \
 		$(BUILD) build $(if $(findstring buildah,$(BUILD)),--layers --timestamp 1577836800) \
 			$(if $(BASE),--build-arg BASE=$(BASE)) $(if $(TOOLS),--build-arg TOOLS=$(TOOLS)) \
 			--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(BUILD_ARGS) \
 			--target $$target --tag guise-$$target:$(VERSION) . || exit 1; done
+
+.PHONY: containers
+containers: .venv/.setup-dev ## start the images, and ask them (root, and buildah)
+	@$(BIN)/python -m tools.image_checks $(VERSION)
 
 .PHONY: sheet
 sheet: .venv/.setup-dev ## draw the contact sheet of all samples in all directions
