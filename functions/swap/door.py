@@ -184,7 +184,6 @@ class Door:
         """Return who asks and what they may; the body is not looked at."""
         header = request.headers.get("Authorization", "")
         caller = self._authenticator.caller(header)
-        caller.require(scope)
         spec = self._roster.spec(caller.tenant)
         try:
             self._pace(spec)
@@ -192,6 +191,7 @@ class Door:
         except TooManyRequests:
             self.metrics.count("too_many_requests", priority=str(spec.priority))
             raise
+        caller.require(scope)  # counted by now: a refusal is work, too
         books = Books(
             caller.tenant,
             self._stores.of(caller.tenant),

@@ -102,6 +102,13 @@ def test_the_body_of_a_request_over_the_rate_is_not_read(
     assert answer.status_code == 429
 
 
+def test_who_may_not_ask_is_counted_all_the_same(house: House, book: Book) -> None:
+    """A token of another scope is no way around the rate: 403 so often, then 429."""
+    book.put("acme", quotas=Quotas(requests_per_second=0.1, burst=2))
+    answers = [house.post(DETECT, "acme read").status_code for _ in range(4)]
+    assert answers == [403, 403, 429, 429]
+
+
 def test_who_looks_all_the_time_may_still_ask(house: House, book: Book) -> None:
     """Looking has a rate of its own, ten times as large; and so the other way."""
     book.put("acme", quotas=Quotas(requests_per_second=0.1, burst=1))
