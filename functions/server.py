@@ -7,7 +7,8 @@ loop that waits for all of them reads the heads, and a thread gets a connection 
 head is whole.  A head that is not, in time, is a connection that is closed.
 
 A body is read by the function itself, which looks at the token first.  What it did
-not read nobody waits for.
+not read nobody waits for.  One that comes too slowly (`BODY_SECONDS_MAX`, and more by
+what has come) ends like one whose sender hung up: a byte now and then holds no thread.
 
 The process holds pictures of people, so the kernel writes no image of it, and what is
 freed is written over: see `seal`.
@@ -36,6 +37,9 @@ HEAD_SECONDS_MAX: Final = 10.0
 HEAD_BYTES_MAX: Final = 64 * 1024
 """Gunicorn's parser has the last word on a longer one, and that is a refusal."""
 UNREAD_BYTES_MAX: Final = 1024 * 1024
+BODY_SECONDS_MAX: Final = 20.0
+BODY_BYTES_A_SECOND_MIN: Final = 1024
+"""What has come buys time: for a second of it a body has a second more."""
 _END: Final = b"\r\n\r\n"
 _LOOK_SECONDS: Final = 1.0
 _PR_SET_DUMPABLE: Final = 4
@@ -92,9 +96,10 @@ class Patient(ThreadWorker):  # type: ignore[misc]  # untyped
     def handle(self, conn: TConn) -> Any:  # noqa: ANN401  # as its base
         """Answer a request whose head has been read; called on a thread."""
         conn.init()
-        unread = conn.parser.unreader.buf
-        unread.seek(0, io.SEEK_END)
-        unread.write(conn.head)
+        unreader = conn.parser.unreader
+        unreader.buf.seek(0, io.SEEK_END)
+        unreader.buf.write(conn.head)
+        unreader.sock = Hasty(conn.sock)
         return super().handle(conn)
 
     def handle_request(self, req: Any, conn: TConn) -> bool:  # noqa: ANN401  # untyped
@@ -106,11 +111,47 @@ class Patient(ThreadWorker):  # type: ignore[misc]  # untyped
         """
         if isinstance(req.body.reader, ChunkedReader):
             req.force_close()
-        return super().handle_request(req, conn) and _is_read(req, conn)
+        kept = super().handle_request(req, conn)
+        conn.parser.unreader.sock = conn.sock
+        return kept and _is_read(req, conn)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait for what comes, and look at the clock now and then, at the end too."""
         super().wait_for_and_dispatch_events(min(timeout, _LOOK_SECONDS))
+
+
+class Hasty:
+    """The socket of a request whose body has its time, for who reads from it.
+
+    So many seconds from now on, and one more for each `rate` bytes that have come: as
+    Apache's mod_reqtimeout counts.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        seconds: float = BODY_SECONDS_MAX,
+        rate: float = BODY_BYTES_A_SECOND_MIN,
+    ) -> None:
+        self._sock = sock
+        self._rate = rate
+        self._until = time.monotonic() + seconds
+
+    def recv(self, size: int) -> bytes:
+        """Return what comes next, or raise `TimeoutError` once there is no time left.
+
+        However long an answer takes to be sent is not bounded by this.
+        """
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left)
+        try:
+            data = self._sock.recv(size)
+        finally:
+            self._sock.settimeout(None)
+        self._until += len(data) / self._rate
+        return data
 
 
 def seal() -> None:

@@ -29,6 +29,7 @@ from functions.problems import (
     Problem,
     Refused,
     TooLarge,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
@@ -146,6 +147,12 @@ def _add_timing(app: Flask, metrics: Metrics) -> None:
 
 
 def _add_problems(app: Flask) -> None:
+    @app.errorhandler(TooManyRequests)
+    def on_too_many(problem: TooManyRequests) -> Response:
+        response = problem_response(problem.document())
+        response.headers["Retry-After"] = str(problem.retry_seconds)
+        return response
+
     @app.errorhandler(Problem)
     def on_problem(problem: Problem) -> Response:
         if isinstance(problem, Refused):

@@ -23,6 +23,7 @@ from functions.database import check_database
 from functions.keys import FileKeys
 from functions.metrics import Metrics
 from functions.problems import Conflict, Failed, InvalidRequest, NotFound
+from functions.seats import seated
 from functions.settings import Settings, SettingsError
 from functions.tenant import Tenant, job_id
 from functions.web import (
@@ -91,7 +92,9 @@ def create_app(
     needed |= {"issuer": authenticator, "audience": authenticator}
     settings.require(*(name for name, given in needed.items() if given is None))
     keys = keys or FileKeys(cast("Path", settings.keys))
-    authenticator = authenticator or TokenAuthenticator.from_settings(settings)
+    authenticator = seated(
+        authenticator or TokenAuthenticator.from_settings(settings), settings
+    )
     metrics = Metrics()
     if log is None:
         check_database(settings.database)

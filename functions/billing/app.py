@@ -16,6 +16,7 @@ from functions.database import check_database
 from functions.keys import BILLING, FileKeys, events_key
 from functions.metrics import Metrics
 from functions.problems import Failed, InvalidRequest, Unavailable, UnknownTenant
+from functions.seats import seated
 from functions.settings import Settings
 from functions.storage import Stores
 from functions.tenant import Tenant
@@ -113,7 +114,9 @@ def create_app(
     needed |= {"issuer": authenticator, "audience": authenticator}
     settings.require(*(name for name, given in needed.items() if given is None))
     keys = keys or FileKeys(cast("Path", settings.keys))
-    authenticator = authenticator or TokenAuthenticator.from_settings(settings)
+    authenticator = seated(
+        authenticator or TokenAuthenticator.from_settings(settings), settings
+    )
     books = Books(lambda: ledger or _open(settings.database), now, settings.rates)
     if ledger is None:
         check_database(settings.database)

@@ -16,7 +16,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
-from flask import Response, after_this_request, request
+from flask import Response, request
 
 from functions.auth import SWAP_READ, SWAP_WRITE, TokenAuthenticator
 from functions.keys import FileKeys
@@ -28,14 +28,14 @@ from functions.problems import (
     TooManyRequests,
     Unavailable,
 )
-from functions.ratelimit import Rates
+from functions.ratelimit import Rates, Room
 from functions.roster import roster_of
+from functions.seats import seat
 from functions.settings import Settings
 from functions.sink import HttpAuditor, HttpSink, Undeliverable
 from functions.storage import Stores
 from functions.swap import intake, records
 from functions.swap.dispatch import HttpWorker, requested
-from functions.swap.fairness import Room
 from functions.swap.job import MEDIA_TYPES, SwapJob
 from functions.swap.journal import Books
 from functions.swap.policy import admit
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from functions.sink import Auditor, Sink
     from functions.swap.dispatch import Worker
     from functions.swap.ledger import Record
-    from functions.tenant import Key, Tenant
+    from functions.tenant import Key
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,6 @@ def create_app(
     images_bytes = limits.image_bytes_max * (limits.sources_max + 1)
     bytes_max = images_bytes + _FORM_BYTES_MAX
     app = new_app(__name__, bytes_max=bytes_max, metrics=door.metrics)
-    app.register_error_handler(TooManyRequests, too_many)
     app.post("/v1/swaps")(door.create)
     app.get("/v1/swaps")(door.list)
     app.get("/v1/swaps/<job>")(door.show)
@@ -187,7 +186,7 @@ class Door:
         spec = self._roster.spec(caller.tenant)
         try:
             self._pace(spec)
-            self._seat(spec.tenant)
+            seat(self._room, spec.tenant)
         except TooManyRequests:
             self.metrics.count("too_many_requests", priority=str(spec.priority))
             raise
@@ -215,19 +214,6 @@ class Door:
             self._reads.take(spec.tenant, rate, burst)
         else:
             self._writes.take(spec.tenant, rate, burst)
-
-    def _seat(self, tenant: Tenant) -> None:
-        """Let the tenant have one more thread, until the answer is sent."""
-        if not self._room.enter(tenant):
-            raise TooManyRequests("too many requests at once")
-
-        @after_this_request
-        def leave(response: Response) -> Response:
-            if response.is_streamed:
-                response.call_on_close(lambda: self._room.leave(tenant))
-            else:
-                self._room.leave(tenant)
-            return response
 
     def _accept(self, caller: Caller, spec: Spec, books: Books) -> SwapJob:
         job_id = _job_id(caller)
@@ -267,13 +253,6 @@ class Door:
             self._sink.deliver(event, timeout=self._limits.delivery_ms_max / 1000)
         except (Unavailable, Undeliverable):
             log.exception("a refusal is not on record")
-
-
-def too_many(problem: TooManyRequests) -> Response:
-    """Answer who asks too often, or too much at once, and say when to come again."""
-    response = problem_response(problem.document())
-    response.headers["Retry-After"] = str(problem.retry_seconds)
-    return response
 
 
 def describe() -> Response:

@@ -1,4 +1,4 @@
-"""Whose turn it is, and who may wait at all.  Whoever calls gives the time.
+"""Whose turn it is.  Whoever calls gives the time.
 
 **Turns** are start-time fair queueing (P. Goyal, H. M. Vin, H. Cheng, "Start-time Fair
 Queueing", SIGCOMM 1996).  Time here is virtual: what a tenant of weight 1 would have
@@ -26,28 +26,17 @@ with c the largest cost of either,
 (Goyal's Theorem 1) as long as no class counts, and `2 * CLASS_MAX * WARP_NS` more at
 most where one does.  After `CLASS_MAX * AGING_NS` no class counts against who waits:
 only those are ahead whom plain queueing has ahead.
-
-**Room** to wait in is bounded, and shared by a dynamic threshold (A. K. Choudhury,
-E. L. Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches",
-IEEE/ACM Transactions on Networking 6(2), 1998): a tenant is let in while it has fewer
-places than are free.  So one greedy tenant has half of all at most, k have a k+1st part
-each, and another k+1st part is free.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
-from functions.problems import Unavailable
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from functions.swap.job import SwapJob
     from functions.tenant import Tenant
 
@@ -239,47 +228,3 @@ def load(job: SwapJob, input_bytes: int) -> float:
         asked = _FACES_OF_ALL if faces == "all" else 1
     times = job.request.options.upscale or 1
     return asked + input_bytes * _PIXELS_A_BYTE * times**2 / _MEGA
-
-
-class Room:
-    """So many places, of which no tenant can take the last ones.
-
-    With `shared=False` all of them are there for whoever comes.
-    """
-
-    def __init__(self, places: int, *, shared: bool = True) -> None:
-        self._places = places
-        self._shared = shared
-        self._lock = threading.Lock()
-        self._held: dict[Tenant, int] = {}
-
-    def enter(self, tenant: Tenant, each_max: int | None = None) -> bool:
-        """Take a place, and return whether there was one for this tenant.
-
-        `each_max` is how many it may have whatever is free.
-        """
-        with self._lock:
-            free = self._places - sum(self._held.values())
-            held = self._held.get(tenant, 0)
-            least = held + 1 if self._shared else 1
-            if free < least or (each_max is not None and held >= each_max):
-                return False
-            self._held[tenant] = held + 1
-            return True
-
-    def leave(self, tenant: Tenant) -> None:
-        """Give a place back."""
-        with self._lock:
-            self._held[tenant] -= 1
-            if not self._held[tenant]:
-                del self._held[tenant]
-
-    @contextmanager
-    def place(self, tenant: Tenant, each_max: int | None = None) -> Iterator[None]:
-        """Hold a place while the body works, or raise `Unavailable`."""
-        if not self.enter(tenant, each_max):
-            raise Unavailable(internal=f"{tenant.id} has all the places it may have")
-        try:
-            yield
-        finally:
-            self.leave(tenant)

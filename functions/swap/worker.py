@@ -28,13 +28,14 @@ from functions.problems import (
     Unavailable,
     UnknownTenant,
 )
+from functions.ratelimit import Room
 from functions.roster import roster_of
 from functions.settings import Settings
 from functions.sink import HttpAuditor, HttpSink, Undeliverable
 from functions.storage import Stores
 from functions.structs import prepare
 from functions.swap import intake, ledger, uploads
-from functions.swap.fairness import Estimates, Room
+from functions.swap.fairness import Estimates
 from functions.swap.job import SwapJob
 from functions.swap.journal import Books, end_unreached
 from functions.swap.lease import Device, Memory

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from functions.server import HEAD_BYTES_MAX, HEAD_SECONDS_MAX
+from functions.server import BODY_SECONDS_MAX, HEAD_BYTES_MAX, HEAD_SECONDS_MAX
 from tests.attacks.server import answered, rest, statuses
 
 if TYPE_CHECKING:
@@ -276,6 +276,23 @@ def test_attack_slow_body_with_a_good_token(server: Server) -> None:
         refused = [each for each in slow if has_answer(each)]
         assert [answered(each) for each in refused] == [429] * len(refused)
         assert len(slow) - len(refused) <= THREADS // 2
+    until_served(server)
+
+
+def test_attack_body_byte_by_byte(server: Server) -> None:
+    """A steady byte now and then holds its thread for the time that bodies have."""
+    with server.connect() as made:
+        made.sendall(
+            b"POST /v1/swaps HTTP/1.1\r\nHost: a\r\nContent-Length: 90\r\n"
+            b"Content-Type: application/json\r\n"
+            + f"Authorization: Bearer {server.token}\r\n\r\n".encode()
+        )
+        began = time.monotonic()
+        while not has_answer(made) and time.monotonic() - began < 2 * BODY_SECONDS_MAX:
+            made.sendall(b"a")
+            time.sleep(1)
+        assert time.monotonic() - began > BODY_SECONDS_MAX - 1
+        assert statuses(rest(made)) == [400]
     until_served(server)
 
 

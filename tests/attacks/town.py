@@ -92,6 +92,7 @@ class Town:
     audit: Audit
     billing: Billing
     door: FlaskClient
+    authenticator: Authenticator
     calls: list[str] = field(default_factory=list)
 
     def claims(self, **changes: object) -> dict[str, Any]:
@@ -183,6 +184,7 @@ def open_town(folder: Path) -> Iterator[Town]:
         Audit(log, keys, log_door.test_client(), ""),
         Billing(ledger, keys, bill_door.test_client()),
         public_door(swap, authenticator),
+        authenticator,
         calls,
     )
     log.close()

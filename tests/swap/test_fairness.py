@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.problems import Unavailable
+from functions.ratelimit import Room
 from functions.settings import Limits
 from functions.swap.fairness import (
     AGING_NS,
@@ -23,7 +24,6 @@ from functions.swap.fairness import (
     WARP_NS,
     Estimates,
     FairQueue,
-    Room,
     Standing,
     load,
 )
