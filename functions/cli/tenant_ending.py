@@ -89,7 +89,8 @@ def _store(place: Place, spec: Spec) -> Store | None:
             f"`guise tenant shred {tenant.id} --yes` first"
         )
     store = place.stores(tenant).of(tenant)
-    _refuse_open(tenant, store)
+    if spec.state == "suspended":  # else what lies there belongs to no job any more
+        _refuse_open(tenant, store)
     if isinstance(store, EncryptedStore):
         refuse_misfit(place, tenant, store)
     return store

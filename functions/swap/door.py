@@ -27,6 +27,7 @@ from functions.problems import (
     TooLarge,
     TooManyRequests,
     Unavailable,
+    UnknownTenant,
 )
 from functions.ratelimit import Rates, Room
 from functions.roster import roster_of
@@ -140,9 +141,10 @@ class Door:
         caller, spec, books = self._enter(SWAP_WRITE)
         try:
             spec.admit()  # before a byte of the body is read
-            job = self._accept(caller, spec, books)
+            job = self._accept(caller, books)
         except Refused as problem:
-            self._put_on_record(problem, books)
+            if self._living(books):
+                self._put_on_record(problem, books)
             raise
         if _later():
             return self._start_later(job, books)
@@ -215,7 +217,8 @@ class Door:
         else:
             self._writes.take(spec.tenant, rate, burst)
 
-    def _accept(self, caller: Caller, spec: Spec, books: Books) -> SwapJob:
+    def _accept(self, caller: Caller, books: Books) -> SwapJob:
+        """Return the accepted job; the spec may have changed while the body came."""
         job_id = _job_id(caller)
         images = _images(books, job_id, self._limits.image_bytes_max)
         body = _request_body(images, self._limits.request_bytes_max)
@@ -226,6 +229,8 @@ class Door:
             actor=caller.subject,
             limits=self._limits,
         )
+        spec = self._roster.spec(caller.tenant)
+        spec.admit()
         admission = admit(job, books.store, books.keys, spec)
         intake.accept(
             job,
@@ -234,7 +239,20 @@ class Door:
             self._limits,
             received=images,
         )
+        if not self._living(books):  # deleted while we wrote
+            intake.withdraw(job, books.store, received=images)
+            raise UnknownTenant(internal=f"{caller.tenant.id} was deleted meanwhile")
         return job
+
+    def _living(self, books: Books) -> bool:
+        """Return whether the tenant is still somebody, as far as it can be told."""
+        try:
+            self._roster.spec(books.tenant)
+        except UnknownTenant:
+            return False
+        except Unavailable:
+            pass
+        return True
 
     def _start_later(self, job: SwapJob, books: Books) -> Response:
         try:

@@ -30,7 +30,7 @@ from functions.swap.job import Request, SwapJob, encode_request
 from functions.swap.ledger import decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from functions.commitments import Role, Sidecar
     from functions.settings import Limits
@@ -118,6 +118,15 @@ def accept(
             store.delete(key)
         store.delete(job.tenant.outbox(job.id))
         raise
+
+
+def withdraw(job: SwapJob, store: Store, *, received: Iterable[Key]) -> None:
+    """Take back what `accept` has written; may be repeated.
+
+    The mark goes last: it is what somebody else would find the rest by.
+    """
+    for key in (job.tenant.pinned(job.id), *received, job.tenant.outbox(job.id)):
+        store.delete(key)
 
 
 def _earlier(job: SwapJob, store: Store) -> Accepted | None:

@@ -645,6 +645,19 @@ def test_a_deletion_that_was_cut_off_goes_on(home: Path) -> None:
     assert [each["change"] for each in changes(home)] == ["created", "suspended"]
 
 
+def test_what_was_written_after_the_deletion_goes_too(home: Path) -> None:
+    """A request that was under way had not heard of it; no job of it ever ends."""
+    at = ("--home", home)
+    done("create", "acme", *at)
+    done("suspend", "acme", *at)
+    done("delete", "acme", "--yes", *at)
+    store = stored(home).of(ACME)
+    for key in (ACME.received("j1", "target-0"), ACME.pinned("j1"), ACME.outbox("j1")):
+        store.put(key, b"{}")
+    assert "3 objects" in done("delete", "acme", "--yes", *at)
+    assert not (home / "tenants" / "acme").exists()
+
+
 def test_what_a_shredded_tenant_left_goes_as_a_folder(home: Path) -> None:
     """Nobody can read so much as the names in it; it stays shredded, on record."""
     at = ("--home", home)
