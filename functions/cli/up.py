@@ -22,6 +22,7 @@ from functions.local.home import Home, HomeTaken
 from functions.local.manifests import ManifestError
 from functions.local.ports import PortTaken
 from functions.local.stack import Options, Stack, Sweep
+from functions.local.turns import Turns
 from functions.logs import configure_logging
 from functions.problems import Problem, Unavailable
 from functions.settings import SettingsError
@@ -63,7 +64,9 @@ def _stack(asked: argparse.Namespace, environ: Mapping[str, str]) -> Stack:
     stores = wiring.stores(home, told, url=asked.store, pinned=pinned)
     roster = home.roster(settings.region)
     vet(roster, stores)
-    work = partial(sweep_all, home.root, roster, stores, {}, limits=settings.limits)
+    work = partial(
+        sweep_all, home.root, roster, stores, {}, limits=settings.limits, turns=Turns()
+    )
     options = Options(
         idle_seconds=asked.idle,
         models=asked.models,
@@ -133,16 +136,18 @@ def sweep_all(  # what a sweep needs
     running: Running,
     *,
     limits: Limits,
+    turns: Turns,
 ) -> None:
     """Sweep every tenant that is served, and what crashes left in its store.
 
-    One that is away, or may not be opened, keeps no other waiting.  `looked` is kept
+    One that is away, or may not be opened, keeps no other waiting; nor does one whose
+    webhooks do not answer: they are called in `turns`, meanwhile.  `looked` is kept
     from one sweep to the next; see `Sweeper`.
     """
     from functions.keys import FileKeys
     from functions.sink import HttpAuditor, HttpSink
     from functions.swap.journal import Books
-    from functions.swap.sweeper import Sweeper
+    from functions.swap.sweeper import Sweeper, call_back
 
     for spec in roster.all():
         tenant = spec.tenant
@@ -163,7 +168,8 @@ def sweep_all(  # what a sweep needs
             )
             # Who can write into a bucket is not always who sits at this machine.
             here = stores.url.startswith("file:")
-            Sweeper(looked, loopback=here).run(books)
+            Sweeper(looked).tend(books)
+            turns.ask(tenant, partial(call_back, books, loopback=here))
         except (Problem, SettingsError):
             log.exception("the sweep of %s", tenant.id)
 

@@ -85,9 +85,17 @@ class Sweeper:
     loopback: bool = False
 
     def run(self, books: Books) -> tuple[Swept, Retired]:
-        """Sweep one tenant.  A fault in one part leaves the others alone."""
-        swept = sweep(books)
+        """Sweep one tenant, and then make its webhook calls."""
+        done = self.tend(books)
         call_back(books, loopback=self.loopback)
+        return done
+
+    def tend(self, books: Books) -> tuple[Swept, Retired]:
+        """Sweep one tenant, but for webhooks: nobody outside is waited for.
+
+        A fault in one part leaves the others alone.
+        """
+        swept = sweep(books)
         try:
             holding.look(books)
         except Failed:

@@ -54,21 +54,17 @@ log = logging.getLogger(__name__)
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 PAUSES_SECONDS: Final = (
-    5,
-    5 * _MINUTE,
-    30 * _MINUTE,
-    2 * _HOUR,
-    5 * _HOUR,
-    10 * _HOUR,
-    14 * _HOUR,
-    20 * _HOUR,
-    24 * _HOUR,
+    *(5, 5 * _MINUTE, 30 * _MINUTE),
+    *(2 * _HOUR, 5 * _HOUR, 10 * _HOUR, 14 * _HOUR, 20 * _HOUR, 24 * _HOUR),
 )
 """After each try in vain: the schedule that the specification proposes; 75 hours."""
 CALLS_MAX: Final = 100
 """Calls of one sweep."""
-CALLS_SECONDS_MAX: Final = 10.0
-"""How long one sweep may call: the outboxes of other tenants wait for it."""
+CALLS_SECONDS_MAX: Final = 30.0
+"""How long one sweep may call: enough for each endpoint to give no answer once.
+
+No call begins that could not end by then.
+"""
 CALL_SECONDS: Final = 5.0
 _POLICY_BYTES_MAX: Final = 65_536
 _PREFIX: Final = "whsec_"
@@ -276,6 +272,7 @@ class Sender:
     store: Store
     call: Caller
     now: float = field(default_factory=time.time)
+    until: float = field(default_factory=lambda: time.monotonic() + CALLS_SECONDS_MAX)
     made: int = 0
     silent: set[str] = field(default_factory=set)
     """Endpoints that gave no answer in this sweep: the others' time is not theirs."""
@@ -285,14 +282,17 @@ class Sender:
 
         Raises `Unreadable` where something is due and the policy cannot be read.
         """
-        deadline = time.monotonic() + CALLS_SECONDS_MAX
         wish: Policy | None = None
         for key, job in self._due():
-            if self.made >= CALLS_MAX or time.monotonic() > deadline:
+            if self._is_over():
                 break
             wish = wish or read_policy(self.store)
             self._tell(key, job, wish)
         return self.made
+
+    def _is_over(self) -> bool:
+        left = self.until - time.monotonic()
+        return self.made >= CALLS_MAX or left < CALL_SECONDS
 
     def _due(self) -> Iterator[tuple[Key, str]]:
         """Yield the marks that are due, the longest due first."""
@@ -344,7 +344,7 @@ class Sender:
             endpoint = wish.get(call.endpoint)
             if endpoint is None or self._is_off(endpoint):
                 calls[number] = structs.replace(call, state="off")
-            elif endpoint.name not in self.silent:
+            elif endpoint.name not in self.silent and not self._is_over():
                 begun = call.begun + 1
                 due = self.now + PAUSES_SECONDS[min(begun, len(PAUSES_SECONDS)) - 1]
                 calls[number] = structs.replace(call, begun=begun, due=due)

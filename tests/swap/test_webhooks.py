@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -330,6 +331,23 @@ def test_an_endpoint_that_does_not_answer_is_asked_once_a_sweep() -> None:
     assert len(due(house)) == 3
     assert send(house, Line(), later=10) == 3
     assert due(house) == []
+
+
+def test_no_call_begins_that_could_not_end_in_time() -> None:
+    """Of several endpoints of one job, too; the others are called by the next sweep."""
+    house = wishing(*(endpoint(f"n{number}") for number in range(5)))
+    done(house)
+    line = Line(statuses=[0])
+    sender = Sender(ACME, house.store, line)
+
+    def five_seconds_pass() -> None:
+        sender.until -= webhooks.CALL_SECONDS
+
+    line.meanwhile = five_seconds_pass
+    sender.until = time.monotonic() + 2.5 * webhooks.CALL_SECONDS
+    assert sender.run() == 2
+    assert len(due(house)) == 1
+    assert send(house, Line(), later=4) == 3
 
 
 def test_an_address_of_ours_is_called_by_nobody() -> None:
