@@ -92,7 +92,7 @@ FROM runtime AS door
 LABEL org.opencontainers.image.title=guise-door \
     org.opencontainers.image.description="The public HTTP API, and the sweeper"
 COPY --from=door-packages /opt/guise /opt/guise
-CMD ["gunicorn", "-k", "functions.server.Patient", "--workers", "1", "--threads", "16", \
+CMD ["gunicorn", "-k", "functions.server.Patient", "--workers", "1", "--threads", "48", \
     "--timeout", "0", "--graceful-timeout", "565", "--worker-tmp-dir", "/tmp", \
     "--no-control-socket", "functions.swap.door:create_app()"]
 
@@ -100,7 +100,7 @@ FROM weights AS worker-cpu
 LABEL org.opencontainers.image.title=guise-worker-cpu \
     org.opencontainers.image.description="The worker, on CPUs"
 COPY --from=worker-cpu-packages /opt/guise /opt/guise
-CMD ["gunicorn", "-k", "functions.server.Patient", "--workers", "1", "--threads", "16", \
+CMD ["gunicorn", "-k", "functions.server.Patient", "--workers", "1", "--threads", "48", \
     "--timeout", "0", "--graceful-timeout", "565", "--worker-tmp-dir", "/tmp", \
     "--no-control-socket", "functions.swap.worker:create_app()"]
 
@@ -108,7 +108,7 @@ FROM weights AS worker-gpu
 LABEL org.opencontainers.image.title=guise-worker-gpu \
     org.opencontainers.image.description="The worker, on NVIDIA GPUs"
 COPY --from=worker-gpu-packages /opt/guise /opt/guise
-CMD ["gunicorn", "-k", "functions.server.Patient", "--workers", "1", "--threads", "16", \
+CMD ["gunicorn", "-k", "functions.server.Patient", "--workers", "1", "--threads", "48", \
     "--timeout", "0", "--graceful-timeout", "565", "--worker-tmp-dir", "/tmp", \
     "--no-control-socket", "functions.swap.worker:create_app()"]
 

@@ -166,7 +166,7 @@ class Limits:
     event_bytes_max: int = _setting("GUISE_EVENT_BYTES_MAX", _positive, 65_535)
     attempts_max: int = _setting("GUISE_ATTEMPTS_MAX", _positive, 3)
     queue_jobs_max: int = _setting("GUISE_QUEUE_JOBS_MAX", _positive, 64)
-    door_requests_max: int = _setting("GUISE_DOOR_REQUESTS_MAX", _positive, 16)
+    door_requests_max: int = _setting("GUISE_DOOR_REQUESTS_MAX", _positive, 48)
     refusals_per_minute_max: int = _setting(
         "GUISE_REFUSALS_PER_MINUTE_MAX",
         _positive,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.attacks.server import Server
 
 SMUGGLED = b"GET /metrics HTTP/1.1\r\nHost: door\r\n\r\n"
-THREADS = 16
+THREADS = 48
 """Of the door, as its manifest says."""
 
 REFUSED = {

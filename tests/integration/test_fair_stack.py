@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 GREEDY, OTHERS = "ann", ("bob", "cat", "dan")
 AT_ONCE = 8
-"""Half of the door's threads: what one tenant can have."""
+"""Within half of the door's threads, which is what one tenant can have."""
 REQUEST = {"operation": "detect", "target": "uploads/a.jpg"}
 
 
