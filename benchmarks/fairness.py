@@ -2,9 +2,9 @@
 
 A hundred tenants of one weight, on the real stack: HTTP door, worker, audit, billing,
 and one device, on the CPU.  Ninety-nine ask at random moments (Poisson), together for
-half of what the stack can do; the hundredth, where it is there, for a hundred times its
-share, which is all that the stack can do.  A wait is from the moment a request is due
-to its answer.  With and without take turns, so that a busy machine is busy for both,
+a part of what the stack can do; the hundredth, where it is there, for a hundred times
+its share, which is all of it.  A wait is from the moment a request is due to its
+answer.  With and without take turns, so that a busy machine is busy for both,
 and what the stack can do is measured before each turn.
 
 Beside it, the same moments in the ideal: a fluid server that gives everybody who waits
@@ -12,7 +12,7 @@ the same part of itself at every moment (generalized processor sharing: A. K. Pa
 R. G. Gallager, IEEE/ACM Transactions on Networking 1(3), 1993), and one that serves in
 the order of arrival, which is what it would be without any of this.
 
-`python benchmarks/fairness.py [SECONDS]`, of each of its eight parts.
+`python benchmarks/fairness.py [SECONDS [LOAD]]`, seconds of each of its eight parts.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TENANTS = 100
 GREEDY = "t0"
 SIDE_PIXELS = 256
 LOAD = 0.5
-"""What the ninety-nine ask for, of all that the stack can do."""
+"""What the ninety-nine ask for unless it is said, of all that the stack can do."""
 KINDS = ("without", "with")
 ROUNDS = 4
 SECONDS = 15.0
@@ -237,7 +237,9 @@ def figures(waits: Sequence[float]) -> dict[str, float]:
     return {f"p{n}_ms": round(quantile(waits, n / 100), 1) for n in (50, 99)}
 
 
-def measure(stack: Running, tokens: dict[str, str], seconds: float) -> dict[str, Any]:
+def measure(
+    stack: Running, tokens: dict[str, str], seconds: float, load: float
+) -> dict[str, Any]:
     """Return what was measured, and what the ideals come to."""
     parts = urlsplit(stack.door)
     door = Door(str(parts.hostname), parts.port or 80, tokens)
@@ -251,7 +253,7 @@ def measure(stack: Running, tokens: dict[str, str], seconds: float) -> dict[str,
         capacities.append(round(most, 1))
         slowest = {}
         # The very same moments of the others, with and without.
-        alone = arrivals(draw, LOAD * most, seconds, greedy=0.0)
+        alone = arrivals(draw, load * most, seconds, greedy=0.0)
         beside = alone + arrivals(draw, 0.0, seconds, greedy=most)
         for kind in KINDS if turn % 2 == 0 else reversed(KINDS):
             due = sorted(beside if kind == "with" else alone, key=lambda each: each.at)
@@ -277,14 +279,15 @@ def measure(stack: Running, tokens: dict[str, str], seconds: float) -> dict[str,
 
 def main() -> None:
     """Print how much longer the slowest in a hundred waits beside a greedy tenant."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
+    said = [float(each) for each in sys.argv[1:3]]
+    seconds, load = (*said, *(SECONDS, LOAD)[len(said) :])
     pull.pull("lite", ROOT / ".guise" / "models", report=lambda _: None)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / "models").symlink_to(ROOT / ".guise" / "models")
         tokens = settle(home)
         with own(home, idle_seconds=60, quiet=True) as stack:
-            shown = measure(stack, tokens, seconds)
+            shown = measure(stack, tokens, seconds, load)
     figure = {
         "name": "fairness_p99_with_over_without",
         "ours": shown["real ratio"],
@@ -292,6 +295,7 @@ def main() -> None:
         "ratio": round(shown["real ratio"] / shown["fluid ratio"], 2),
         "unit": "x",
         "device": f"cpu, {len(os.sched_getaffinity(0))} cores",
+        "asked_of_capacity": load,
         "load_1m": os.getloadavg()[0],
     }
     print(json.dumps(figure | shown))
