@@ -63,6 +63,17 @@ class Patient(ThreadWorker):  # type: ignore[misc]  # untyped
         seal()
         super().init_process()
 
+    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001  # as its base
+        """Take connections, or none; once it is ending, refuse them, too.
+
+        Gunicorn's own keeps the socket until the last request is answered: who comes
+        meanwhile waits in the kernel's queue, and is hung up on in the end.
+        """
+        super().set_accept_enabled(enabled)
+        if not (enabled or self.alive):
+            for listener in self.sockets:
+                listener.close()
+
     def enqueue_req(self, conn: TConn) -> None:
         """Wait for the head of a connection's next request; called by the loop."""
         conn.head = _left_over(conn)

@@ -228,7 +228,7 @@ class Town:
         """Have a job done by all four, and see what each has of it."""
         door = self._of["door"]
         healthy = door.get("/health/live")
-        self._check("door is healthy", healthy == HTTPStatus.OK, healthy)
+        self._check("door is healthy", healthy == HTTPStatus.NO_CONTENT, healthy)
         refused = sink.post(f"{door.url}/v1/swaps", {}, b"", timeout=10).status
         rule = "door refuses who has no token"
         self._check(rule, refused == HTTPStatus.UNAUTHORIZED, refused)
@@ -259,7 +259,7 @@ class Town:
         job = self._swap(target)
         while job.is_alive():
             began = time.perf_counter()
-            is_ready = worker.get("/health/ready") == HTTPStatus.OK
+            is_ready = worker.get("/health/ready") == HTTPStatus.NO_CONTENT
             spent = (time.perf_counter() - began) * 1000
             took.append(spent if is_ready else math.inf)
             time.sleep(0.005)

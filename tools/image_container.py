@@ -127,7 +127,7 @@ class Container:
         while self.process.poll() is None:
             took = time.monotonic() - self._began
             with suppress(Unavailable):
-                if self.get("/health/ready") == HTTPStatus.OK:
+                if self.get("/health/ready") == HTTPStatus.NO_CONTENT:
                     return took
             if took > _WAIT_SECONDS:
                 return None
