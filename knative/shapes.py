@@ -31,6 +31,7 @@ _CONTAINER: Final = {
     "args": [TEXT],
     "ports": [{"containerPort": NUMBER, "name": TEXT}],
     "env": [{"name": TEXT, "value": TEXT, "valueFrom": _FROM}],
+    "envFrom": [{"secretRef": {"name": TEXT, "optional": FLAG}}],
     "readinessProbe": {
         "httpGet": {"path": TEXT},
         "periodSeconds": NUMBER,
