@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 Profile = Literal["production", "development"]
 Verify = Literal["full", "manifest"]
+LogFormat = Literal["text", "json"]
 
 
 class SettingsError(Exception):
@@ -228,6 +229,8 @@ class Settings:
     jwks: Path | str | None = _setting("GUISE_JWKS", _key_set, None)
     issuer: str = _setting("GUISE_ISSUER", str, "")
     audience: str = _setting("GUISE_AUDIENCE", str, "guise")
+    otlp_url: str = _setting("OTEL_EXPORTER_OTLP_ENDPOINT", _url, "")
+    log_format: LogFormat = _setting("GUISE_LOG_FORMAT", _one_of(LogFormat), "text")
     limits: Limits = field(default_factory=Limits)
 
     @classmethod

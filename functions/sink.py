@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from functions import events
+from functions import events, traces
 from functions.problems import Failed, NoReceipt, Unavailable
 
 if TYPE_CHECKING:
@@ -225,7 +225,9 @@ def post_event(
     `token` is as for `HttpSink`.
     """
     headers, body = events.encode(event)
-    return post(url, {**headers, **bearer(token)}, body, timeout=timeout)
+    with traces.within("post an event"):
+        sent = {**headers, **bearer(token), **traces.headers()}
+        return post(url, sent, body, timeout=timeout)
 
 
 def full_jitter(tries: int) -> float:
@@ -292,7 +294,10 @@ class HttpSink:
         extensions = {**event.extensions, **self._overrides}
         headers, body = events.encode(replace(event, extensions=extensions))
         for tries in itertools.count(1):
-            fault = self._try(headers, body, deadline - time.monotonic())
+            with traces.within("deliver an event") as span:
+                fault = self._try(headers, body, deadline - time.monotonic())
+                if span is not None:
+                    span.failed = fault is not None
             if fault is None:
                 return
             pause = self._pauses(tries)
@@ -312,7 +317,7 @@ class HttpSink:
         try:
             answer = post(
                 self._url,
-                {**headers, **bearer(self._token)},
+                {**headers, **bearer(self._token), **traces.headers()},
                 body,
                 timeout=timeout,
                 context=self._context,
@@ -368,8 +373,9 @@ class HttpAuditor:
         url = f"{self._url}/v1/tenants/{event.tenant}/events"
         headers, body = events.encode_structured(event)  # a sidecar is no header
         try:
-            sent = {**headers, **bearer(self._token)}
-            answer = post(url, sent, body, timeout=timeout)
+            with traces.within("ask for a receipt"):
+                sent = {**headers, **bearer(self._token), **traces.headers()}
+                answer = post(url, sent, body, timeout=timeout)
         except Unavailable as error:
             raise NoReceipt(internal=str(error)) from error
         if is_for_good(answer.status):

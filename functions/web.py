@@ -10,17 +10,18 @@ import io
 import logging
 import time
 import uuid
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
-from flask import Flask, Request, Response, g, request
+from flask import Flask, Request, Response, g, has_request_context, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.utils import cached_property
 from werkzeug.wsgi import LimitedStream
 
-from functions import events
+from functions import events, traces
 from functions.logs import configure_logging
-from functions.metrics import Metrics
+from functions.metrics import TENANT, Metrics, process_began
 from functions.problems import (
     TYPE_PREFIX,
     Failed,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
     from functions.auth import Cluster, Speaker
     from functions.events import Event
+    from functions.otlp import Exporter
+    from functions.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,9 @@ T = TypeVar("T")
 
 PROBLEM_JSON: Final = "application/problem+json"
 _RETRY_SECONDS: Final = 2
+_BAD: Final = 400
+_UNTOLD: Final = ("/health/", "/metrics")
+"""What probes and scrapers ask for: no trace of it, and nothing pushed for it."""
 
 
 class _Whole(LimitedStream):
@@ -87,13 +93,18 @@ def new_app(
     ready: Callable[[], bool] = lambda: True,
     metrics: Metrics | None = None,
     described: str = "",
+    settings: Settings | None = None,
+    public: bool = False,
+    before_push: Callable[[], None] = lambda: None,
 ) -> Flask:
     """Return an app that answers health and turns every failure into a problem.
 
     `bytes_max` bounds a request's body: a longer one is refused unread.
-    `described` is the package whose `openapi.json` says what is served.
+    `described` is the package whose `openapi.json` says what is served.  `settings`
+    say how the log is written, and where metrics and traces are pushed, if anywhere;
+    `before_push` brings gauges up to date.  A `public` app begins each trace itself.
     """
-    configure_logging()
+    configure_logging(form=settings.log_format if settings else "text")
     prepare()  # before there are threads
     app = Flask(name, static_folder=None)
     app.request_class = _Request
@@ -101,7 +112,7 @@ def new_app(
     metrics = metrics or Metrics()
     _add_health(app, ready, metrics)
     _add_problems(app)
-    _add_timing(app, metrics)
+    _add_telemetry(app, metrics, settings, public=public, before=before_push)
     if described:
         _add_description(app, described)
     return app
@@ -130,20 +141,77 @@ def _add_description(app: Flask, package: str) -> None:
         return Response(text, mimetype="application/json")
 
 
-def _add_timing(app: Flask, metrics: Metrics) -> None:
+def _add_telemetry(
+    app: Flask,
+    metrics: Metrics,
+    settings: Settings | None,
+    *,
+    public: bool,
+    before: Callable[[], None],
+) -> None:
+    exporter = _exporter(app, metrics, settings, before)
+    spans = exporter.spans if exporter else None
+    cold = [process_began()]
+
     @app.before_request
     def begin() -> None:
         g.began = time.monotonic()
+        with suppress(IndexError):  # but for the first, whichever that is
+            took = g.began - cold.pop()
+            metrics.observe("cold_start_seconds", took, stage="process")
+        if request.path.startswith(_UNTOLD):
+            return
+        # Whoever comes from outside says nothing of our traces.
+        above = "" if public else request.headers.get("traceparent", "")
+        name = f"{request.method} {_rule()}" if request.url_rule else "none"
+        g.span = traces.enter(name, traceparent=above, spans=spans)
 
     @app.after_request
     def end(response: Response) -> Response:
         response.headers["X-Content-Type-Options"] = "nosniff"
-        # The rule, never the path: a path holds ids, and each would be a series.
-        rule = request.url_rule.rule if request.url_rule else "none"
         took = time.monotonic() - g.get("began", time.monotonic())
-        metrics.observe("http_request_seconds", took, route=rule)
-        metrics.count("http_requests", route=rule, status=str(response.status_code))
+        who = {TENANT: g.tenant} if "tenant" in g else {}
+        status = str(response.status_code)
+        metrics.observe("http_request_seconds", took, route=_rule(), **who)
+        metrics.count("http_requests", route=_rule(), status=status, **who)
+        if "problem" in g and response.status_code >= _BAD:
+            metrics.count("problems", route=_rule(), type=g.problem, **who)
+        if "span" in g:
+            g.span.attributes["http.response.status_code"] = response.status_code
+            g.span.failed = response.status_code >= Failed.status
         return response
+
+    @app.teardown_request
+    def over(_error: BaseException | None) -> None:
+        if "span" in g:
+            traces.leave(g.span)
+            if exporter is not None:
+                exporter.wake()
+
+
+def _rule() -> str:
+    """Return the rule, never the path: a path holds ids, and each would be a series."""
+    return request.url_rule.rule if request.url_rule else "none"
+
+
+def _exporter(
+    app: Flask,
+    metrics: Metrics,
+    settings: Settings | None,
+    before: Callable[[], None],
+) -> Exporter | None:
+    """Return what pushes metrics and spans; nothing does without a collector."""
+    if settings is None or not settings.otlp_url:
+        return None
+    from functions.otlp import Exporter
+
+    service = f"guise-{app.name.rpartition('.')[2]}"
+    return Exporter.from_settings(settings, service, metrics, before)
+
+
+def speaks_for(tenant: str) -> None:
+    """Count the current request under a tenant, now that the token has named it."""
+    g.tenant = tenant
 
 
 def _add_problems(app: Flask) -> None:
@@ -205,6 +273,8 @@ def _failed(problem: Problem, cause: Exception) -> Response:
 
 def problem_response(document: Mapping[str, Any]) -> Response:
     """Return a problem document as an answer."""
+    if has_request_context():
+        g.problem = document["type"].removeprefix(TYPE_PREFIX)
     response = Response(
         msgspec.json.encode(document),
         status=document["status"],

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Option = Literal[
-    "kafka", "oidc", "priority", "image-volume", "initial-scale-zero", "minio"
+    "kafka",
+    "oidc",
+    "priority",
+    "image-volume",
+    "initial-scale-zero",
+    "minio",
+    "telemetry",
 ]
 Pinned = Annotated[str, Meta(pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}\Z")]
 """An image by its digest: a tag is another image tomorrow."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from functions.metrics import Metrics
+from functions.metrics import Metrics, process_began
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -35,7 +36,7 @@ def samples(metrics: Metrics, family: str) -> dict[tuple[tuple[str, str], ...], 
     return {
         tuple(sorted(s.labels.items())): s.value
         for s in found
-        if s.name != f"{family}_count"
+        if s.name not in {f"{family}_count", f"{family}_bucket"}
     }
 
 
@@ -61,17 +62,19 @@ def test_counters_add_up_by_their_labels() -> None:
     assert samples(metrics, "guise_wakes") == {(): 1}
 
 
-def test_durations_are_a_summary() -> None:
-    """How many, and how long together."""
+def test_durations_are_a_histogram() -> None:
+    """How many, how long together, and how many up to each bound."""
     metrics = Metrics()
     metrics.observe("swap_seconds", 0.5, device="cpu")
     metrics.observe("swap_seconds", 0.25, device="cpu")
     family = parsed(metrics)["guise_swap_seconds"]
-    assert family.type == "summary"
-    assert {s.name: s.value for s in family.samples} == {
-        "guise_swap_seconds_count": 2,
-        "guise_swap_seconds_sum": 0.75,
-    }
+    assert family.type == "histogram"
+    whole = {s.name: s.value for s in family.samples if "le" not in s.labels}
+    assert whole == {"guise_swap_seconds_count": 2, "guise_swap_seconds_sum": 0.75}
+    buckets = {s.labels["le"]: s.value for s in family.samples if "le" in s.labels}
+    assert [buckets[le] for le in ("0.1", "0.25", "0.5", "300.0", "+Inf")] == [
+        *(0, 1, 2, 2, 2)
+    ]
 
 
 def test_one_name_with_several_sets_of_labels_keeps_them_apart() -> None:
@@ -79,17 +82,17 @@ def test_one_name_with_several_sets_of_labels_keeps_them_apart() -> None:
     metrics = Metrics()
     metrics.count("jobs")
     metrics.count("jobs", state="done")
-    metrics.count("jobs", tenant="done")
-    metrics.count("jobs", state="done", tenant="acme")
+    metrics.count("jobs", place="done")
+    metrics.count("jobs", state="done", place="acme")
     metrics.observe("job_seconds", 1)
-    metrics.observe("job_seconds", 2, tenant="acme")
+    metrics.observe("job_seconds", 2, place="acme")
     assert samples(metrics, "guise_jobs") == {
         (): 1,
         (("state", "done"),): 1,
-        (("tenant", "done"),): 1,
-        (("state", "done"), ("tenant", "acme")): 1,
+        (("place", "done"),): 1,
+        (("place", "acme"), ("state", "done")): 1,
     }
-    assert samples(metrics, "guise_job_seconds") == {(): 1, (("tenant", "acme"),): 2}
+    assert samples(metrics, "guise_job_seconds") == {(): 1, (("place", "acme"),): 2}
 
 
 @given(st.lists(st.tuples(LABELS, st.floats(0, 10)), max_size=8))
@@ -126,3 +129,43 @@ def test_threads_lose_no_count() -> None:
             parsed(metrics)
     assert samples(metrics, "guise_hits") == {(): 16_000}
     assert samples(metrics, "guise_hit_seconds") == {(): 16_000}
+
+
+def test_the_page_sums_over_tenants_and_names_none() -> None:
+    """Everybody inside may read it; whoever pushes knows each tenant's own."""
+    metrics = Metrics()
+    for tenant, amount in (("acme", 1), ("umbra", 2)):
+        metrics.count("jobs", amount, tenant=tenant, state="done")
+        metrics.gauge("cost", amount, tenant=tenant)
+        metrics.observe("job_seconds", amount, tenant=tenant)
+    assert samples(metrics, "guise_jobs") == {(("state", "done"),): 3}
+    assert samples(metrics, "guise_cost") == {(): 3}
+    assert samples(metrics, "guise_job_seconds") == {(): 3}
+    assert "tenant" not in metrics.text()
+    told = metrics.snapshot().counts
+    assert told["jobs", (("state", "done"), ("tenant", "acme"))] == 1
+
+
+def test_a_gauge_is_what_it_was_set_to_last() -> None:
+    """It does not add up."""
+    metrics = Metrics()
+    metrics.gauge("cost", 3, month="2026-11")
+    metrics.gauge("cost", 2.5, month="2026-11")
+    assert samples(metrics, "guise_cost") == {(("month", "2026-11"),): 2.5}
+
+
+def test_one_tenant_too_many_is_counted_under_none() -> None:
+    """No crowd of tenants makes a process keep series without end."""
+    metrics = Metrics(series_max=2)
+    for number in range(50):
+        metrics.count("jobs", tenant=f"t{number}")
+    metrics.count("jobs", tenant="t0")
+    told = metrics.snapshot().counts
+    assert len(told) == 3
+    assert told["jobs", (("tenant", "t0"),)] == 2
+    assert told["jobs", ()] == 48
+
+
+def test_a_process_knows_when_it_began() -> None:
+    """Before now, and after the machine did."""
+    assert 0 < process_began() < time.monotonic()

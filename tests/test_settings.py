@@ -34,6 +34,8 @@ SAMPLES = {
     "K_SINK": ("http://broker/ns/default?x=1", "http://broker/ns/default?x=1"),
     "K_CE_OVERRIDES": ('{"extensions":{"region":"eu"}}', (("region", "eu"),)),
     "K_CA_CERTS": (PEM, PEM),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("http://otel:4318/", "http://otel:4318"),
+    "GUISE_LOG_FORMAT": ("json", "json"),
     "GUISE_TOKEN_FILE": ("/oidc/token", Path("/oidc/token")),
     "GUISE_AUDIT_TOKEN_FILE": ("/audit/token", Path("/audit/token")),
     "GUISE_WORKER_TOKEN_FILE": ("/worker/token", Path("/worker/token")),

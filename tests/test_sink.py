@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from functions import events, sink
+from functions import events, sink, traces
 from functions.events import Event, decode, sign, verify
 from functions.keys import MemoryKeys
 from functions.problems import NoReceipt, Unavailable
@@ -620,3 +620,32 @@ def test_a_problem_is_read_out_of_an_answer(
 ) -> None:
     """Or nothing is, where there is none."""
     assert problem_of(Answer(422, {}, body)) == document
+
+
+def test_every_call_says_of_which_trace_it_is(server: Server) -> None:
+    """To a sink, to audit and to a worker; outside a request it says nothing."""
+    auditor, there = HttpAuditor(server.url), HttpSink(server.url)
+    there.deliver(EVENT, timeout=5)
+    span = traces.enter("POST /", spans=traces.Spans())
+    there.deliver(EVENT, timeout=5)
+    sink.post_event(server.url, EVENT, timeout=5)
+    server.script = [answer(200, GOOD)]
+    auditor.receipt(EVENT, timeout=5)
+    traces.leave(span)
+    assert span.spans is not None
+    calls = [each for each in span.spans.take() if each.kind == "client"]
+    told = [headers.get("traceparent") for _, headers, _ in server.seen]
+    assert told == [None, *(each.traceparent for each in calls)]
+    assert [each.name for each in calls] == [
+        *("deliver an event", "post an event", "ask for a receipt")
+    ]
+
+
+def test_a_try_in_vain_is_a_span_that_failed(server: Server) -> None:
+    """And the next one is a span of its own."""
+    span = traces.enter("POST /", spans=traces.Spans())
+    server.script = [answer(503), OK]
+    HttpSink(server.url, pauses=lambda _: 0).deliver(EVENT, timeout=5)
+    traces.leave(span)
+    assert span.spans is not None
+    assert [each.failed for each in span.spans.take()] == [True, False, False]

@@ -128,7 +128,11 @@ class TestHealth:
         answer = house.client.get("/metrics")
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         names = {each.name for each in text_string_to_metric_families(answer.text)}
-        assert names == {"guise_http_requests", "guise_http_request_seconds"}
+        assert names == {
+            "guise_cold_start_seconds",
+            "guise_http_requests",
+            "guise_http_request_seconds",
+        }
 
     def test_an_app_has_metrics_of_its_own_if_it_is_given_none(self) -> None:
         """Two apps in one process do not mix."""

@@ -39,6 +39,7 @@ OPTIONS: tuple[Option, ...] = (
     "image-volume",
     "initial-scale-zero",
     "minio",
+    "telemetry",
 )
 NOWHERE = Path("nowhere")
 WORKER = "registry.example.com/guise-worker-cpu@sha256:" + "2" * 64

@@ -106,6 +106,7 @@ def create_app(
         bytes_max=settings.limits.event_bytes_max,
         metrics=metrics,
         described="functions.audit",
+        settings=settings,
     )
     guard(app, cluster_of(settings), EVENTS)
     _add_events(app, log, keys, metrics)

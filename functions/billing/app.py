@@ -12,6 +12,7 @@ from flask import Response, request
 
 from functions import events
 from functions.auth import BILLING_READ, TokenAuthenticator, cluster_of
+from functions.billing.figures import Figures
 from functions.database import check_database
 from functions.keys import BILLING, FileKeys, events_key
 from functions.metrics import Metrics
@@ -75,6 +76,7 @@ class Books:
         self.now = now
         self._rates = rates
         self.metrics = Metrics()
+        self.figures = Figures(self.metrics)
         self._open_ledger = open_ledger
         self._opening = Opening(self._open)
 
@@ -92,6 +94,17 @@ class Books:
     def cards(self) -> RateCards:
         """Every rate card."""
         return self._opening.get(timeout=OPEN_SECONDS_MAX)[1]
+
+    def spent(self, tenant: str, month: str) -> Decimal:
+        """Return what a month has cost a tenant so far, before credits and tax."""
+        from functions.billing import budgeting
+
+        return budgeting.spent(self.ledger, self.cards, tenant, month)
+
+    def price(self) -> None:
+        """Bring the figures that finance watches up to date."""
+        month = f"{self.now():%Y-%m}"
+        self.figures.price(month, self.cards.currency, self.spent)
 
 
 def create_app(
@@ -125,6 +138,8 @@ def create_app(
         bytes_max=max(settings.limits.event_bytes_max, events.BATCH_BYTES_MAX),
         metrics=books.metrics,
         described="functions.billing",
+        settings=settings,
+        before_push=books.price,
     )
     if stores is None and settings.store:
         stores = Stores.from_settings(settings)
@@ -152,12 +167,7 @@ def _watch(books: Books, stores: Stores, keys: KeyProvider) -> Watch:
 
         return budgeting.budget_of(books.ledger, tenant)
 
-    def spent(tenant: str, month: str) -> Decimal:
-        from functions.billing import budgeting
-
-        return budgeting.spent(books.ledger, books.cards, tenant, month)
-
-    return Watch(budget_of, spent, stores, keys)
+    return Watch(budget_of, books.spent, stores, keys)
 
 
 def _add_events(
@@ -285,6 +295,8 @@ def _counted(usages: list[Usage], books: Books) -> list[Posted]:
     found = books.ledger.post_all(usages)
     for usage, posted in zip(usages, found, strict=True):
         books.metrics.count("usage_events", posted=posted.value)
+        if posted is posted.NEW:
+            books.figures.note(usage)
         if posted is posted.CONFLICT:
             log.warning("usage %r of %s: other content", usage.id, usage.tenant)
     return found

@@ -41,7 +41,7 @@ from functions.swap.job import MEDIA_TYPES, SwapJob
 from functions.swap.journal import Books
 from functions.swap.policy import admit
 from functions.swap.refusals import Refusals
-from functions.web import json_response, new_app, problem_response
+from functions.web import json_response, new_app, problem_response, speaks_for
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -95,7 +95,13 @@ def create_app(
     )
     images_bytes = limits.image_bytes_max * (limits.sources_max + 1)
     bytes_max = images_bytes + _FORM_BYTES_MAX
-    app = new_app(__name__, bytes_max=bytes_max, metrics=door.metrics)
+    app = new_app(
+        __name__,
+        bytes_max=bytes_max,
+        metrics=door.metrics,
+        settings=settings,
+        public=True,
+    )
     app.post("/v1/swaps")(door.create)
     app.get("/v1/swaps")(door.list)
     app.get("/v1/swaps/<job>")(door.show)
@@ -185,6 +191,7 @@ class Door:
         """Return who asks and what they may; the body is not looked at."""
         header = request.headers.get("Authorization", "")
         caller = self._authenticator.caller(header)
+        speaks_for(caller.tenant.id)
         spec = self._roster.spec(caller.tenant)
         try:
             self._pace(spec)

@@ -25,6 +25,7 @@ from functions.problems import (
 )
 from functions.sink import Unrecordable
 from functions.swap import ledger, outbox
+from functions.swap.counting import Stages, count_ending, count_stages
 from functions.swap.lease import Meter, decimal_seconds
 from functions.swap.ledger import Record
 from functions.swap.tidying import tidy
@@ -138,6 +139,7 @@ class Entry:
     provenance: dict[str, Any] | None = None
     gate: Gate | None = None
     ending: Record | None = None
+    stages: Stages = field(default_factory=Stages)
 
     def waited_for(self, loading: Warm[T]) -> T:
         """Return what is being loaded; how long that took this job is never billed."""
@@ -267,6 +269,7 @@ def account(
     one and comes out as `Unavailable`; when it was the last attempt, it is the
     ending `failed`.
     """
+    stages = Stages()
     try:
         timeout = books.limits.receipt_ms_max / 1000
         receipt = books.auditor.receipt(held.started, timeout=timeout)
@@ -276,7 +279,8 @@ def account(
     except Unrecordable as error:
         _release(held, books, again=False)  # another attempt tells of itself anew
         raise Unavailable(internal=str(error)) from error
-    entry = Entry(receipt)
+    stages.did("receipt")
+    entry = Entry(receipt, stages=stages)
     cpu = time.thread_time_ns()
     try:
         yield entry
@@ -310,6 +314,8 @@ def account(
         vetted=dict(entry.vetted) or None,
     )
     winner = end(ending, books, accepted=accepted, usage=entry.usage(job))
+    stages.did("commit")
+    count_stages(books.metrics, books.tenant, job.operation, stages)
     if winner.outcome == ledger.CANCELLED and outcome == ledger.COMPLETED:
         winner = _bill(winner, entry.cancelled(winner.ended, job), books)
     entry.ending = winner
@@ -350,6 +356,8 @@ def end(
     """
     full = closing(ending, books, accepted=accepted, usage=usage)
     winner = ledger.commit(full, tenant=books.tenant, store=books.store)
+    if winner is full:
+        count_ending(books.metrics, books.tenant, full)
     tidy(winner, tenant=books.tenant, store=books.store)
     books.deliver(winner)
     return winner

@@ -137,7 +137,7 @@ _REAL: Final = Clocks()
 _PLAIN: Final = Standing()
 
 
-def _nobody_listens(_priority: int, _seconds: float) -> None:
+def _nobody_listens(_tenant: Tenant, _priority: int, _seconds: float) -> None:
     """Take no notice of how long somebody waited."""
 
 
@@ -145,7 +145,7 @@ class Turns:
     """Threads that wait for one of a few places, and get it as a `FairQueue` says.
 
     With `shared` some are kept free for who comes next.  `heard` is told of each turn:
-    the class it was in, and the seconds it waited.
+    whose it was, its class, and the seconds it waited.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Turns:
         places: int,
         *,
         shared: bool = False,
-        heard: Callable[[int, float], None] = _nobody_listens,
+        heard: Callable[[Tenant, int, float], None] = _nobody_listens,
     ) -> None:
         self._clock = clock
         self._free = places
@@ -177,7 +177,9 @@ class Turns:
             self._called[ticket] = called
             self._hand_out(now)
         called.wait()
-        self._heard(standing.priority, (self._clock() - ticket.asked_ns) / 10**9)
+        self._heard(
+            tenant, standing.priority, (self._clock() - ticket.asked_ns) / 10**9
+        )
         return ticket
 
     def give(self, ticket: Ticket, took_ns: int) -> None:
@@ -222,7 +224,7 @@ class Memory:
         *,
         shared: bool = False,
         clock: Callable[[], int] = time.monotonic_ns,
-        heard: Callable[[int, float], None] = _nobody_listens,
+        heard: Callable[[Tenant, int, float], None] = _nobody_listens,
     ) -> None:
         self._places = places
         self._clock = clock
@@ -263,7 +265,7 @@ class Device:
         *,
         holders: int = 1,
         share: Fraction = Fraction(1),  # immutable
-        heard: Callable[[int, float], None] = _nobody_listens,
+        heard: Callable[[Tenant, int, float], None] = _nobody_listens,
     ) -> None:
         self._clocks = clocks
         self._share = share

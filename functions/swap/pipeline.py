@@ -140,8 +140,11 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
         account(job, accepted, held, services.books) as entry,
     ):
         inputs = fetch(job, accepted, entry, services.books)
+        entry.stages.did("fetch")
         images = decode(inputs, services.books.limits)
+        entry.stages.did("decode")
         loaded = entry.waited_for(services.loading)
+        entry.stages.did("load")
         engine, limits = loaded.engine, services.books.limits
         permit(job, images, engine.offers, limits)
         entry.gate = open_gate(job, accepted, loaded, services)
@@ -149,11 +152,13 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
         helpers = loaded.helpers if loaded.proof.ready else None
         lease = services.device.lease(job.tenant, helpers, place=place)
         with _proved(loaded, entry), lease as entry.meter:
+            entry.stages.did("wait")
             entry.note(loaded.device, loaded.model_digest, loaded.vetted)
             let_in(job, images, engine, entry.gate)
             scene = look(job, images, engine, limits)
             done = carry_out(job, scene, engine)
             let_out(done, engine, entry.gate)
+            entry.stages.did("work")
         entry.faces = [described(face) for face in done.faces]
         entry.counts = done.counts
         data, form = encode(job, scene, done, entry)
@@ -161,8 +166,10 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
             work = Work(job.id, job.operation, services.pack, entry.receipt)
             signed = loaded.credentials.sign(data, form, inputs[job.target], work)
             data, entry.provenance = signed.data, signed.described()
+        entry.stages.did("encode")
         ledger.confirm(held, limits, tenant=job.tenant, store=services.books.store)
         entry.output = keep(job, held, data, form, services.books.store)
+        entry.stages.did("store")
     return entry.ended()
 
 

@@ -277,8 +277,17 @@ def main() -> None:
         swept, retired = Sweeper(loopback=loopback).run(books)
     except (SettingsError, Problem) as error:
         sys.exit(f"error: {error} ({type(error).__name__})")
+    _push(settings, books)
     document = msgspec.to_builtins(swept) | {"retired": asdict(retired)}
     sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+
+
+def _push(settings: Settings, books: Books) -> None:
+    """Push what was counted, where there is a collector; a fault is logged."""
+    if settings.otlp_url:
+        from functions.otlp import Exporter
+
+        Exporter.from_settings(settings, "guise-sweeper", books.metrics).push()
 
 
 if __name__ == "__main__":

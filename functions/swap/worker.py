@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import re
+import time
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -99,6 +100,7 @@ def create_app(
     wanted |= {"models": load, "provenance": load}
     settings.require(*(name for name, given in wanted.items() if given is None))
     keys = keys or FileKeys(settings.need("keys"))
+    metrics = Metrics()
     worker = Worker(
         settings,
         stores=stores or Stores.from_settings(settings),
@@ -106,10 +108,14 @@ def create_app(
         roster=roster or roster_of(settings),
         auditor=auditor or HttpAuditor.from_settings(settings),
         sink=sink or HttpSink.from_settings(settings),
-        loading=Warm(load or (lambda: load_or_end(settings, keys))),
+        loading=Warm(timed(load or (lambda: load_or_end(settings, keys)), metrics)),
+        metrics=metrics,
     )
     app = new_app(
-        __name__, bytes_max=settings.limits.event_bytes_max, metrics=worker.metrics
+        __name__,
+        bytes_max=settings.limits.event_bytes_max,
+        metrics=worker.metrics,
+        settings=settings,
     )
 
     cluster = cluster_of(settings)
@@ -141,8 +147,9 @@ class Worker:
         auditor: Auditor,
         sink: Sink,
         loading: Warm[Loaded],
+        metrics: Metrics,
     ) -> None:
-        self.metrics = Metrics()
+        self.metrics = metrics
         self._limits = settings.limits
         self._stores = stores
         self._keys = keys
@@ -163,6 +170,8 @@ class Worker:
         self._room = Room(settings.limits.queue_jobs_max, shared=pooled)
         self._refusals = Refusals(settings.limits)
         self._pack = pack_named(settings.models) if settings.models else {}
+        if self._pack:
+            metrics.every["pack"] = "{id}/{version}".format_map(self._pack)
         self._gate_required = settings.profile == "production"
 
     def on_notice(self, notice: Event | Uploads, speaker: Speaker) -> None:
@@ -316,9 +325,13 @@ class Worker:
                 )
         return spec
 
-    def _heard(self, place: str, priority: int, seconds: float) -> None:
+    def _heard(self, place: str, tenant: Tenant, priority: int, seconds: float) -> None:
         self.metrics.observe(
-            "queue_wait_seconds", seconds, place=place, priority=str(priority)
+            "queue_wait_seconds",
+            seconds,
+            place=place,
+            priority=str(priority),
+            tenant=tenant.id,
         )
 
     def _books(self, tenant: Tenant) -> Books:
@@ -338,6 +351,19 @@ def _place(error: Exception) -> int:
     if isinstance(error, Refused):
         return 2
     return 0 if isinstance(error, Unavailable) else 1
+
+
+def timed(load: Callable[[], Loaded], metrics: Metrics) -> Callable[[], Loaded]:
+    """Return `load`, so made that the metrics hear how long it took."""
+
+    def loads() -> Loaded:
+        began = time.monotonic()
+        loaded = load()
+        took = time.monotonic() - began
+        metrics.observe("cold_start_seconds", took, stage="models")
+        return loaded
+
+    return loads
 
 
 @contextmanager

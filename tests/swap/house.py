@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from functions import events
+from functions import events, traces
 from functions.auth import SWAP_READ, SWAP_WRITE, Caller
 from functions.keys import MemoryKeys, events_key
 from functions.problems import NoReceipt, Unauthenticated, Unavailable
@@ -207,6 +207,7 @@ class House:
     worker_down: bool = False
     calls: int = 0
     root: str = ""
+    otlp_url: str = ""
     roster: Roster | None = None
     opener: Callable[[str], Store] = lambda _: MemoryStore()
 
@@ -217,6 +218,7 @@ class House:
             tenant=self.tenant,
             profile=self.profile,
             device_share=Fraction(self.device_share),
+            otlp_url=self.otlp_url,
         )
         self.stores = Stores(
             self.url,
@@ -263,6 +265,7 @@ class House:
         if self.worker_down:
             raise Unavailable
         headers, body = events.encode(event)
+        headers |= traces.headers()
         url = f"/v1/tenants/{event.tenant}/jobs/{event.data['job']}"
         answer = self.worker.post(url, headers=headers, data=body)
         if answer.status_code != 200:

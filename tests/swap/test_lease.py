@@ -376,10 +376,10 @@ def test_a_place_learns_of_the_device() -> None:
     assert (place.waited_ns, place.device_ns) == (0, 30 * MS)
 
 
-def test_each_turn_is_told_with_its_class_and_its_wait() -> None:
+def test_each_turn_is_told_with_its_tenant_its_class_and_its_wait() -> None:
     """For the metrics: how long jobs of each class wait."""
     clock, heard = Clock(), []
     memory = Memory(1, clock=clock, heard=lambda *told: heard.append(told))
     with memory.lease(ANN, Standing(priority=2)):
         pass
-    assert heard == [(2, 0.0)]
+    assert heard == [(ANN, 2, 0.0)]
