@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from decimal import Decimal
 
     from prometheus_client.metrics_core import Metric
 
@@ -94,10 +95,10 @@ class Metrics:
         with self._lock:
             self._counts[self._series(name, labels, self._counts)] += amount
 
-    def gauge(self, name: str, value: float, **labels: str) -> None:
-        """Set the gauge `name`."""
+    def gauge(self, name: str, value: float | Decimal, **labels: str) -> None:
+        """Set the gauge `name`, to the nearest float of what is exact elsewhere."""
         with self._lock:
-            self._gauges[self._series(name, labels, self._gauges)] = value
+            self._gauges[self._series(name, labels, self._gauges)] = float(value)
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Add one duration to the histogram `name` (which ends in `_seconds`)."""

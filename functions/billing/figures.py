@@ -50,7 +50,7 @@ class Figures:
             for tenant in some:
                 del self._touched[tenant]
         for tenant in some:
-            cost = float(spent(tenant, month))
+            cost = spent(tenant, month)
             self._metrics.gauge(
                 "cost", cost, month=month, currency=currency, tenant=tenant
             )
