@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from decimal import Decimal
+    from fractions import Fraction
 
     from prometheus_client.metrics_core import Metric
 
@@ -90,10 +91,10 @@ class Metrics:
         self._gauges: dict[Series, float] = {}
         self._durations: defaultdict[Series, Durations] = defaultdict(Durations)
 
-    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+    def count(self, name: str, amount: float | Fraction = 1, **labels: str) -> None:
         """Add `amount` to the counter `name` (without `_total`)."""
         with self._lock:
-            self._counts[self._series(name, labels, self._counts)] += amount
+            self._counts[self._series(name, labels, self._counts)] += float(amount)
 
     def gauge(self, name: str, value: float | Decimal, **labels: str) -> None:
         """Set the gauge `name`, to the nearest float of what is exact elsewhere."""

@@ -33,7 +33,7 @@ class Figures:
         """Count a usage event that the ledger had not had before."""
         data, count, who = usage.data, self._metrics.count, usage.tenant
         what = data.operation
-        seconds = float(data.lease_ms * Fraction(data.device.share) / 1000)
+        seconds = Fraction(data.device.share) * Fraction(data.lease_ms, 1000)
         kind = data.device.kind
         count("usage_device_seconds", seconds, operation=what, device=kind, tenant=who)
         count("usage_requests", data.requests, operation=what, tenant=who)

@@ -264,7 +264,7 @@ def test_millions_of_empty_parts_are_refused_soon(name: str) -> None:
     began = time.process_time()
     with pytest.raises(Unreadable):
         read_header(MILLIONS[name])
-    assert time.process_time() - began < 1.0
+    assert time.process_time() - began < 3.0  # by the square: minutes
 
 
 def test_attack_a_run_of_fill_bytes_within_a_scan() -> None:
@@ -273,7 +273,7 @@ def test_attack_a_run_of_fill_bytes_within_a_scan() -> None:
         began = time.process_time()
         with pytest.raises(Unreadable):
             read_header(FILES["jpeg"][:-2] + b"\xff" * length + b"\0")
-        assert time.process_time() - began < 1.0
+        assert time.process_time() - began < 3.0  # by the square: minutes
 
 
 def text_bomb(megabytes: int) -> bytes:
