@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from functions.local.manifests import ManifestError, Service
 from functions.local.ports import LOOPBACK, listen
 from functions.local.stack import DOORS
 from functions.roster import Isolation, Spec, write
-from functions.settings import Settings, SettingsError, variables
+from functions.settings import Limits, Settings, SettingsError, variables
 from functions.storage import Stores
 from functions.tenant import Tenant
 
@@ -194,14 +194,15 @@ def test_what_the_stack_decides_may_not_be_said() -> None:
 
 
 def test_all_that_a_stack_decides_is_a_setting() -> None:
-    """And whatever it gives its functions, nobody else may: but for the keys."""
+    """And whatever it gives its functions, nobody else may: but for keys and limits."""
     assert set(wiring.OWN) <= variables()
     given = {
         name
         for service in SERVICES
         for name in wiring.environ_of(service, place(Path("/home")))
     }
-    assert given - {"K_SINK"} - set(wiring.OWN) <= {"GUISE_ENVELOPES"}
+    limits = {each.metadata["env"] for each in fields(Limits)}
+    assert given - {"K_SINK"} - limits - set(wiring.OWN) <= {"GUISE_ENVELOPES"}
 
 
 def test_the_stores_rest_as_the_specs_say(tmp_path: Path) -> None:
