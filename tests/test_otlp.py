@@ -35,7 +35,7 @@ def app_at(url: str, *, tenant: Tenant | None = None, public: bool = False) -> F
     settings = Settings(otlp_url=url, tenant=tenant)
     app = new_app("functions.x.house", bytes_max=100, settings=settings, public=public)
 
-    @app.get("/work/<who>")
+    @app.get("/visits/<who>")
     def work(who: str) -> str:
         speaks_for(who)
         return ""
@@ -140,12 +140,12 @@ class TestRequests:
         """By tenant, with the cold start; and the span is below the caller's."""
         client = app_at(collector.url).test_client()
         client.get(
-            "/work/acme", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+            "/visits/acme", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
         )
         eventually(collector.spans)
         [span] = collector.spans()
         assert (span["traceId"], span["parentSpanId"]) == ("a" * 32, "b" * 16)
-        assert span["name"] == "GET /work/<who>"
+        assert span["name"] == "GET /visits/<who>"
         [labels] = collector.points("guise_http_requests")
         assert dict(labels)["tenant"] == "acme"
         assert list(collector.points("guise_cold_start_seconds")) == [
@@ -158,7 +158,7 @@ class TestRequests:
         """At the public door every trace begins anew."""
         client = app_at(collector.url, public=True).test_client()
         client.get(
-            "/work/acme", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+            "/visits/acme", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
         )
         eventually(collector.spans)
         assert "a" * 32 not in str(collector.spans())
@@ -189,14 +189,14 @@ class TestRequests:
             client = app_at(url).test_client()
             began = time.monotonic()
             for _ in range(20):
-                assert client.get("/work/acme").status_code == 200
+                assert client.get("/visits/acme").status_code == 200
             assert time.monotonic() - began < 1
 
     def test_many_requests_at_once_are_few_pushes(self, collector: Collector) -> None:
         """One thread, and a pause between two."""
         client = app_at(collector.url).test_client()
         for _ in range(200):
-            client.get("/work/acme")
+            client.get("/visits/acme")
         eventually(collector.spans)
         assert sum(path == "/v1/metrics" for path, _ in collector.seen) < 5
         named = [each.name for each in threading.enumerate() if "_run" in each.name]
