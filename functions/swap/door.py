@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import time
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -99,6 +98,7 @@ def create_app(
         __name__,
         bytes_max=bytes_max,
         metrics=door.metrics,
+        described="functions.swap",
         settings=settings,
         public=True,
     )
@@ -108,7 +108,6 @@ def create_app(
     app.get("/v1/swaps/<job>/result")(door.result)
     app.post("/v1/swaps/<job>/cancel")(door.cancel)
     app.delete("/v1/swaps/<job>")(door.erase)
-    app.get("/openapi.json")(describe)
     return app
 
 
@@ -278,12 +277,6 @@ class Door:
             self._sink.deliver(event, timeout=self._limits.delivery_ms_max / 1000)
         except (Unavailable, Undeliverable):
             log.exception("a refusal is not on record")
-
-
-def describe() -> Response:
-    """Answer `GET /openapi.json`."""
-    text = resources.files("functions.swap").joinpath("openapi.json").read_bytes()
-    return Response(text, mimetype="application/json")
 
 
 def _job_id(caller: Caller) -> str:
