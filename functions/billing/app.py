@@ -348,7 +348,8 @@ def _invoice(books: Books, who: Tenant, name: str) -> Invoice:
 
 
 def _listed(invoice: Invoice) -> dict[str, Any]:
-    names = ("number", "kind", "period", "issued", "due", "refers", "currency", "total")
+    names = ("number", "kind", "period", "billing_period", "issued", "due", "refers")
+    names += ("currency", "total")
     return {name: getattr(invoice, name) for name in names}
 
 

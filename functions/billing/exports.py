@@ -18,7 +18,7 @@ COLUMNS: Final = (
     *("invoice", "tenant", "period", "currency", "line", "kind", "charge_period"),
     *("sku", "model", "quantity", "unit", "unit_price", "list_price", "tier_from"),
     *("included", "rate_card", "exact", "amount", "amount_minor", "tax_name"),
-    *("tax_rate", "refers", "note"),
+    *("tax_rate", "refers", "note", "corrects"),
 )
 # What a spreadsheet would run instead of showing it; a number is none.
 # The wide forms count as the narrow ones in some; see OWASP's "CSV Injection".
@@ -45,13 +45,13 @@ def as_csv(invoices: Iterable[Invoice]) -> str:
 
 def _row(invoice: Invoice, number: int, line: Line) -> list[str]:
     return [
-        *(invoice.number, invoice.tenant, invoice.period, invoice.currency),
+        *(invoice.number, invoice.tenant, invoice.billing_period, invoice.currency),
         *(str(number), line.kind, line.period, line.sku, line.model, line.quantity),
         *(line.unit, line.unit_price, line.list_price),
         line.tier_from if line.quantity else "",
         str(line.included).lower(),
         *(line.rate_card, line.exact, line.amount, str(line.amount_minor)),
-        *(line.tax.name, line.tax.rate, line.refers, line.note),
+        *(line.tax.name, line.tax.rate, line.refers, line.note, invoice.refers),
     ]
 
 

@@ -3,6 +3,11 @@
 A row is a line of an invoice.  `BilledCost` is the line's amount, so its sum is the
 payable; `ListCost` and `ContractedCost` are exact, as the format wants a cost to be
 quantity times price.  A null is None here and an empty field in the CSV.
+
+What corrects an earlier month has that as its charge period, and is billed in the
+current one, late usage and credit notes alike: a month that was invoiced is exported
+as it was, for ever.  (Version 1.2: ChargeClass, the glossary's "Correction" and
+"Billing Period"; the draft of its attribute "Refund Handling" says it in so many words.)
 Source: https://focus.finops.org/focus-specification/v1-2/
 """
 
@@ -63,6 +68,7 @@ COLUMNS: Final = (
     "SubAccountName",
     "x_InvoiceLine",
     "x_RateCard",
+    "x_CorrectedInvoiceId",
 )
 
 UNITS: Final = {"second": "Seconds", "request": "Requests", "gib-month": "GiB-Months"}
@@ -99,6 +105,7 @@ def rows(invoice: Invoice) -> Iterator[Row]:
             **costs,
             "x_InvoiceLine": str(number),
             "x_RateCard": line.rate_card or None,
+            "x_CorrectedInvoiceId": invoice.refers or None,
         }
 
 
@@ -123,7 +130,7 @@ def _accounts(invoice: Invoice) -> Row:
         "BillingAccountId": invoice.tenant,
         "BillingAccountName": name,
         "BillingCurrency": invoice.currency,
-        **_span("BillingPeriod", invoice.period),
+        **_span("BillingPeriod", invoice.billing_period),
         "InvoiceId": invoice.number or None,
         "InvoiceIssuerName": issuer,
         "ProviderName": issuer,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _PERIOD: Final = re.compile(r"([1-9][0-9]{3})-(0[1-9]|1[0-2])")
 _SEQUENCE: Final = re.compile(r"[0-9]{6,}")
 _MONTHS: Final = 12
+_MONTH_LETTERS: Final = len("2026-11")
 _YEAR_MAX: Final = 9998
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -190,6 +191,15 @@ class Invoice(
     events: Root = NOTHING
     jobs: Root = NOTHING
     log: str = ""
+
+    @property
+    def billing_period(self) -> str:
+        """The month in which it is charged.
+
+        What takes an invoice back is of that one's month, and is charged in the month
+        in which it was issued: what was exported of a month stays as it is.
+        """
+        return self.issued[:_MONTH_LETTERS] if self.refers else self.period
 
 
 def assemble(lines: Sequence[Line], digits: int, fields: Mapping[str, Any]) -> Invoice:

@@ -106,7 +106,7 @@ def _facts(invoice: Invoice) -> list[tuple[str, str]]:
         ("Credits invoice", invoice.refers),
         ("Date", _day(invoice.issued)),
         ("Due", _day(invoice.due) if invoice.kind == "invoice" else ""),
-        ("Period", month(invoice.period)),
+        ("Of period" if invoice.refers else "Period", month(invoice.period)),
         ("Account", invoice.tenant),
     ]
     return [(name, text) for name, text in facts if text]

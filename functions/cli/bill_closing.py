@@ -120,7 +120,10 @@ def export(  # each is an option
     home: Home = HOME,
     database: Database = "",
 ) -> None:
-    """Export a month's issued invoices and credit notes as one file."""
+    """Export what is charged in a month as one file.
+
+    That is its invoices, and what was taken back in it of any month.
+    """
     from functions.cli.bill_show import export_period
 
     export_period(Place(home, database), period, tenant, kind, out)

@@ -96,7 +96,7 @@ def _named(ledger: Ledger, tenant: str, name: str, rates: Path | None) -> Invoic
 def export_period(
     place: Place, period: str, tenant: str, form: str, to: Path | None
 ) -> None:
-    """Write every document of a month as one file, or raise `NotFound`."""
+    """Write every document that is charged in a month, or raise `NotFound`."""
     from functions.billing import closing
     from functions.billing.invoice import Period
 
@@ -106,10 +106,10 @@ def export_period(
             each
             for name in ([tenant] if tenant else closing.tenants(ledger))
             for each in closing.issued_documents(ledger, name)
-            if each.period == month
+            if each.billing_period == month
         ]
     if not found:
-        raise NotFound(f"nothing was issued for {month}")
+        raise NotFound(f"nothing was issued for {month}, nor taken back in it")
     _write(_as(form, found), to)
 
 

@@ -158,6 +158,39 @@ def test_a_months_documents_are_exported_as_one_file(
     assert [each["tenant"] for each in lines(run(capfdbinary, home, *only))] == ["acme"]
 
 
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_a_credit_note_is_charged_in_the_month_it_was_issued(
+    home: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Its invoice's month stays as it was exported; it says what it corrects."""
+    month = Period.of(datetime.now(UTC))
+    export = ("export", "--tenant", "acme", "--period")
+    run(capfdbinary, home, "close", "--period", LONG_AGO)
+    for form in ("focus", "csv", "json"):
+        before = run(capfdbinary, home, *export, LONG_AGO, "--as", form)
+        if form == "focus":
+            back = ("refund", "--tenant", "acme", "--number", "acme-000001")
+            run(capfdbinary, home, *back, "--reason", "An outage")
+        again = run(capfdbinary, home, *export, LONG_AGO, "--as", form)
+        assert again == before
+    found = rows(run(capfdbinary, home, *export, month))
+    assert {row["InvoiceId"] for row in found} == {"acme-000002"}
+    assert {row["ChargeClass"] for row in found} == {"Correction"}
+    assert {row["BillingPeriodStart"] for row in found} == {f"{month}-01T00:00:00Z"}
+    assert {row["ChargePeriodStart"] for row in found} == {"2025-03-01T00:00:00Z"}
+    assert {row["x_CorrectedInvoiceId"] for row in found} == {"acme-000001"}
+    plain = rows(run(capfdbinary, home, *export, month, "--as", "csv"))
+    assert {(row["period"], row["charge_period"]) for row in plain} == {
+        (str(month), "2025-03")
+    }
+    assert {row["corrects"] for row in plain} == {"acme-000001"}
+    (note,) = lines(run(capfdbinary, home, *export, month, "--as", "json"))
+    assert (note["number"], note["period"]) == ("acme-000002", "2025-03")
+
+
 def test_a_credit_pays_and_a_refund_gives_back(
     home: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
