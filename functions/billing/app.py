@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from flask import Response, request
 
@@ -323,11 +323,11 @@ def _add_statements(app: Flask, books: Books, authenticator: Authenticator) -> N
 def _add_invoices(app: Flask, books: Books, authenticator: Authenticator) -> None:
     @app.get("/v1/tenants/<tenant>/invoices")
     def invoices(tenant: str) -> Response:
-        from functions.billing import closing
+        from functions.billing import closing, exports
 
         who = _reader(authenticator, tenant)
         found = closing.issued_documents(books.ledger, who.id)
-        return json_response({"invoices": [_listed(each) for each in found]})
+        return json_response({"invoices": [exports.listed(each) for each in found]})
 
     @app.get("/v1/tenants/<tenant>/invoices/<name>")
     def invoice(tenant: str, name: str) -> Response:
@@ -345,12 +345,6 @@ def _invoice(books: Books, who: Tenant, name: str) -> Invoice:
     month = Period.parse(name)
     issued = closing.invoice_of(books.ledger, who.id, month)
     return issued or statement.draft(books.ledger, books.cards, who.id, month)
-
-
-def _listed(invoice: Invoice) -> dict[str, Any]:
-    names = ("number", "kind", "period", "billing_period", "issued", "due", "refers")
-    names += ("currency", "total")
-    return {name: getattr(invoice, name) for name in names}
 
 
 def _document(invoice: Invoice) -> Response:

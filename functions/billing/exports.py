@@ -20,6 +20,10 @@ COLUMNS: Final = (
     *("included", "rate_card", "exact", "amount", "amount_minor", "tax_name"),
     *("tax_rate", "refers", "note", "corrects"),
 )
+LISTED: Final = (
+    *("number", "kind", "period", "billing_period", "issued", "due", "refers"),
+    *("currency", "total"),
+)
 # What a spreadsheet would run instead of showing it; a number is none.
 # The wide forms count as the narrow ones in some; see OWASP's "CSV Injection".
 _FORMULA: Final = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
@@ -29,6 +33,11 @@ _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 def as_json(invoice: Invoice) -> bytes:
     """Return the bytes that are stored for ever, RFC 8785."""
     return canonical(invoice)
+
+
+def listed(invoice: Invoice) -> dict[str, str]:
+    """Return what a list of documents says of one."""
+    return {name: getattr(invoice, name) for name in LISTED}
 
 
 def as_csv(invoices: Iterable[Invoice]) -> str:

@@ -7,7 +7,7 @@ quantity times price.  A null is None here and an empty field in the CSV.
 What corrects an earlier month has that as its charge period, and is billed in the
 current one, late usage and credit notes alike: a month that was invoiced is exported
 as it was, for ever.  (Version 1.2: ChargeClass, the glossary's "Correction" and
-"Billing Period"; the draft of its attribute "Refund Handling" says it in so many words.)
+"Billing Period"; the draft of its attribute "Refund Handling" says it outright.)
 Source: https://focus.finops.org/focus-specification/v1-2/
 """
 
