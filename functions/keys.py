@@ -299,7 +299,7 @@ def put_durably(path: Path, data: bytes, *, mode: int) -> None:
         file.flush()
         os.fsync(descriptor)
     temporary.replace(path)
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
 def destroy_file(path: Path) -> None:
@@ -317,10 +317,11 @@ def destroy_file(path: Path) -> None:
         file.flush()
         os.fsync(descriptor)
     path.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Have a folder remember what was put into it, renamed in it and removed."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -42,18 +42,17 @@ def delete(place: Place, name: str, *, yes: bool) -> None:
     under way or not told of yet.
     """
     tenant = Tenant(name)
-    with place.changing():
+    with place.working(tenant):
         spec = current(place, tenant)
-        if spec.state == "active":
-            raise Conflict(f"{tenant.id} is active: suspend it first")
+        refuse_active(spec)
         store = _store(place, spec)
         if not yes:
             raise InvalidRequest(
                 f"this deletes every object of {tenant.id}, and the key that signs its "
                 "events, for good; its log and its bills stay: say --yes"
             )
-        if spec.state == "suspended":
-            _state(place, spec, "deleted", "deleted")
+        if store:
+            _end(place, tenant, store)
         with busy("deleting", quiet=place.json):
             objects = empty(store) if store else 0
             _remove_folder(place, tenant)
@@ -67,6 +66,25 @@ def delete(place: Place, name: str, *, yes: bool) -> None:
         when = "was deleted before" if spec.state == "deleted" else "is deleted"
         say(f"{tenant.id} {when}: {objects} objects, and the key of its events")
         say("its log and its bills stay, and nobody is ever called so again")
+
+
+def refuse_active(spec: Spec) -> None:
+    """Raise `Conflict` for a tenant that is to be suspended before it ends."""
+    if spec.state == "active":
+        raise Conflict(f"{spec.id} is active: suspend it first")
+
+
+def _end(place: Place, tenant: Tenant, store: Store) -> None:
+    """Put it on record that a tenant is deleted, and in its spec, unless they are.
+
+    Between the first look and this it may have been resumed, and have begun a job.
+    """
+    with place.changing(tenant):
+        spec = current(place, tenant)
+        refuse_active(spec)
+        if spec.state == "suspended":
+            _refuse_open(tenant, store)
+            _state(place, spec, "deleted", "deleted")
 
 
 def _store(place: Place, spec: Spec) -> Store | None:
@@ -97,7 +115,7 @@ def _store(place: Place, spec: Spec) -> Store | None:
 
 
 def _turn(place: Place, tenant: Tenant, was: State, state: State, done: Change) -> None:
-    with place.changing():
+    with place.changing(tenant):
         spec = current(place, tenant)
         if spec.state != was:
             raise Conflict(f"{tenant.id} is {spec.state}, and not {was}")
@@ -131,7 +149,7 @@ def empty(store: Store) -> int:
     """Delete every object; return how many there were."""
     deleted = 0
     for _ in range(_PASSES_MAX):
-        keys = list(_keys(store))
+        keys = list(keys_of(store))
         if not keys:
             return deleted
         for key in keys:
@@ -143,10 +161,11 @@ def empty(store: Store) -> int:
     raise Conflict("somebody writes into the store all the time: nothing is finished")
 
 
-def _keys(store: Store) -> Iterator[Key]:
+def keys_of(store: Store, prefix: Key = EVERYTHING) -> Iterator[Key]:
+    """Yield the key of every object under `prefix`."""
     cursor = ""
     while True:
-        page = store.list(EVERYTHING, cursor=cursor)
+        page = store.list(prefix, cursor=cursor)
         yield from (info.key for info in page.objects)
         cursor = page.cursor
         if not cursor:

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,7 +64,7 @@ def create(
     else:
         spec = of_plain(_merged(tenant, text, fields), tenant=tenant)
         text = None
-    with place.changing():
+    with place.changing(tenant):
         _create(place, spec, text or write(spec))
 
 
@@ -85,7 +86,7 @@ def apply(place: Place, source: Path) -> None:
     if not isinstance(name, str):
         raise InvalidRequest(f"{source} does not say whose spec it is: id")
     spec = parse(text, tenant=_named(name))
-    with place.changing():
+    with place.changing(spec.tenant):
         if place.path(spec.tenant).exists():
             _change(place, current(place, spec.tenant), spec, text)
         else:
@@ -98,7 +99,7 @@ def edit(place: Place, name: str, fields: Mapping[str, Any]) -> None:
     if not fields:
         _edit(place, tenant)
         return
-    with place.changing():
+    with place.changing(tenant):
         before = current(place, tenant)
         spec = of_plain(_set(plain(before), fields), tenant=tenant)
         _change(place, before, spec, write(spec))
@@ -110,7 +111,7 @@ def _edit(place: Place, tenant: Tenant) -> None:
     path = place.path(tenant)
     was = path.read_bytes()
     text = _edited(was, tenant)
-    with place.changing():
+    with place.changing(tenant):
         if path.read_bytes() != was:
             raise Conflict(f"{path} was changed meanwhile: nothing done")
         _change(place, current(place, tenant), parse(text, tenant=tenant), text)
@@ -235,12 +236,16 @@ def _change(place: Place, before: Spec, spec: Spec, text: bytes) -> None:
             "and `shred` change that"
         )
     same = spec == before
-    tenant_settling.check(place, spec, before)
-    if not same:
-        if spec.isolation.data > 0 and not before.isolation.data:
-            _prepare(place, spec)
-        place.tell("changed", spec, before)  # first: it may take something away
-    place.put(spec.tenant, text)
+    with ExitStack() as ending:
+        if spec.isolation.data != before.isolation.data:
+            # How the objects rest, and no command is to be at them meanwhile.
+            ending.enter_context(place.working(spec.tenant, wait=False))
+        tenant_settling.check(place, spec, before)
+        if not same:
+            if spec.isolation.data > 0 and not before.isolation.data:
+                _prepare(place, spec)
+            place.tell("changed", spec, before)  # first: it may take something away
+        place.put(spec.tenant, text)
     undone = tenant_settling.settle(place, spec, before)
     if place.json:
         told = {"tenant": spec.id, "changed": not same, "level": spec.level}

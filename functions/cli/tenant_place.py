@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path  # Typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from functions.cli.tenant_locks import held
+from functions.keys import put_durably, sync_folder
 from functions.problems import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from functions.events import Event
     from functions.keys import FileKeys
@@ -217,15 +219,25 @@ class Place:
                 timeout=RECEIPT_SECONDS_MAX,
             )
 
-    @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Hold the folder of specs: two commands at once take turns."""
+    def changing(self, tenant: Tenant) -> AbstractContextManager[None]:
+        """Hold a tenant's spec: two commands that change it at once take turns."""
+        self._make_specs()
+        return held(self.specs, tenant, "spec")
+
+    def working(
+        self, tenant: Tenant, *, wait: bool = True
+    ) -> AbstractContextManager[None]:
+        """Hold a tenant's objects and keys; taken before its spec, see `tenant_locks`.
+
+        Raises `Conflict` where another has them and this is not to `wait`.
+        """
+        self._make_specs()
+        return held(self.specs, tenant, "work", wait=wait)
+
+    def _make_specs(self) -> None:
         if self.specs == self.folder.tenants:
             self.folder.shut()
         self.specs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _private(self.specs / ".lock", os.O_TRUNC) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def path(self, tenant: Tenant) -> Path:
         """Return where a tenant's spec lies."""
@@ -240,26 +252,12 @@ class Place:
     def put(self, tenant: Tenant, text: bytes) -> Path:
         """Put a spec in its place durably: all of it or, after a crash, none."""
         path = self.path(tenant)
-        fresh = path.with_name(f".{tenant.id}.{os.getpid()}")
-        fresh.unlink(missing_ok=True)
-        with _private(fresh, os.O_EXCL) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        self.making(tenant).unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        put_durably(path, text, mode=0o600)
+        making = self.making(tenant)
+        if making.exists():
+            making.unlink()
+            sync_folder(path.parent)
         return path
-
-
-def _private(path: Path, flag: int) -> BinaryIO:
-    """Open a file to write, made for its owner alone."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flag, 0o600)
-    return os.fdopen(descriptor, "wb")
 
 
 def _named_envelopes() -> str:

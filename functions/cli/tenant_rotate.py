@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 def rotate(place: Place, name: str, *, destroy_old: bool) -> None:
     """Wrap every object's key under a new version of the tenant's.
 
-    What a crash cuts off, the same command does again.  Raises `Failed` where an
-    object does not open: then no version is destroyed.
+    What a crash cuts off, the same command does again; a tenant that is suspended
+    meanwhile keeps its keys, and this goes on.  Raises `Failed` where an object does
+    not open: then no version is destroyed.
     """
     tenant = Tenant(name)
-    with place.changing():
+    with place.working(tenant):
         current(place, tenant)
         envelopes, store = enveloped(place, tenant)
         with busy("wrapping keys anew", quiet=place.json):
@@ -60,7 +61,7 @@ def envelop(place: Place, name: str) -> None:
     from functions.storage.resting import bare_keys
 
     tenant = Tenant(name)
-    with place.changing():
+    with place.working(tenant):
         current(place, tenant)
         folder = folder_of(place, tenant)
         store = _store(place, tenant, folder)

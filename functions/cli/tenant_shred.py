@@ -18,6 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from functions.cli.tenant_ending import keys_of, refuse_active
 from functions.cli.tenant_making import current, in_state, restated
 from functions.cli.tenant_rotate import (
     enveloped,
@@ -49,10 +50,9 @@ def shred(
     ours, and `Failed` if anything still opens.
     """
     tenant = Tenant(name)
-    with place.changing():
+    with place.working(tenant):
         spec = current(place, tenant)
-        if spec.state == "active":
-            raise Conflict(f"{tenant.id} is active: suspend it first")
+        refuse_active(spec)
         if spec.state == "deleted":
             raise Conflict(
                 f"{tenant.id} is deleted, and with it the key that would sign the "
@@ -65,10 +65,9 @@ def shred(
                 "log and its bills stay: say --yes"
             )
         url = _database(place, database)
-        keys = _keys(place, spec)
-        lost = _open_jobs(tenant, keys, force=force)
-        if spec.state == "suspended":  # else its end is on record
-            _record(place, spec)
+        store = _store(place, spec)
+        lost = _record(place, tenant, store, force=force)
+        keys = list(store.keys()) if store else []  # every one: it is served no more
         destroyed = envelopes_of(place, tenant).shred(tenant)
         jobs = _forget(url, tenant)
         place.key_provider().destroy(events_key(tenant.id))
@@ -89,35 +88,44 @@ def shred(
     say("not promised: what an SSD, a snapshot or a backup of the key folder keeps")
 
 
-def _keys(place: Place, spec: Spec) -> list[Key]:
-    """Return every object's key; none where their names open no more."""
+def _store(place: Place, spec: Spec) -> EncryptedStore | None:
+    """Return the tenant's store; None where the names in it open no more."""
     if envelopes_of(place, spec.tenant).is_shredded(spec.tenant):
-        return []
+        return None
     _, store = enveloped(place, spec.tenant)
     refuse_misfit(place, spec.tenant, store)
-    return list(store.keys())
+    return store
 
 
-def _open_jobs(tenant: Tenant, keys: Iterable[Key], *, force: bool) -> int:
-    """Return how many jobs are lost; raise `Conflict` unless that is meant.
+def _record(
+    place: Place, tenant: Tenant, store: EncryptedStore | None, *, force: bool
+) -> int:
+    """Put a tenant's end on record, then in its spec, unless they are.
 
-    A job is open until its ending is told: to whom asked, to the log and to the bill.
+    Returns how many jobs are lost by it; raises `Conflict` where some are, and that
+    is not meant.  Since the first look the tenant may have been resumed.
     """
-    jobs = sum(key.startswith(OUTBOX) for key in keys)
-    if jobs and not force:
-        raise Conflict(
-            f"{jobs} jobs of {tenant.id} are under way, or not told of yet: let the "
-            f"stack run, or `guise jobs sweep --tenant {tenant.id}`; with --force they "
-            "end nowhere, in no log and on no bill"
-        )
-    return jobs
+    with place.changing(tenant):
+        spec = current(place, tenant)
+        refuse_active(spec)
+        jobs = _open_jobs(store) if store else 0
+        if spec.state != "suspended":  # cut off, after it was meant
+            return jobs
+        if jobs and not force:
+            raise Conflict(
+                f"{jobs} jobs of {tenant.id} are under way, or not told of yet: let "
+                f"the stack run, or `guise jobs sweep --tenant {tenant.id}`; with "
+                "--force they end nowhere, in no log and on no bill"
+            )
+        after = in_state(spec, "shredded")
+        place.tell("shredded", after, spec)
+        place.put(tenant, restated(place.path(tenant).read_bytes(), after))
+        return jobs
 
 
-def _record(place: Place, spec: Spec) -> None:
-    """Put it on record, then in the spec."""
-    after = in_state(spec, "shredded")
-    place.tell("shredded", after, spec)
-    place.put(spec.tenant, restated(place.path(spec.tenant).read_bytes(), after))
+def _open_jobs(store: EncryptedStore) -> int:
+    """Return how many jobs' endings are not told yet: to who asked, log and bill."""
+    return sum(1 for _ in keys_of(store, OUTBOX))
 
 
 def _database(place: Place, named: str) -> str:
