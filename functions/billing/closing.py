@@ -345,7 +345,7 @@ def _write(
     row: dict[str, Any] = {
         "tenant": made.tenant,
         "number": made.number,
-        "kind": made.kind,
+        "kind": "credit-note" if made.refers else "invoice",
         "period": made.period,
         "refers": made.refers,
         "content": canonical(made),

@@ -80,7 +80,6 @@ def draft(bill: Bill, cards: RateCards) -> Invoice:
         lines,
         cards.minor_digits,
         {
-            "kind": "invoice",
             "tenant": bill.tenant,
             "period": str(bill.period),
             "currency": cards.currency,

@@ -155,7 +155,7 @@ def _moment(milliseconds: int) -> str:
 
 def _charge(invoice: Invoice, line: Line) -> Row:
     category = _category(line)
-    corrects = line.kind == "correction" or invoice.kind == "credit-note"
+    corrects = line.kind == "correction" or bool(invoice.refers)
     return {
         "ChargeCategory": category,
         "ChargeClass": "Correction" if corrects else None,
@@ -170,8 +170,8 @@ def _category(line: Line) -> str:
         return line.kind.capitalize()
     if line.sku:
         return "Usage"
-    # What a note gives back above zero is a credit that the invoice had used up.
-    returned = line.kind == "credited" and line.amount_minor > 0
+    # What a note takes back and no card had priced is a credit that was used up.
+    returned = line.kind == "credited" and not line.rate_card
     return "Credit" if returned else "Adjustment"
 
 

@@ -159,6 +159,9 @@ class Invoice(
 ):
     """What a tenant owes for a period; or, in a credit note, is owed back.
 
+    `kind` goes by the total: below zero it is a credit note, whether corrections were
+    more than what was used in a period, or an invoice is taken back; what takes such
+    a period back is an invoice again.  `refers` is the number of what is taken back.
     `*_minor` count the currency's smallest coins.  `total` is the payable, the sum of
     all lines; `net` is that of usage, minimums and corrections.  `events` is the set
     of usage events that no earlier invoice took up, as SHA-256 digests; `jobs` that
@@ -209,8 +212,11 @@ def assemble(lines: Sequence[Line], digits: int, fields: Mapping[str, Any]) -> I
         name = line.kind if line.kind in {"credit", "tax"} else "net"
         sums[name] += line.amount_minor
     total = sum(sums.values())
+    # Where credits had paid all of an invoice, what takes it back comes to nothing.
+    given_back = total < 0 or (total == 0 and bool(fields.get("refers")))
     return Invoice(
         version=1,
+        kind="credit-note" if given_back else "invoice",
         status="draft",
         **fields,
         minor_digits=digits,
@@ -262,7 +268,7 @@ def is_number(tenant: str, text: str) -> bool:
 
 
 def issue(invoice: Invoice, number_: str, issued: date, due_days: int) -> Invoice:
-    """Return the invoice as it is sent and never changed again."""
+    """Return the document as it is sent and never changed again."""
     return msgspec.structs.replace(
         invoice,
         status="issued",

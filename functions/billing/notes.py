@@ -3,11 +3,15 @@
 A note refers to one invoice and to its lines by their number, from 1.  All notes on
 an invoice together never take back more than it billed, of any line or in all; once
 everything is taken back, so is its tax to the coin.
+
+A period that came to less than nothing was a credit note itself.  It is taken back in
+the same way with every sign turned round, and what does that is an invoice.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import date
 from typing import TYPE_CHECKING
 
 from functions.billing.credits import Entry
@@ -18,7 +22,6 @@ from functions.problems import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import date
 
     from functions.billing.invoice import Invoice
     from functions.billing.rates import Tax
@@ -35,21 +38,20 @@ def credit_note(
 ) -> Invoice:
     """Return the note that takes back `amounts` of an issued invoice's lines.
 
-    `amounts` are smallest coins before tax by the line's number; left out, all that
-    `earlier` notes on it left is taken back, and credits are returned.  Raises
-    `InvalidRequest` for what is not there to be taken back.
+    `amounts` are smallest coins before tax by the line's number, of the line's own
+    sign; left out, all that `earlier` notes on it left is taken back, and credits are
+    returned.  Raises `InvalidRequest` for what is not there to be taken back.
     """
-    if invoice.kind != "invoice" or invoice.status != "issued":
+    if invoice.refers or invoice.status != "issued":
         raise InvalidRequest("a credit note refers to an invoice that was issued")
     left = _left(invoice, earlier)
-    chosen = left if amounts is None else _chosen(left, amounts)
+    chosen = left if amounts is None else _chosen(invoice, left, amounts)
     lines = [_credited(invoice, each, minor) for each, minor in chosen.items() if minor]
     lines += _taxes(invoice, earlier, lines)
     note = assemble(
         lines,
         invoice.minor_digits,
         {
-            "kind": "credit-note",
             "tenant": invoice.tenant,
             "period": invoice.period,
             "currency": invoice.currency,
@@ -59,11 +61,25 @@ def credit_note(
             "customer": invoice.customer,
         },
     )
-    taken = -sum(each.total_minor for each in (*earlier, note))
+    before = -sum(each.total_minor for each in earlier)
     # Where credits had paid all of it, it takes back nothing, and returns them.
-    if not lines or note.total_minor > 0 or taken > invoice.total_minor:
+    if not lines or not _between(before, before - note.total_minor, invoice):
         raise InvalidRequest("a credit note takes back no more than was billed")
-    return issue(note, number, issued, 0)
+    return issue(note, number, issued, _days_to_pay(invoice, note))
+
+
+def _between(before: int, after: int, invoice: Invoice) -> bool:
+    """Return whether what is taken back goes on towards the total, and not past it."""
+    total = invoice.total_minor
+    return before <= after <= total if total >= 0 else total <= after <= before
+
+
+def _days_to_pay(invoice: Invoice, note: Invoice) -> int:
+    """Return none for what gives back, else as many as what it takes back had."""
+    if note.kind == "credit-note":
+        return 0
+    due, issued = (date.fromisoformat(each) for each in (invoice.due, invoice.issued))
+    return (due - issued).days
 
 
 def returned(invoice: Invoice, note: Invoice) -> list[Entry]:
@@ -120,9 +136,14 @@ def _left(invoice: Invoice, earlier: Sequence[Invoice]) -> dict[int, int]:
     return left
 
 
-def _chosen(left: Mapping[int, int], amounts: Mapping[int, int]) -> dict[int, int]:
+def _chosen(
+    invoice: Invoice, left: Mapping[int, int], amounts: Mapping[int, int]
+) -> dict[int, int]:
     for number, minor in amounts.items():
-        if not 0 < minor <= left.get(number, 0):
+        rest = left.get(number, 0)
+        held = 0 < minor <= rest or rest <= minor < 0
+        # Credits come back with the whole alone.
+        if not held or invoice.lines[number - 1].kind == "credit":
             raise InvalidRequest(f"line {number} has not that much to take back")
     return dict(sorted(amounts.items()))
 

@@ -94,18 +94,17 @@ def _payable(invoice: Invoice) -> bool:
 
 
 def _title(invoice: Invoice) -> str:
-    if invoice.kind == "credit-note":
-        return "Credit note"
-    return "Invoice" if invoice.status == "issued" else "Draft invoice"
+    kind = "Credit note" if invoice.kind == "credit-note" else "Invoice"
+    return kind if invoice.status == "issued" else f"Draft {kind.lower()}"
 
 
 def _facts(invoice: Invoice) -> list[tuple[str, str]]:
-    numbered = "Credit note no." if invoice.kind == "credit-note" else "Invoice no."
+    gives = invoice.kind == "credit-note"
     facts = [
-        (numbered, invoice.number),
-        ("Credits invoice", invoice.refers),
+        ("Credit note no." if gives else "Invoice no.", invoice.number),
+        ("Credits invoice" if gives else "Takes back credit note", invoice.refers),
         ("Date", _day(invoice.issued)),
-        ("Due", _day(invoice.due) if invoice.kind == "invoice" else ""),
+        ("Due", "" if gives else _day(invoice.due)),
         ("Of period" if invoice.refers else "Period", month(invoice.period)),
         ("Account", invoice.tenant),
     ]
@@ -174,7 +173,7 @@ def _row(line: Line, usual: list[str]) -> Row:
 
 def _unnamed(line: Line) -> str:
     if line.kind == "credited":
-        return "Credits" if line.amount_minor > 0 else "Minimum charge"
+        return "Minimum charge" if line.rate_card else "Credits"
     return "Up to the minimum charge"
 
 

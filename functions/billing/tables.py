@@ -65,7 +65,8 @@ accounts: Final = sa.Table(
 documents: Final = sa.Table(
     "document",
     metadata,
-    # Invoices and credit notes, word for word as they were issued.
+    # Invoices and credit notes, word for word as they were issued.  `kind` is `invoice`
+    # for a period's own, even where that comes to less than nothing.
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("number", sa.Text, primary_key=True),
     sa.Column("kind", sa.Text, nullable=False),

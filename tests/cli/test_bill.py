@@ -191,6 +191,59 @@ def test_a_credit_note_is_charged_in_the_month_it_was_issued(
     assert (note["number"], note["period"]) == ("acme-000002", "2025-03")
 
 
+VOLUME = """
+[[card]]
+version = "a"
+from = 2025-01-01T00:00:00Z
+currency = "USD"
+[card.prices]
+"gpu.exec" = { unit = "second", price = "0" }
+"gpu.load" = { unit = "second", price = "0" }
+"cpu.exec" = { unit = "second", price = "0" }
+[card.prices."request"]
+unit = "request"
+volume = [{ upto = "300000", price = "0.0004" }, { price = "0.0001" }]
+"""
+
+
+def test_a_month_below_zero_is_taken_back(
+    home: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """What late usage made cheaper is a credit note, and its refund an invoice."""
+    rates = tmp_path / "rates.toml"
+    rates.write_text(VOLUME)
+    close = ("close", "--tenant", "acme", "--rates", rates, "--json", "--period")
+    (march,) = lines(run(capfdbinary, home, *close, LONG_AGO))
+    late = Event(
+        id="late",
+        source=swap_source("acme"),
+        type="dev.guise.usage.recorded.v1",
+        subject="acme",
+        tenant="acme",
+        time="2025-03-20T12:00:00.000Z",
+        data=usage_data(requests=100_000),
+    )
+    ledger = Ledger.open(f"sqlite:///{home}/billing.db")
+    ledger.post(usage_of(late, now=datetime.now(UTC)))
+    ledger.close()
+    (april,) = lines(run(capfdbinary, home, *close, LONG_AGO.following))
+    assert (march["total"], april["total"]) == ("120.00", "-80.00")
+    shown = ("invoice", "--tenant", "acme", "--number", "acme-000002")
+    document = json.loads(run(capfdbinary, home, *shown))
+    assert document["kind"] == "credit-note"
+    number = 1 + min(
+        index
+        for index, line in enumerate(document["lines"])
+        if line["amount_minor"] < 0
+    )
+    back = ("refund", "--tenant", "acme", "--number", "acme-000002", "--reason", "x")
+    said = run(capfdbinary, home, *back, "--line", f"{number}=-30.00")
+    assert "acme-000003 takes back 30.00 USD of acme-000002" in said
+    rest = json.loads(run(capfdbinary, home, *back, "--json"))
+    assert (rest["kind"], rest["total"]) == ("invoice", "50.00")
+    assert "no more than was billed" in run(capfdbinary, home, *back, code=1)
+
+
 def test_a_credit_pays_and_a_refund_gives_back(
     home: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
