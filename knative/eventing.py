@@ -31,7 +31,6 @@ _VERSIONS: Final = {
     "Service": "serving.knative.dev/v1",
     "Broker": "eventing.knative.dev/v1",
     "Trigger": "eventing.knative.dev/v1",
-    "SinkBinding": "sources.knative.dev/v1",
     "PingSource": "sources.knative.dev/v1",
     "Job": "batch/v1",
 }
@@ -165,21 +164,6 @@ def broker(each: Mapping[str, Any]) -> Iterator[str]:
         yield f"neither in memory with {ASYNC}, nor Kafka's with its config"
 
 
-def binding(each: Mapping[str, Any], known: Known) -> Iterator[str]:
-    """Yield what is wrong with a SinkBinding."""
-    spec, home = each["spec"], each["metadata"]["namespace"]
-    subject = spec.get("subject", {})
-    if ("name" in subject) == ("selector" in subject):
-        yield "subject: by name or by selector"
-    elif "name" in subject:
-        yield from _reference(subject, home, known, {"Service"})
-    elif subject.get("kind") != "Job" or subject.get("apiVersion") != "batch/v1":
-        yield "subject: a selector is for Jobs"
-    elif subject["selector"] != {"matchLabels": {"app.kubernetes.io/name": "sweeper"}}:
-        yield "subject: nothing has such labels"
-    yield from _reference(spec.get("sink", {}).get("ref", {}), home, known, {"Broker"})
-
-
 def ping(each: Mapping[str, Any], known: Known) -> Iterator[str]:
     """Yield what is wrong with a PingSource."""
     spec, home = each["spec"], each["metadata"]["namespace"]
@@ -200,6 +184,36 @@ def policy(each: Mapping[str, Any], known: Known) -> Iterator[str]:
         yield "to, from: an empty one is everything in the namespace, or nobody"
     for part in spec.get("to", []):
         yield from _reference(part.get("ref", {}), home, known, {"Broker"})
-    kinds = {"SinkBinding", "PingSource", "Trigger"}
     for part in spec.get("from", []):
-        yield from _reference(part.get("ref", {}), home, known, kinds)
+        if "sub" in part:
+            yield from _account(part["sub"], home, known)
+        else:
+            kinds = {"PingSource", "Trigger"}
+            yield from _reference(part.get("ref", {}), home, known, kinds)
+
+
+def _account(subject: str, home: str, known: Known) -> Iterator[str]:
+    """Yield what is wrong with a token's `sub` that a policy lets in."""
+    *prefix, namespace, name = subject.split(":")
+    if prefix != ["system", "serviceaccount"] or namespace != home:
+        yield f"sub {subject!r}: no service account of {home}"
+    elif not known.has(("ServiceAccount", home, name)):
+        yield f"no ServiceAccount {name!r} in {home}"
+
+
+def addresses(home: str, broker: Mapping[str, Any] | None) -> list[str]:
+    """Return where the broker `default` of a namespace may take events in.
+
+    Without the Broker itself it is of either class.
+    """
+    hosts = {"broker-ingress", "kafka-broker-ingress"}
+    if broker is not None:
+        notes = broker["metadata"].get("annotations", {})
+        hosts = {"kafka-broker-ingress" if CLASS in notes else "broker-ingress"}
+    place = f"knative-eventing.svc.cluster.local/{home}/default"
+    return [f"http://{host}.{place}" for host in sorted(hosts)]
+
+
+def audience(home: str) -> str:
+    """Return whom a token for the broker `default` of a namespace is meant for."""
+    return f"eventing.knative.dev/broker/{home}/default"

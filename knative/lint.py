@@ -71,7 +71,7 @@ def faults(
         wrong = misshapen or _of(each, objects, variables, types, flags)
         found += [f"{each.get('kind')} {_name(each)}: {fault}" for fault in wrong]
     if not found:
-        found += _together(objects)
+        found += _together(objects, flags)
     return found
 
 
@@ -120,8 +120,6 @@ def _of(
                 yield from serving.service(each, flags)
             case "Trigger":
                 yield from eventing.trigger(each, known)
-            case "SinkBinding":
-                yield from eventing.binding(each, known)
             case "PingSource":
                 yield from eventing.ping(each, known)
             case "EventPolicy":
@@ -204,7 +202,7 @@ def _variable(entry: Mapping[str, Any], variables: Collection[str]) -> Iterator[
 _KEYS: Final = ("url", "owner")
 
 
-def _together(objects: Sequence[Manifest]) -> Iterator[str]:
+def _together(objects: Sequence[Manifest], flags: Collection[str]) -> Iterator[str]:
     """Yield what a set lacks, or has twice."""
     keys = [identity(each) for each in objects]
     for key in sorted({key for key in keys if keys.count(key) > 1}):
@@ -212,6 +210,12 @@ def _together(objects: Sequence[Manifest]) -> Iterator[str]:
     homes = {name for kind, _, name in keys if kind == "Namespace"}
     for home in sorted(homes):
         yield from (f"{home}: {fault}" for fault in _home(home, objects))
+    for each in objects:
+        if _speaks(each):
+            home, name = each["metadata"]["namespace"], each["metadata"]["name"]
+            broker = [o for o in objects if identity(o) == ("Broker", home, "default")]
+            for fault in _sink(each, broker[0] if broker else None, flags):
+                yield f"{each['kind']} {home}/{name}: {fault}"
 
 
 def _home(home: str, objects: Sequence[Manifest]) -> Iterator[str]:
@@ -225,29 +229,56 @@ def _home(home: str, objects: Sequence[Manifest]) -> Iterator[str]:
     )
     for kind in sorted(kinds - {each["kind"] for each in own}):
         yield f"no {kind}"
+    idle = {name for kind, name in names if kind == "ServiceAccount"}
+    if home == isolation.SYSTEM:
+        idle -= {"sweeper"}  # the pool's tenants have one each
     for each in own:
         for spec in _pods(each):
             who = spec["serviceAccountName"]
+            idle -= {who}
             if ("ServiceAccount", who) not in names:
                 yield f"{each['kind']} {each['metadata']['name']}: no account {who}"
-        kind, name = each["kind"], each["metadata"]["name"]
-        speaks = (kind == "Service" and name in {"door", "worker"}) or kind == "CronJob"
-        if speaks and "prune" not in name and not _is_bound(each, own):
-            yield f"{kind} {name}: no SinkBinding brings it K_SINK"
+    yield from (f"nobody runs as {who}" for who in sorted(idle))
 
 
-def _is_bound(each: Mapping[str, Any], own: Sequence[Manifest]) -> bool:
-    labels = each["spec"].get("jobTemplate", {}).get("metadata", {}).get("labels", {})
-    for binding in own:
-        if binding["kind"] != "SinkBinding":
-            continue
-        subject = binding["spec"]["subject"]
-        wanted = subject.get("selector", {}).get("matchLabels", {"": ""}).items()
-        if each["kind"] == "CronJob" and wanted <= labels.items():
-            return True
-        if (subject["kind"], subject.get("name")) == (
-            each["kind"],
-            each["metadata"]["name"],
-        ):
-            return True
-    return False
+def _speaks(each: Manifest) -> bool:
+    """Return whether an object's pods tell a broker of what they do."""
+    kind, _, name = identity(each)
+    if kind == "CronJob":
+        return "prune" not in name
+    return kind == "Service" and name in {"door", "worker"}
+
+
+def _sink(
+    each: Manifest, broker: Manifest | None, flags: Collection[str]
+) -> Iterator[str]:
+    """Yield what is wrong with where events go, and with the token that goes along.
+
+    Without K_SINK a function does not start, and what sets it later, such as a
+    SinkBinding, leaves a first revision behind that never does.
+    """
+    home = each["metadata"]["namespace"]
+    for spec in _pods(each):
+        for container in spec["containers"]:
+            told = {e["name"]: e.get("value") for e in container.get("env", [])}
+            if told.get("K_SINK") not in eventing.addresses(home, broker):
+                yield f"K_SINK: {told.get('K_SINK')} is not its broker"
+            file = told.get("GUISE_TOKEN_FILE")
+            tokens = "authentication-oidc" in flags
+            wanted = eventing.audience(home) if tokens else None
+            if _audiences(spec, container).get(file) != wanted:
+                yield f"GUISE_TOKEN_FILE: {file} is no token for its broker"
+
+
+def _audiences(
+    spec: Mapping[str, Any], container: Mapping[str, Any]
+) -> dict[str | None, str]:
+    """Return whom each token in a container's files is meant for, by the file."""
+    places = {m["name"]: m["mountPath"] for m in container.get("volumeMounts", [])}
+    return {
+        f"{places[volume['name']]}/{source['serviceAccountToken']['path']}": source[
+            "serviceAccountToken"
+        ]["audience"]
+        for volume in spec.get("volumes", [])
+        for source in volume.get("projected", {}).get("sources", [])
+    }

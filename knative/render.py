@@ -82,6 +82,8 @@ class Tenancy:
 def render(tenancy: Tenancy, cluster: Cluster) -> list[Manifest]:
     """Return a tenant's objects, or raise `ClusterError` or `KustomizeError`."""
     objects = (_own if tenancy.compute else _member)(tenancy, cluster)
+    if "kafka" in cluster.options:
+        objects = [_at_kafka(each) for each in objects]
     return pin(objects, cluster.images.by_name())
 
 
@@ -276,6 +278,19 @@ def _settled(each: Manifest, tenancy: Tenancy, cluster: Cluster) -> Manifest:
     if tenancy.gpu_memory_gib and identity(each)[2] == "worker":
         text = str(tenancy.gpu_memory_gib * 2**30)
         container["env"].append({"name": "GUISE_GPU_MEMORY_BYTES_MAX", "value": text})
+    return each
+
+
+def _at_kafka(each: Manifest) -> Manifest:
+    """Return an object whose pods tell Kafka's broker, and not the one in memory."""
+    spec = each.get("spec", {})
+    for template in (spec, spec.get("jobTemplate", {}).get("spec", {})):
+        pod = template.get("template", {}).get("spec", {})
+        for container in pod.get("containers", []):
+            for entry in container.get("env", []):
+                if entry["name"] == "K_SINK":
+                    host = entry["value"].removeprefix("http://")
+                    entry["value"] = f"http://kafka-{host}"
     return each
 
 

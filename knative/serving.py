@@ -28,8 +28,6 @@ RESERVED_PORTS: Final = frozenset({8008, 8012, 8013, 8022, 8112, 9090, 9091})
 RESERVED_NAMES: Final = frozenset(
     {"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"}
 )
-BOUND: Final = frozenset({"K_SINK", "K_CE_OVERRIDES", "K_CA_CERTS"})
-"""What SinkBinding brings: written out, it would come without a token."""
 SCRATCH: Final = "/tmp"  # noqa: S108  # the pod's own, in memory
 SCALING: Final = "autoscaling.knative.dev/"
 VISIBILITY: Final = "networking.knative.dev/visibility"
@@ -237,7 +235,7 @@ def _environment(env: list[Mapping[str, Any]]) -> Iterator[str]:
     if len(names) != len(set(names)):
         yield "env: a name twice"
     for name in names:
-        if name in RESERVED_NAMES | BOUND:
+        if name in RESERVED_NAMES:
             yield f"env {name}: is Knative's to set"
     for entry in env:
         sources = entry.get("valueFrom", {})

@@ -180,22 +180,13 @@ SPECS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
             },
         },
     ),
-    "SinkBinding": (
-        "sources.knative.dev/v1",
-        {
-            "spec": {
-                "subject": _REF | {"selector": {"matchLabels": TEXTS}},
-                "sink": {"ref": _REF},
-            },
-        },
-    ),
     "PingSource": (
         "sources.knative.dev/v1",
         {"spec": {"schedule": TEXT, "timezone": TEXT, "sink": {"ref": _REF}}},
     ),
     "EventPolicy": (
         "eventing.knative.dev/v1alpha1",
-        {"spec": {"to": [{"ref": _REF}], "from": [{"ref": _REF}]}},
+        {"spec": {"to": [{"ref": _REF}], "from": [{"ref": _REF, "sub": TEXT}]}},
     ),
 }
 

@@ -202,12 +202,13 @@ class Town:
         }
 
     def _told(self, urls: Mapping[str, str]) -> dict[str, dict[str, str]]:
-        """Return each function's environment: its manifest's, and a SinkBinding's."""
-        urls = {**urls, "audit": self._relay.url}
+        """Return each function's environment: its manifest's, and our sink."""
+        broker = f"{self._relay.url}/broker"
+        urls = {**urls, "audit": self._relay.url, "broker": broker}
         place = Place(home=Home(INSIDE), urls=urls, models=Path("/models"))
         blueprint = Blueprint(knative.folder(), DOORS, lambda _: "")
         parts = blueprint.system, blueprint.shared
-        bound = {"K_SINK": f"{self._relay.url}/broker", "K_CE_OVERRIDES": OVERRIDES}
+        bound = {"K_SINK": broker, "K_CE_OVERRIDES": OVERRIDES}
         return {
             each.name: environ_of(each, place) | bound
             for part in parts

@@ -120,14 +120,6 @@ class Broker:
 
 
 @dataclass(frozen=True, slots=True)
-class Binding:
-    """A SinkBinding: the Service that finds a Broker's address in `K_SINK`."""
-
-    subject: Reference
-    sink: Reference
-
-
-@dataclass(frozen=True, slots=True)
 class Ping:
     """A `sources.knative.dev/v1` PingSource: an event a day, at a time in UTC."""
 
@@ -150,7 +142,6 @@ class Manifests:
     services: tuple[Service, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     brokers: tuple[Broker, ...] = ()
-    bindings: tuple[Binding, ...] = ()
     pings: tuple[Ping, ...] = ()
 
 
@@ -240,7 +231,6 @@ def parse(objects: Iterable[Mapping[str, Any]]) -> Manifests:
         services=tuple(found["Service"]),
         triggers=tuple(found["Trigger"]),
         brokers=tuple(found["Broker"]),
-        bindings=tuple(found["SinkBinding"]),
         pings=tuple(found["PingSource"]),
     )
 
@@ -327,12 +317,6 @@ def _broker(each: Mapping[str, Any]) -> Broker:
     return Broker(*_names(each))
 
 
-def _binding(each: Mapping[str, Any]) -> Binding:
-    namespace, _ = _names(each)
-    subject = _reference({"ref": each["spec"]["subject"]}, namespace)
-    return Binding(subject, _reference(each["spec"]["sink"], namespace))
-
-
 def _ping(each: Mapping[str, Any]) -> Ping:
     namespace, name = _names(each)
     spec = each["spec"]
@@ -349,6 +333,5 @@ _READERS: Final[Mapping[str, Any]] = {
     "Service": _service,
     "Trigger": _trigger,
     "Broker": _broker,
-    "SinkBinding": _binding,
     "PingSource": _ping,
 }

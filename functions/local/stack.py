@@ -163,11 +163,8 @@ class Stack:
             chosen=self._options.settings,
         )
         parts = blueprint.system, blueprint.shared
-        bound = {each.subject.name for part in parts for each in part.bindings}
         specs = [
-            wiring.spec(
-                each, place, listener=listeners[each.name], sinks=frozenset(bound)
-            )
+            wiring.spec(each, place, listener=listeners[each.name])
             for part in parts
             for each in part.services
         ]

@@ -52,6 +52,7 @@ OWN: Final[Mapping[str, str]] = {
 }
 """What the stack decides for its functions, and what decides it, if anything does."""
 _OURS: Final = ("GUISE_", "K_", "ACTIVATOR_")
+_IN_CLUSTER: Final = ".svc.cluster.local/"
 # The first two would move gunicorn's socket, the third make each start compile.
 _NOT_INHERITED: Final = frozenset(
     {"PORT", "GUNICORN_CMD_ARGS", "PYTHONDONTWRITEBYTECODE"},
@@ -132,12 +133,9 @@ def spec(
     place: Place,
     *,
     listener: socket.socket,
-    sinks: frozenset[str],
 ) -> Spec:
-    """Return how to run `service` here; `sinks` names those bound to the broker."""
+    """Return how to run `service` here."""
     environ = inherited(os.environ) | environ_of(service, place) | dict(place.chosen)
-    if service.name in sinks:
-        environ["K_SINK"] = place.urls["broker"]
     return Spec(
         name=service.name,
         listener=listener,
@@ -168,6 +166,8 @@ def environ_of(service: Service, place: Place) -> dict[str, str]:
             raise ManifestError(f"{service.name}: {name} has no value on one machine")
         if here:
             environ[name] = here
+    if _IN_CLUSTER in environ.get("K_SINK", ""):  # another sink stays what it is
+        environ["K_SINK"] = place.urls["broker"]
     if "GUISE_JWKS" in environ:  # whose tokens still open anything
         environ[TENANTS] = local[TENANTS]
     if "GUISE_STORE" in environ:  # then also whose, and how what is there can be read

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -34,14 +35,12 @@ TENANT = "demo"
 LIMITS = Limits(claim_seconds=2, attempts_max=20)
 SWEEP_SECONDS = 0.5
 IDLE_SECONDS = 3.0
-_ENV = "          env:\n"
+_SINK = re.compile(r"            - name: K_SINK\n              value: \S+\n")
 _OURS = (
-    f"{_ENV}"
     f'            - {{name: GUISE_CLAIM_SECONDS, value: "{LIMITS.claim_seconds}"}}\n'
     f'            - {{name: GUISE_ATTEMPTS_MAX, value: "{LIMITS.attempts_max}"}}\n'
     "            - {name: K_SINK, value: '%s'}\n"
 )
-_BETWEEN = "\n---\n"
 
 
 def manifests(folder: Path, sink: str) -> Path:
@@ -51,14 +50,10 @@ def manifests(folder: Path, sink: str) -> Path:
         for name in ("door", "worker"):
             path = folder / "tenant" / f"{name}.yaml"
             text = path.read_text()
-            if _ENV not in text:
-                raise SystemExit(f"{path.name} has its environment elsewhere")
-            path.write_text(text.replace(_ENV, _OURS % sink, 1))
-        # A binding would write over the sink.
-        for path in (folder / "tenant").glob("*.yaml"):
-            parts = path.read_text().split(_BETWEEN)
-            kept = [each for each in parts if "kind: SinkBinding" not in each]
-            path.write_text(_BETWEEN.join(kept))
+            changed, count = _SINK.subn(_OURS % sink, text)
+            if count != 1:
+                raise SystemExit(f"{path.name} has its sink elsewhere")
+            path.write_text(changed)
     return folder
 
 

@@ -90,7 +90,7 @@ def test_a_mutation_is_seen(each: Mutation) -> None:
 )
 def test_an_object_that_is_missing_is_missed(kind: str, name: str) -> None:
     """What nothing else refers to can be left out unseen, and nothing besides."""
-    unmissed = {"Trigger", "PingSource", "EventPolicy", "ConfigMap", "CronJob"}
+    unmissed = {"Trigger", "PingSource", "EventPolicy", "ConfigMap"}
     left = [
         each
         for each in EVERYTHING["own+oidc"]
@@ -98,10 +98,7 @@ def test_an_object_that_is_missing_is_missed(kind: str, name: str) -> None:
     ]
     found = manifests.lint(left, manifests.flags_of("own+oidc"))
     needed = {"storage", "storage-to-billing"}  # the policy lets these in
-    loose = (kind in unmissed and name not in needed) or (kind, name) in {
-        ("SinkBinding", "none"),
-        ("Namespace", "guise-acme"),
-    }
+    loose = (kind in unmissed and name not in needed) or kind == "Namespace"
     assert bool(found) != loose, found
 
 

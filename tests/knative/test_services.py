@@ -28,11 +28,9 @@ OWN_PATCH = {
     "GUISE_OIDC_READER": "where the cluster's keys are fetched and not copied",
     "GUISE_PRODUCER": "the name in Content Credentials",
     "GUISE_TIMESTAMP_URL": "where Content Credentials are timestamped",
-    "GUISE_TOKEN_FILE": "a SinkBinding brings its own",
     "GUISE_VERIFY": "full",
-    "K_CA_CERTS": "a SinkBinding's",
-    "K_CE_OVERRIDES": "a SinkBinding's",
-    "K_SINK": "a SinkBinding's",
+    "K_CA_CERTS": "where the broker has a certificate of the cluster's own",
+    "K_CE_OVERRIDES": "where who receives events wants more attributes",
 }
 """Settings that no manifest names, and why not."""
 

@@ -160,9 +160,16 @@ def test_only_the_door_is_public() -> None:
 
 
 def test_the_door_and_the_worker_find_the_broker() -> None:
-    """Their K_SINK is bound, so that it comes with a token where one is asked for."""
-    bound = {each.subject.name: each.sink.name for each in READ.bindings}
-    assert bound == {"door": "default", "worker": "default"}
+    """Their K_SINK is its address from the start, so that none waits for a binding."""
+    sinks = {
+        each.name: each.environ["K_SINK"]
+        for each in READ.services
+        if "K_SINK" in each.environ
+    }
+    there = (
+        "http://broker-ingress.knative-eventing.svc.cluster.local/guise-acme/default"
+    )
+    assert sinks == {"door": there, "worker": there}
 
 
 AUDIT = Reference("Service", "guise-system", "audit", "/v1/tenants/acme/events")

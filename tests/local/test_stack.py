@@ -85,7 +85,7 @@ def test_an_upload_wakes_the_worker_and_audit(tmp_path: Path) -> None:
 
 
 def test_the_door_and_the_worker_know_the_broker(tmp_path: Path) -> None:
-    """The SinkBinding becomes their K_SINK, and nobody else's."""
+    """It is their K_SINK, whatever the manifest's is, and nobody else's."""
     with machine(tmp_path) as made:
         for name in ("door", "worker", "audit", "billing"):
             made.get(name=name)

@@ -160,7 +160,7 @@ def test_the_operators_settings_reach_the_functions(tmp_path: Path) -> None:
     there = replace(place(tmp_path), chosen=told)
     worker = replace(SERVICES[-1], environ={"GUISE_JOB_SECONDS_MAX": "9"})
     with listen(LOOPBACK, 0, "worker") as listener:
-        made = wiring.spec(worker, there, listener=listener, sinks=frozenset())
+        made = wiring.spec(worker, there, listener=listener)
     assert made.environ["GUISE_JOB_SECONDS_MAX"] == "7"
     assert made.environ["GUISE_RATES"] == told["GUISE_RATES"]
 
@@ -172,7 +172,7 @@ def test_keys_of_a_service_may_be_said(tmp_path: Path) -> None:
     there = replace(place(tmp_path), chosen=told)
     door = next(each for each in SERVICES if each.name == "door")
     with listen(LOOPBACK, 0, "door") as listener:
-        made = wiring.spec(door, there, listener=listener, sinks=frozenset())
+        made = wiring.spec(door, there, listener=listener)
     assert made.environ["GUISE_ENVELOPES"] == url
 
 
