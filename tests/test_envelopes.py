@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,7 @@ from functions.keys import destroy_file
 from functions.problems import Failed, Gone
 from functions.settings import SettingsError
 from functions.tenant import Tenant
+from tests.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -267,6 +269,22 @@ def test_a_version_that_is_retired_under_a_writers_hand_is_not_used(
         assert not there
     with envelopes.writing(ACME) as kek:
         assert kek.version == 2
+
+
+def test_a_version_that_somebody_writes_under_is_not_destroyed(
+    envelopes: Envelopes, folder: Path
+) -> None:
+    """Also where the rotation that would have waited for the writer was cut off."""
+    envelopes.make(ACME)
+    first, second = folder / "acme/1.key", folder / "acme/2.key"
+    with ExitStack() as writer:
+        kek = writer.enter_context(envelopes.writing(ACME))
+        second.write_bytes(first.read_bytes())  # all that such a rotation did
+        with waiting(lambda: Envelopes(folder).retire(ACME, 1), first) as retiring:
+            assert retiring.is_alive()
+            assert (kek.version, envelopes.key(ACME, 1)) == (1, kek.key)
+            writer.close()
+    assert not first.exists()
 
 
 def test_a_writer_that_looked_too_early_looks_again(folder: Path) -> None:
