@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME: Final = "kustomization.yml"
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""As safe as the other, and five times as fast; PyYAML's wheels have it."""
 _KNOWN: Final = frozenset(
     {"apiVersion", "kind", "resources", "components", "patches", "images"}
 )
@@ -111,7 +113,7 @@ def _reference(image: Mapping[str, str]) -> str:
 def _documents(path: Path, values: Mapping[str, str]) -> list[Manifest]:
     try:
         text = Template(path.read_text(encoding="utf-8")).substitute(values)
-        return [each for each in yaml.safe_load_all(text) if each]
+        return [each for each in yaml.load_all(text, _LOADER) if each]
     except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
         raise KustomizeError(f"{path.parent.name}/{path.name}: {error!r}") from error
 

@@ -88,8 +88,12 @@ def system(name: str) -> list[Manifest]:
     return pin(found, {**cluster().images.by_name(), "guise-worker-cpu": WORKER})
 
 
+@cache
 def everything() -> dict[str, list[Manifest]]:
-    """Return every set of objects that is applied at once, by what it is."""
+    """Return every set of objects that is applied at once, by what it is.
+
+    Made once: whoever changes an object changes a copy.
+    """
     found = {name: system(name) for name in SYSTEMS}
     alone: Sequence[tuple[Option, ...]] = [(), *((each,) for each in OPTIONS), OPTIONS]
     for name in SPECS:
