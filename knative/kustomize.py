@@ -5,21 +5,23 @@ and `patches`: operations of RFC 6902 (JSON patch) on every object that is a `ta
 Kustomize knows a good deal more, which is refused here.  The files end in `.yml`, as
 one machine reads every `*.yaml` beside its functions as a manifest.
 
-Besides, `${name}` is filled in from `values` (`string.Template`), before YAML is
-read: that is what makes the folder `tenant/` one tenant's.
+Besides, `${name}` is filled in from `values`: that is what makes the folder `tenant/`
+one tenant's.  YAML is read first, with a mark in each place, so that a tenant named
+`on` or `0` stays text, and no value can be anything but the value that it is.
 """
 
 from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Mapping
 from string import Template
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 NAME: Final = "kustomization.yml"
@@ -29,10 +31,13 @@ _KNOWN: Final = frozenset(
     {"apiVersion", "kind", "resources", "components", "patches", "images"}
 )
 _PLAIN: Final = re.compile(r"[^\x00-\x1f\x7f\"\\]*")
-"""What a value may be, so that it stays one in quotes."""
+"""What a value may be: nothing that would be an escape wherever it is read next."""
+_MARK: Final = re.compile(r"x_x(\w+?)x_x")
 _IMAGE: Final = re.compile(r"(?P<name>[^@]+?)(:[^:/@]+)?(@sha256:[0-9a-f]{64})?")
 
 Manifest = dict[str, Any]
+Values = Mapping[str, str | int]
+"""What places are filled with; a number stays one where it is alone in its place."""
 
 
 class KustomizeError(Exception):
@@ -41,7 +46,7 @@ class KustomizeError(Exception):
 
 def build(
     folder: Path,
-    values: Mapping[str, str] | None = None,
+    values: Values | None = None,
     *,
     components: Sequence[Path] = (),
 ) -> list[Manifest]:
@@ -52,7 +57,7 @@ def build(
     """
     values = values or {}
     for name, value in values.items():
-        if not _PLAIN.fullmatch(value):
+        if not _PLAIN.fullmatch(str(value)):
             raise KustomizeError(f"{name}: {value!r} has no place in a manifest")
     objects = _apply(folder, values, [])
     for each in components:
@@ -86,11 +91,9 @@ def _pinned(value: Any, images: Mapping[str, str]) -> Any:  # noqa: ANN401  # YA
     return found
 
 
-def _apply(
-    folder: Path, values: Mapping[str, str], before: list[Manifest]
-) -> list[Manifest]:
+def _apply(folder: Path, values: Values, before: list[Manifest]) -> list[Manifest]:
     """Return `before` with what one folder adds to it and changes in it."""
-    [plan] = _documents(folder / NAME, values)
+    [plan] = _read(folder / NAME)
     if strange := plan.keys() - _KNOWN:
         raise KustomizeError(f"{folder.name}: no {', '.join(sorted(strange))} here")
     objects = list(before)
@@ -100,7 +103,7 @@ def _apply(
     for name in plan.get("components", []):
         objects = _apply(folder / name, values, objects)
     for patch in plan.get("patches", []):
-        objects = _patched(objects, patch, folder)
+        objects = _patched(objects, patch, folder, values)
     images = {each["name"]: _reference(each) for each in plan.get("images", [])}
     return pin(objects, images)
 
@@ -110,21 +113,57 @@ def _reference(image: Mapping[str, str]) -> str:
     return f"{name}@{image['digest']}" if "digest" in image else name
 
 
-def _documents(path: Path, values: Mapping[str, str]) -> list[Manifest]:
+def _read(path: Path) -> list[Manifest]:
+    """Return the documents of a file, with a mark wherever a value belongs."""
     try:
-        text = Template(path.read_text(encoding="utf-8")).substitute(values)
+        text = Template(path.read_text(encoding="utf-8")).substitute(_Marks())
         return [each for each in yaml.load_all(text, _LOADER) if each]
-    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise KustomizeError(f"{path.parent.name}/{path.name}: {error!r}") from error
 
 
+class _Marks(dict[str, str]):
+    """A mark that YAML takes for text, for any name."""
+
+    def __missing__(self, name: str) -> str:
+        return f"x_x{name}x_x"
+
+
+def _documents(path: Path, values: Values) -> list[Manifest]:
+    try:
+        return [_filled(each, values) for each in _read(path)]
+    except KeyError as error:
+        raise KustomizeError(f"{path.parent.name}/{path.name}: {error!r}") from error
+
+
+def _filled(value: Any, values: Values) -> Any:  # noqa: ANN401  # YAML
+    """Return what was read, with values for its marks."""
+    match value:
+        case dict():
+            return {_filled(k, values): _filled(v, values) for k, v in value.items()}
+        case list():
+            return [_filled(each, values) for each in value]
+        case str():
+            whole = _MARK.fullmatch(value)
+            return (
+                values[whole[1]]
+                if whole
+                else _MARK.sub(lambda mark: str(values[mark[1]]), value)
+            )
+    return value
+
+
 def _patched(
-    objects: list[Manifest], patch: Mapping[str, Any], folder: Path
+    objects: list[Manifest], patch: Mapping[str, Any], folder: Path, values: Values
 ) -> list[Manifest]:
     """Return the objects with one patch applied to each that it means."""
     if patch.keys() != {"target", "patch"}:
         raise KustomizeError(f"{folder.name}: a patch is a target and operations")
-    target, operations = patch["target"], yaml.safe_load(patch["patch"])
+    try:
+        target = _filled(patch["target"], values)
+        operations = _filled(yaml.safe_load(patch["patch"]), values)
+    except KeyError as error:
+        raise KustomizeError(f"{folder.name}: {error!r}") from error
     hits = [each for each in objects if _is_meant(each, target)]
     if not hits:
         raise KustomizeError(f"{folder.name}: a patch finds no {target}")

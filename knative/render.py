@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from knative.cluster import Cluster
-    from knative.kustomize import Manifest
+    from knative.kustomize import Manifest, Values
 
 Tier = Literal["trial", "standard", "premium"]
 WINDOWS: Final[Mapping[Tier, tuple[str, str]]] = {
@@ -108,6 +108,10 @@ def _member(tenancy: Tenancy, cluster: Cluster) -> list[Manifest]:
     components = [folder / "member-prefix"] if tenancy.prefix else []
     if "oidc" in cluster.options:
         components.append(folder / "options/oidc-member")
+        if tenancy.prefix:
+            components.append(folder / "options/oidc-member-prefix")
+    if "telemetry" in cluster.options:
+        components.append(folder / "options/telemetry-member")
     components += _pruning(tenancy)
     return build(folder / "member", _values(tenancy, cluster), components=components)
 
@@ -144,7 +148,7 @@ def _pruning(tenancy: Tenancy) -> list[Path]:
     return [knative.folder() / "prune"] if tenancy.log_days else []
 
 
-def _values(tenancy: Tenancy, cluster: Cluster) -> dict[str, str]:
+def _values(tenancy: Tenancy, cluster: Cluster) -> dict[str, str | int]:
     window, retention = WINDOWS[tenancy.tier]
     return {
         "tenant": tenancy.id,
@@ -159,8 +163,8 @@ def _values(tenancy: Tenancy, cluster: Cluster) -> dict[str, str]:
         "log_days": str(tenancy.log_days or ""),
         "sweep_minute": str(_minute(tenancy.id)),
         "gateway": cluster.gateway.namespace,
-        "gateway_http": str(cluster.gateway.http),
-        "gateway_https": str(cluster.gateway.https),
+        "gateway_http": cluster.gateway.http,
+        "gateway_https": cluster.gateway.https,
         "quota_gpus": str(tenancy.gpus + 1 if tenancy.gpus else 0),
     }
 
@@ -196,7 +200,7 @@ def _template(name: str) -> dict[str, Any]:
     return template
 
 
-def _quota(folder: Path, values: Mapping[str, str]) -> dict[str, str]:
+def _quota(folder: Path, values: Values) -> dict[str, str]:
     """Return how much all pods of a namespace may ask for.
 
     Every door, every worker and a sweeper, and one more of each: that of the next

@@ -41,6 +41,8 @@ OPTIONS: tuple[Option, ...] = (
     "minio",
     "telemetry",
 )
+SYSTEM_OPTIONS = ("minio", "telemetry-system")
+"""What the system may have besides; the others are `SYSTEMS`."""
 NOWHERE = Path("nowhere")
 WORKER = "registry.example.com/guise-worker-cpu@sha256:" + "2" * 64
 
@@ -82,9 +84,13 @@ def tenant(name: str, where: Cluster) -> list[Manifest]:
 
 
 @cache
-def system(name: str) -> list[Manifest]:
-    """Return what `kubectl apply -k` applies, once its images are pinned."""
-    found = build(knative.folder() / name)
+def system(name: str, *options: str) -> list[Manifest]:
+    """Return what `kubectl apply -k` applies, once its images are pinned.
+
+    `options` are what a folder of one's own names of `knative/options`, besides.
+    """
+    added = [knative.folder() / "options" / each for each in options]
+    found = build(knative.folder() / name, components=added)
     return pin(found, {**cluster().images.by_name(), "guise-worker-cpu": WORKER})
 
 
@@ -95,6 +101,8 @@ def everything() -> dict[str, list[Manifest]]:
     Made once: whoever changes an object changes a copy.
     """
     found = {name: system(name) for name in SYSTEMS}
+    for name in SYSTEMS:
+        found[f"{name}, with what it may have"] = system(name, *SYSTEM_OPTIONS)
     alone: Sequence[tuple[Option, ...]] = [(), *((each,) for each in OPTIONS), OPTIONS]
     for name in SPECS:
         for options in alone:
@@ -103,6 +111,10 @@ def everything() -> dict[str, list[Manifest]]:
     shared = cluster(store="s3://shared/eu/{tenant}?region=eu-central-1", jwks="")
     found["pooled, in a shared bucket"] = tenant("pooled", shared)
     found["own, in a shared bucket"] = tenant("own", shared)
+    found["pooled+oidc, in a shared bucket"] = tenant(
+        "pooled",
+        cluster("oidc", store=shared.store),
+    )
     found["the pool's tenants"] = [pool({"acme": "id: acme\n"})]
     return found
 
@@ -126,6 +138,7 @@ TYPES = frozenset(
 
 def flags_of(name: str) -> list[str]:
     """Return the flags that a set needs, by what `everything` calls it."""
+    name, _, _ = name.partition(",")
     if name == "production-oidc":
         return ["authentication-oidc"]
     who, plus, options = name.partition("+")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
@@ -83,13 +84,29 @@ def as_yaml(objects: Iterable[Manifest]) -> str:
     return text
 
 
+_AMBIGUOUS: Final = re.compile(r"[-+.~\d].*|[yn]|", re.IGNORECASE | re.DOTALL)
+"""What some reader of YAML takes for a number, a flag or nothing.
+
+kubectl reads YAML 1.1 by other rules than PyYAML writes it: `y`, `1e3` and `0o17` are
+no text to it.
+"""
+
+
 class _Plain(yaml.SafeDumper):
-    """Writes out twice what is in two places."""
+    """Writes out twice what is in two places, and in quotes what might not be text."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Return a text, in quotes where it looks like something else."""
+        style = "'" if _AMBIGUOUS.fullmatch(data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401  # as its base
         """Return that nothing is said by reference."""
         del data
         return True
+
+
+_Plain.add_representer(str, _Plain.represent_str)
 
 
 def _rendered(

@@ -193,3 +193,33 @@ def test_an_image_s_registry_may_have_a_port() -> None:
         {"image": "b"},
         {"image": {}},
     ]
+
+
+@pytest.mark.parametrize("value", ["on", "null", "0", "0x1f", "a: b", "- c", "[d", "#"])
+def test_a_value_is_text_whatever_it_looks_like(tmp_path: Path, value: str) -> None:
+    """In an object, as a key, inside other text and in a patch."""
+    plan = """
+resources: [a.yaml]
+patches:
+  - target: {kind: Service}
+    patch: |
+      - {op: add, path: /spec/patched, value: {is: ${name}}}
+"""
+    text = "kind: Service\nmetadata: {name: a}\nspec: {${name}: [${name}, 'a-${name}']}"
+    [found] = build(folder(tmp_path, plan, a=text), {"name": value})
+    assert found["spec"] == {value: [value, f"a-{value}"], "patched": {"is": value}}
+
+
+def test_a_number_is_one_where_it_is_alone(tmp_path: Path) -> None:
+    """As a port is; within other text it is text."""
+    text = (
+        "kind: Service\nmetadata: {name: a}\nspec: {port: ${n}, url: 'http://b:${n}'}"
+    )
+    [found] = build(folder(tmp_path, PLAIN, a=text), {"n": 80})
+    assert found["spec"] == {"port": 80, "url": "http://b:80"}
+
+
+def test_a_patch_that_asks_for_a_value_that_is_not_there(tmp_path: Path) -> None:
+    """The message names the folder and the value."""
+    with pytest.raises(KustomizeError, match="'missing'"):
+        patched(tmp_path, "op: add, path: /spec/x, value: '${missing}'")

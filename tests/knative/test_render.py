@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from functions.cli.tenant_render import as_yaml, tenancy_of
-from functions.roster import Isolation, Models, parse
+from functions.roster import Isolation, Models, Spec, parse
 from knative import cluster as clusters
 from knative.cluster import ClusterError
 from knative.kustomize import identity
@@ -122,6 +123,10 @@ def test_the_highest_level_has_nodes_and_a_sandbox_of_its_own() -> None:
         assert spec["runtimeClassName"] == "gvisor"
         assert spec["nodeSelector"] == {"guise.dev/tenant": "acme"}
         assert [each["value"] for each in spec["tolerations"]] == ["acme"]
+    # The sweeper has the tenant's keys; on its nodes it would keep them up for ever.
+    job = one(objects, "CronJob", "sweeper")["spec"]["jobTemplate"]
+    assert pods(job)["runtimeClassName"] == "gvisor"
+    assert "nodeSelector" not in pods(job)
     worker = pods(one(objects, "Service", "worker"))
     assert worker["priorityClassName"] == "guise-standard"
     prune = one(objects, "CronJob", "audit-prune-acme")
@@ -141,6 +146,44 @@ def test_a_tenant_of_the_pool_has_no_namespace() -> None:
     assert all("acme" in each["metadata"]["name"] for each in objects)
 
 
+@pytest.mark.parametrize("name", ["on", "null", "true", "0", "0x1f", "1e3", "y", "n"])
+@pytest.mark.parametrize("isolation", [Isolation(), Isolation(compute=1)])
+def test_a_tenant_may_be_called_as_yaml_calls_something_else(
+    name: str, isolation: Isolation
+) -> None:
+    """Text it is in every place, and quoted wherever kubectl would read another."""
+    where = cluster()
+    made = Spec(id=name, isolation=isolation)
+    objects = render(tenancy_of(made, where, EXAMPLE, manifests.NOWHERE), where)
+    assert manifests.check(name, objects) == []
+    text = as_yaml(objects)
+    assert re.search(rf"name: GUISE_TENANT\n +value: '{name}'\n", text)
+    assert list(yaml.safe_load_all(text)) == objects
+
+
+def test_telemetry_is_everybody_s() -> None:
+    """Each pod that serves or sweeps is told where to push; and may get there."""
+    told = "OTEL_EXPORTER_OTLP_ENDPOINT"
+    for objects in (
+        tenant("own", cluster("telemetry")),
+        tenant("pooled", cluster("telemetry")),
+        manifests.system("production", "telemetry-system"),
+    ):
+        speakers = [
+            each
+            for each in objects
+            if each["kind"] == "Service"
+            or (each["kind"], "sweeper" in each["metadata"]["name"])
+            == ("CronJob", True)
+        ]
+        assert speakers
+        for each in speakers:
+            assert told in str(each), identity(each)
+            assert "GUISE_LOG_FORMAT" in str(each), identity(each)
+        outs = [each for each in objects if each["kind"] == "NetworkPolicy"]
+        assert not outs or "4318" in str(outs)
+
+
 def test_a_shared_bucket_s_uploads_are_told_apart_by_prefix() -> None:
     """Its own Triggers, where the pool's cannot know what its names begin with."""
     shared = cluster(store="s3://shared/eu/{tenant}?region=eu-central-1")
@@ -151,6 +194,9 @@ def test_a_shared_bucket_s_uploads_are_told_apart_by_prefix() -> None:
     assert "eu/acme/requests/" in str(
         one(tenant("own", shared), "Trigger", "upload-to-worker")
     )
+    tokens = tenant("pooled", cluster("oidc", store=shared.store))
+    woken = one(tokens, "Trigger", "acme-upload-to-worker")["spec"]["subscriber"]
+    assert woken["audience"] == "guise-worker"
 
 
 def test_keys_come_from_an_address_or_a_config_map() -> None:
