@@ -64,3 +64,37 @@ def test_attack_reading_the_memory_of_a_sealed_process(tmp_path: Path) -> None:
     """It is not dumpable: the kernel lets no other process of its user attach."""
     assert run(tmp_path, _ASKS).stdout == "1\n"
     assert run(tmp_path, _SEALED, _ASKS).stdout == "0\n"
+
+
+_FREES: Final = """
+import ctypes, resource
+malloc, free = ctypes.CDLL(None).malloc, ctypes.CDLL(None).free
+malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+free.argtypes = [ctypes.c_void_p]
+SIZE = 100 * 2**20
+def again():
+    where = malloc(SIZE)
+    ctypes.memset(where, 0x11, SIZE)
+    free(where)
+    return where
+"""
+
+
+def test_what_a_picture_was_in_is_written_over(tmp_path: Path) -> None:
+    """Memory that was freed and is still the process's holds nothing of a picture."""
+    looks = (
+        "there = (ctypes.c_ubyte * SIZE).from_address(again())",
+        "print({there[each] for each in range(2**20, SIZE, 4099)})",
+    )
+    assert run(tmp_path, _SEALED, _FREES, *looks).stdout == f"{{{0xA5}}}\n"
+
+
+def test_the_next_picture_waits_for_no_page(tmp_path: Path) -> None:
+    """Pages come under Python's lock, one by one: a picture's stay for the next."""
+    counts = (
+        "again(); faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt",
+        "before = faults(); again(); print(faults() - before)",
+    )
+    pages = 100 * 2**20 // resource.getpagesize()
+    assert int(run(tmp_path, _FREES, *counts).stdout) > pages // 2
+    assert int(run(tmp_path, _SEALED, _FREES, *counts).stdout) < pages // 100
