@@ -16,13 +16,16 @@ import logging
 import os
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from functions import traces
 from functions.keys import FileKeys
+from functions.logs import configure_logging
 from functions.problems import Failed, InvalidRequest, NotFound, Problem, Unavailable
 from functions.roster import roster_of
 from functions.settings import Settings, SettingsError
@@ -42,6 +45,8 @@ from functions.swap.dispatch import ask
 from functions.swap.journal import Books, end_unreached
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from functions.swap.intake import Accepted
     from functions.swap.retention import Retired
 
@@ -271,23 +276,33 @@ def main() -> None:
     """Sweep once, and print what was done as JSON; what fails is told on exit."""
     try:
         settings = Settings.from_env(os.environ)
+        configure_logging(form=settings.log_format)
         books = books_of(settings)
-        books.store.sweep()
-        loopback = settings.profile == "development"
-        swept, retired = Sweeper(loopback=loopback).run(books)
+        with _told(settings, books):
+            books.store.sweep()
+            loopback = settings.profile == "development"
+            swept, retired = Sweeper(loopback=loopback).run(books)
     except (SettingsError, Problem) as error:
         sys.exit(f"error: {error} ({type(error).__name__})")
-    _push(settings, books)
     document = msgspec.to_builtins(swept) | {"retired": asdict(retired)}
     sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
 
 
-def _push(settings: Settings, books: Books) -> None:
-    """Push what was counted, where there is a collector; a fault is logged."""
+@contextmanager
+def _told(settings: Settings, books: Books) -> Iterator[None]:
+    """Be in a span, and push what was counted and traced where there is a collector."""
+    exporter = None
     if settings.otlp_url:
         from functions.otlp import Exporter
 
-        Exporter.from_settings(settings, "guise-sweeper", books.metrics).push()
+        exporter = Exporter.from_settings(settings, "guise-sweeper", books.metrics)
+    span = traces.enter("sweep", spans=exporter.spans if exporter else None)
+    try:
+        yield
+    finally:
+        traces.leave(span)
+        if exporter is not None:
+            exporter.push()
 
 
 if __name__ == "__main__":

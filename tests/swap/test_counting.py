@@ -130,3 +130,4 @@ def test_a_sweep_pushes_what_it_counted(
         monkeypatch.setenv(name, text)
     sweeper.main()
     assert "guise_webhook_calls" in {each["name"] for each in collector.metrics()}
+    assert "sweep" in {each["name"] for each in collector.spans()}

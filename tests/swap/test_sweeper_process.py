@@ -124,3 +124,22 @@ def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path) -> Non
     assert "StoreMissing" in done.stderr
     with pytest.raises(NotFound):
         open_store(bucket).head(SWEPT)
+
+
+def test_its_log_is_json_where_that_is_asked_for(tmp_path: Path) -> None:
+    """With the ids of its trace, as the functions' is."""
+    store = tmp_path / "store"
+    FileKeys(tmp_path / "keys").create(events_key(ACME.id))
+    (store / "policy").mkdir(parents=True)
+    (store / "policy" / "retention.json").write_text("{")
+    done = sweeps(
+        GUISE_TENANT=ACME.id,
+        GUISE_STORE=f"file://{store}",
+        GUISE_KEYS=str(tmp_path / "keys"),
+        GUISE_LOG_FORMAT="json",
+        GUISE_PROFILE="production",
+        K_SINK="http://127.0.0.1:9",
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line for line in lines if "trace_id" in line]
