@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +20,7 @@ from functions.swap.engine.placement import (
 from models import runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 ONNXRUNTIME: Any = runtime.load()
@@ -82,6 +83,85 @@ def test_no_gpu_is_no_processor() -> None:
     with pytest.raises(Unfit, match="knows no CUDA"):
         Placement.of("cuda:0")
     assert Placement.of("auto").gpu is None
+
+
+class Nvml:
+    """nvidia-ml-py, as far as it is used, on a machine with so many GPUs of paper.
+
+    None of them is a machine without a driver, where not even `nvmlInit` works.
+    """
+
+    class NVMLError(Exception):
+        """The library's."""
+
+    def __init__(self, count: int | None) -> None:
+        self.count = count
+        self.open = 0
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        if self.count is None:
+            raise self.NVMLError("NVML Shared Library Not Found")
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.open -= 1
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        if index >= (self.count or 0):
+            raise self.NVMLError("Invalid Argument")
+        return index
+
+    def nvmlDeviceGetName(self, handle: int) -> str:  # noqa: N802
+        return f"Paper {handle}"
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
+        return f"GPU-{handle}"
+
+
+class Cuda:
+    """An ONNX Runtime that was built for CUDA, wherever it runs."""
+
+    def get_available_providers(self) -> list[str]:
+        return [CUDA, CPU]
+
+
+@pytest.fixture(params=[0, None], ids=["without a GPU", "without a driver"])
+def bare(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Yield where that ONNX Runtime is, and nothing for it to run on."""
+    nvml = Nvml(request.param)
+    monkeypatch.setitem(sys.modules, "onnxruntime", cast("Any", Cuda()))
+    monkeypatch.setitem(sys.modules, "pynvml", cast("Any", nvml))
+    yield
+    assert nvml.open == 0
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_gpu_that_is_not_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Before a network is opened, by its number; `auto` takes the processor."""
+    with pytest.raises(Unfit, match=r"no GPU 0: (Invalid|NVML)"):
+        Placement.of("cuda:0")
+    assert Placement.of("auto").gpu is None
+    assert "the processor it is: no GPU 0" in caplog.text
+
+
+def test_a_gpu_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `auto` the first, else the one that is asked for, under its own name."""
+    nvml = Nvml(2)
+    monkeypatch.setitem(sys.modules, "onnxruntime", cast("Any", Cuda()))
+    monkeypatch.setitem(sys.modules, "pynvml", cast("Any", nvml))
+    assert Placement.of("auto").gpu == 0
+    assert Placement.of("cpu").gpu is None
+    placement = Placement.of("cuda:1")
+    assert placement.device().as_dict() == {
+        "kind": "cuda",
+        "name": "Paper 1",
+        "uuid": "GPU-1",
+    }
+    with pytest.raises(Unfit, match="no GPU 2"):
+        Placement.of("cuda:2")
+    assert nvml.open == 0
 
 
 def test_a_gpu_has_a_limit_and_no_search() -> None:

@@ -7,6 +7,7 @@ classic fault of the field: it works, a hundred times slower.  Here it does not 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 import re
@@ -18,6 +19,8 @@ from models.runtime import load as load_onnxruntime
 
 if TYPE_CHECKING:
     import onnxruntime
+
+log = logging.getLogger(__name__)
 
 CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
@@ -61,8 +64,8 @@ class Placement:
     def of(cls, wanted: str, *, threads: int = 0, **limits: Any) -> Self:  # noqa: ANN401  # the fields above
         """Return the placement for `GUISE_DEVICE`: auto, cpu or cuda:0.
 
-        `auto` is the first GPU where this ONNX Runtime can use one.  `threads` of 0
-        is as many as the CPUs this process may run on.
+        `auto` is the first GPU where there is one and this ONNX Runtime can use it.
+        `threads` of 0 is as many as the CPUs this process may run on.
 
         Raises:
             Unfit: there is no such device, or not with this ONNX Runtime.
@@ -74,7 +77,11 @@ class Placement:
         there = CUDA in load_onnxruntime().get_available_providers()
         if found[1] is not None and not there:
             raise Unfit(f"{wanted} is asked for and this ONNX Runtime knows no CUDA")
-        gpu = int(found[1]) if found[1] else 0 if wanted == "auto" and there else None
+        gpu = int(found[1]) if found[1] else None
+        if gpu is not None:
+            _cuda(gpu)
+        elif wanted == "auto" and there and _has_gpu():
+            gpu = 0
         return cls(gpu, threads or processors(), **limits)
 
     @property
@@ -127,18 +134,29 @@ def cpu() -> Device:
     return Device("cpu", platform.machine())
 
 
+def _has_gpu() -> bool:
+    try:
+        _cuda(0)
+    except Unfit as error:
+        log.warning("the processor it is: %s", error)
+        return False
+    return True
+
+
 def _cuda(index: int) -> Device:
-    """Return a GPU as NVIDIA's management library names it."""
+    """Return a GPU as NVIDIA's management library names it, or raise `Unfit`."""
     import pynvml
 
-    pynvml.nvmlInit()
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
-    except pynvml.NVMLError as error:
+        pynvml.nvmlInit()
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            name = pynvml.nvmlDeviceGetName(handle)
+            uuid = pynvml.nvmlDeviceGetUUID(handle)
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:  # no such GPU, no driver, no library of it
         raise Unfit(f"no GPU {index}: {error}") from error
-    finally:
-        pynvml.nvmlShutdown()
     return Device("cuda", str(name), str(uuid))
 
 
