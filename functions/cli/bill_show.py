@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from functions.billing.ledger import Ledger
     from functions.cli.bill_place import Place
 
+_COLUMNS: Final = {
+    "requests": "requests",
+    "faces": "faces",
+    "gpu_seconds": "GPU s",
+    "cpu_seconds": "CPU s",
+    "gib_months": "GiB-months",
+    "amount": "amount",
+}
 _FORMS: Final = frozenset({"json", "csv", "focus", "html", "pdf"})
 
 
@@ -56,11 +64,10 @@ def show_usage(place: Place, asked: Asked, rates: Path | None, *, json: bool) ->
 def _print_usage(found: dict[str, Any]) -> None:
     from rich.table import Table
 
-    columns = ("requests", "faces", "gpu_seconds", "cpu_seconds", "amount")
-    table = Table(found["by"] or "", *columns)
+    table = Table(found["by"] or "", *_COLUMNS.values())
     rows = [(each["group"], each) for each in found["groups"]]
     for name, sums in [*rows, ("total", found["total"])]:
-        table.add_row(name, *(str(sums[column]) for column in columns))
+        table.add_row(name, *(str(sums[column]) for column in _COLUMNS))
     out().print(table)
     say(f"amounts in {found['currency']}, exact: an invoice rounds once a line")
 

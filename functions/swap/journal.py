@@ -26,7 +26,7 @@ from functions.problems import (
 from functions.sink import Unrecordable
 from functions.swap import ledger, outbox
 from functions.swap.counting import Stages, count_ending, count_stages
-from functions.swap.lease import Meter, decimal_seconds
+from functions.swap.lease import Meter, coarse_bytes, decimal_seconds
 from functions.swap.ledger import Record
 from functions.swap.tidying import tidy
 
@@ -196,8 +196,8 @@ class Entry:
             "requests": 1,
             "faces": len(self.faces),
             "frames": 1,
-            "input_bytes": self.input_bytes,
-            "output_bytes": self.output.size if self.output else 0,
+            "input_bytes": coarse_bytes(self.input_bytes),
+            "output_bytes": coarse_bytes(self.output.size if self.output else 0),
             "model_digest": self.model_digest,
         }
 

@@ -102,6 +102,15 @@ def decimal_seconds(ns: int) -> str:
     return str(Decimal(ns // _NS_PER_MS).scaleb(-3).quantize(Decimal("0.001")))
 
 
+def coarse_bytes(count: int) -> int:
+    """Return a number of bytes rounded up to a power of two; of none, 0.
+
+    Usage is kept for ever, and the exact size of a file is as good as its name to
+    whoever has the file.  Nobody is billed by it.
+    """
+    return 1 << (count - 1).bit_length() if count else 0
+
+
 class Sharing:
     """What holders of one device earn: of any time, each of N gets 1/N.
 

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,64 +16,22 @@ from functions.billing.invoice import Period, State
 from functions.billing.ledger import Ledger
 from functions.billing.rates import FILE, RateCards
 from functions.billing.telling import issued_event, tell
-from functions.billing.usage import usage_of
-from functions.cli import main
 from functions.events import INVOICE_ISSUED, Event, billing_source, swap_source, verify
-from functions.keys import BILLING, FileKeys, MemoryKeys
+from functions.keys import BILLING, MemoryKeys
 from functions.problems import Unavailable
 from functions.sink import Undeliverable
 from tests.billing.house import usage_data
+from tests.cli.finance import LONG_AGO, furnished, lines, post, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LONG_AGO = Period(2025, 3)
-
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """Return a home with a ledger: acme and other used something in March 2025."""
-    made = tmp_path / "home"
-    made.mkdir()
-    ledger = Ledger.open(f"sqlite:///{made}/billing.db")
-    for tenant, count in (("acme", 3), ("other", 1)):
-        for each in range(count):
-            data = usage_data(job=f"j{each}", requests=100_000)
-            event = Event(
-                id=f"u{each}",
-                source=swap_source(tenant),
-                type="dev.guise.usage.recorded.v1",
-                subject=tenant,
-                tenant=tenant,
-                time="2025-03-10T12:00:00.000Z",
-                data=data,
-            )
-            ledger.post(usage_of(event, now=datetime.now(UTC)))
-    ledger.close()
-    FileKeys(made / "keys").create(BILLING)
-    yield made
-    os.environ.pop("GUISE_RATES", None)
-
-
-def run(
-    capfdbinary: pytest.CaptureFixture[bytes],
-    home: Path,
-    *arguments: object,
-    code: int = 0,
-) -> str:
-    """Run a command in this process, and return what it printed."""
-    capfdbinary.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main(["bill", *map(str, arguments), "--home", str(home)])
-    assert (ended.value.code or 0) == code, capfdbinary.readouterr().err
-    said = capfdbinary.readouterr()
-    return (said.out if code == 0 else said.err).decode()
-
-
-def lines(printed: str) -> list[dict[str, Any]]:
-    """Return what `--json` printed, line by line."""
-    return [json.loads(line) for line in printed.splitlines()]
+    yield from furnished(tmp_path)
 
 
 def test_a_month_is_closed_for_everybody_once(
@@ -223,9 +181,7 @@ def test_a_month_below_zero_is_taken_back(
         time="2025-03-20T12:00:00.000Z",
         data=usage_data(requests=100_000),
     )
-    ledger = Ledger.open(f"sqlite:///{home}/billing.db")
-    ledger.post(usage_of(late, now=datetime.now(UTC)))
-    ledger.close()
+    post(home, late)
     (april,) = lines(run(capfdbinary, home, *close, LONG_AGO.following))
     assert (march["total"], april["total"]) == ("120.00", "-80.00")
     shown = ("invoice", "--tenant", "acme", "--number", "acme-000002")
@@ -290,32 +246,6 @@ def test_what_cannot_be_is_one_line_that_says_why(
     said = run(capfdbinary, home, *arguments, code=1)
     assert "urn:guise:problem:" in said
     assert "Traceback" not in said
-
-
-def test_usage_is_shown_by_day(
-    home: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
-    """With its exact price; and as JSON what the door answers."""
-    span = ("--from", "2025-03-01T00:00:00Z", "--to", "2025-04-01T00:00:00Z")
-    shown = run(capfdbinary, home, "usage", "--tenant", "acme", *span)
-    assert "2025-03-10" in shown
-    assert "300000" in shown
-    found = json.loads(
-        run(capfdbinary, home, "usage", "--tenant", "acme", *span, "--json")
-    )
-    assert found["total"]["requests"] == 300_000
-
-
-def test_a_day_alone_begins_at_midnight_in_utc(
-    home: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
-    """As does a time on it; the second day is not in any more."""
-    totals = []
-    for stop in ("2025-03-10", "2025-03-11", "2025-03-10T12:00:00.001Z"):
-        span = ("--from", "2025-03-09", "--to", stop)
-        shown = run(capfdbinary, home, "usage", "--tenant", "acme", *span, "--json")
-        totals.append(json.loads(shown)["total"]["requests"])
-    assert totals == [0, 300_000, 300_000]
 
 
 def test_rate_cards_may_be_the_operators_own(

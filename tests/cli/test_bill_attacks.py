@@ -14,7 +14,8 @@ from functions.billing.rates import FILE
 from functions.cli.bill_close import sink_of
 from functions.cli.bill_place import Place
 from functions.local.home import Home, Running
-from tests.cli.test_bill import LONG_AGO, home, lines, run
+from tests.cli.finance import LONG_AGO, lines, run
+from tests.cli.test_bill import home
 
 if TYPE_CHECKING:
     from pathlib import Path
