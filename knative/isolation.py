@@ -39,6 +39,7 @@ _PRIVATE: Final = frozenset(
     {"10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"}
 )
 _JOB_SECONDS_MAX: Final = 24 * 3600
+_STEPS: Final = {"m": 1000, "Mi": 1024, "Gi": 1024}
 
 
 def namespace(each: Mapping[str, Any]) -> Iterator[str]:
@@ -59,6 +60,11 @@ def quota(each: Mapping[str, Any]) -> Iterator[str]:
     hard = each["spec"].get("hard", {})
     if set(hard) != _HARD:
         yield f"hard: {sorted(set(hard) ^ _HARD)}"
+    for name, amount in hard.items():
+        number = amount.rstrip("mKMGi")
+        step = _STEPS.get(amount.removeprefix(number))
+        if step and int(number) % step == 0:
+            yield f"hard: {name} {amount}: a cluster keeps it as another text"
     for name in (
         "persistentvolumeclaims",
         "services.loadbalancers",

@@ -216,10 +216,10 @@ def _quota(folder: Path, values: Values) -> dict[str, str]:
                 total[name] += count * sum(_quantity(r[kind][what]) for r in wanted)
     return {
         "quota_pods": str(total["quota_pods"]),
-        "quota_cpu": f"{int(total['quota_cpu'] * 1000)}m",
-        "quota_cpu_limit": f"{int(total['quota_cpu_limit'] * 1000)}m",
-        "quota_memory": f"{int(total['quota_memory'] / 2**20)}Mi",
-        "quota_memory_limit": f"{int(total['quota_memory_limit'] / 2**20)}Mi",
+        "quota_cpu": _cores(total["quota_cpu"]),
+        "quota_cpu_limit": _cores(total["quota_cpu_limit"]),
+        "quota_memory": _bytes(total["quota_memory"]),
+        "quota_memory_limit": _bytes(total["quota_memory_limit"]),
     }
 
 
@@ -248,6 +248,18 @@ def _quantity(text: str) -> Decimal:
         if text.endswith(unit):
             return Decimal(text.removesuffix(unit)) * size
     return Decimal(text)
+
+
+def _cores(cores: Decimal) -> str:
+    """Return cores as a cluster keeps them, lest each `apply` seem to change them."""
+    milli = int(cores * 1000)
+    return f"{milli}m" if milli % 1000 else f"{milli // 1000}"
+
+
+def _bytes(count: Decimal) -> str:
+    """Return bytes, whole MiB, as a cluster keeps them."""
+    mebi = int(count / 2**20)
+    return f"{mebi}Mi" if mebi % 1024 else f"{mebi // 1024}Gi"
 
 
 def _images_of_worker(tenancy: Tenancy, cluster: Cluster) -> dict[str, str]:
