@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from functions.problems import Failed, Gone
+from functions.problems import Failed, Gone, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,8 +228,11 @@ class FileKeys:
         self._read.pop((name, ".key"), None)
 
     def is_destroyed(self, name: str) -> bool:
-        """Return whether the private half of `name` was destroyed, or that begun."""
-        return self._path(name, DESTROYED).exists()
+        """Return whether the private half of `name` was destroyed, or that begun.
+
+        Raises `Unavailable` where that cannot be told.
+        """
+        return is_there(self._path(name, DESTROYED))
 
     def _refuse_destroyed(self, name: str) -> None:
         if self.is_destroyed(name):
@@ -288,6 +291,20 @@ def _verifiers(data: bytes) -> Verifiers:
 
 def _signer(private: Ed25519PrivateKey) -> Signer:
     return Signer(key_id(private.public_key().public_bytes_raw()), private)
+
+
+def is_there(path: Path) -> bool:
+    """Return whether anything lies at `path`, or raise `Unavailable`.
+
+    `Path.exists` says no to a folder that it may not look into, too.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise Unavailable(internal=f"{path}: {error}") from error
+    return True
 
 
 def put_durably(path: Path, data: bytes, *, mode: int) -> None:

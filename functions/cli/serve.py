@@ -67,8 +67,11 @@ def run(
     json: bool,
 ) -> NoReturn:
     """Have the pack, then become the stack; see `functions.cli.up`."""
+    from functions.cli.tenant_first import before_up
+
     who = Tenant(tenant)
     folder = _pack(models, home, quiet=json)
+    before_up(home, who)
     command = command_up(home, folder, port=port, idle_seconds=idle_seconds)
     command += ["--tenant", who.id, "--store", store]
     os.execv(sys.executable, command + (["--json"] if json else []))  # noqa: S606  # us
@@ -123,7 +126,10 @@ def own(
     home: Path, models: Path | None = None, *, idle_seconds: float, quiet: bool
 ) -> Iterator[Running]:
     """Yield a stack of our own on free ports, in a process of its own, and end it."""
+    from functions.cli.tenant_first import before_up
+
     folder = _pack(models, home, quiet=quiet)
+    before_up(home, Tenant(TENANT))
     command = command_up(home, folder, port=0, idle_seconds=idle_seconds)
     command += ["--tenant", TENANT, "--attached", "--json"]
     with subprocess.Popen(  # noqa: S603  # our own command

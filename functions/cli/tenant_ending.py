@@ -13,7 +13,7 @@ from functions.problems import Conflict, InvalidRequest, NotFound
 from functions.tenant import OUTBOX, Key, Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from functions.cli.tenant_place import Place
     from functions.roster import Change, Spec
@@ -38,21 +38,23 @@ def delete(place: Place, name: str, *, yes: bool) -> None:
     """Delete everything of a suspended tenant but its log and its bills, for good.
 
     What a crash leaves, the same command deletes; so what a shredded one left, which
-    nobody can read.  Raises `Conflict` for one that is active, or of which a job is
-    under way or not told of yet.
+    nobody can read.  The keys of its objects are for `shred` to destroy.  Raises
+    `Conflict` for one that is active, or of which a job is under way or not yet told.
     """
     tenant = Tenant(name)
     with place.working(tenant):
         spec = current(place, tenant)
         refuse_active(spec)
         store = _store(place, spec)
+        kept = _keys_kept(place, tenant, store)
+        stays = _stays(place, spec, kept)
         if not yes:
             raise InvalidRequest(
                 f"this deletes every object of {tenant.id}, and the key that signs its "
-                "events, for good; its log and its bills stay: say --yes"
+                f"events, for good; {stays}: say --yes"
+                + (", or first `guise tenant shred`, which ends them" if kept else "")
             )
-        if store:
-            _end(place, tenant, store)
+        _end(place, tenant, store)
         with busy("deleting", quiet=place.json):
             objects = empty(store) if store else 0
             _remove_folder(place, tenant)
@@ -61,11 +63,32 @@ def delete(place: Place, name: str, *, yes: bool) -> None:
         state = spec.state if store is None else "deleted"
         before = spec.state == "deleted"
         told = {"tenant": tenant.id, "state": state, "objects": objects}
-        print_json({**told, "before": before})
+        print_json({**told, "before": before, "keys_kept": kept})
     else:
         when = "was deleted before" if spec.state == "deleted" else "is deleted"
         say(f"{tenant.id} {when}: {objects} objects, and the key of its events")
-        say("its log and its bills stay, and nobody is ever called so again")
+        say(f"{stays}; nobody is ever called so again")
+
+
+def _keys_kept(place: Place, tenant: Tenant, store: Store | None) -> list[int]:
+    """Return the versions of the key that the tenant's objects lie under."""
+    from functions.storage.encrypted import EncryptedStore
+
+    encrypted = isinstance(store, EncryptedStore)
+    return envelopes_of(place, tenant).versions(tenant) if encrypted else []
+
+
+def _stays(place: Place, spec: Spec, kept: Sequence[int]) -> str:
+    """Return what a deletion does not take, in words."""
+    if spec.state == "shredded":
+        return "its log and its bills stay"
+    text = "its log, its bills and what audit keeps privately of its jobs stay"
+    if kept:
+        text += (
+            f"; so do the keys of its objects, in {place.envelopes}: a backup of its "
+            "store opens with them"
+        )
+    return text
 
 
 def refuse_active(spec: Spec) -> None:
@@ -74,7 +97,7 @@ def refuse_active(spec: Spec) -> None:
         raise Conflict(f"{spec.id} is active: suspend it first")
 
 
-def _end(place: Place, tenant: Tenant, store: Store) -> None:
+def _end(place: Place, tenant: Tenant, store: Store | None) -> None:
     """Put it on record that a tenant is deleted, and in its spec, unless they are.
 
     Between the first look and this it may have been resumed, and have begun a job.
@@ -82,9 +105,18 @@ def _end(place: Place, tenant: Tenant, store: Store) -> None:
     with place.changing(tenant):
         spec = current(place, tenant)
         refuse_active(spec)
-        if spec.state == "suspended":
+        if spec.state == "suspended" and store:
             _refuse_open(tenant, store)
             _state(place, spec, "deleted", "deleted")
+        bury(place, current(place, tenant))
+
+
+def bury(place: Place, spec: Spec) -> None:
+    """Have file and tombstone say that a tenant has ended, as is on record."""
+    path = place.path(spec.tenant)
+    if place.roster().read(spec.tenant) != spec:  # it was put back
+        place.put(spec.tenant, restated(path.read_bytes(), spec))
+    place.entomb(spec)
 
 
 def _store(place: Place, spec: Spec) -> Store | None:
@@ -109,7 +141,9 @@ def _store(place: Place, spec: Spec) -> Store | None:
     store = place.stores(tenant).of(tenant)
     if spec.state == "suspended":  # else what lies there belongs to no job any more
         _refuse_open(tenant, store)
-    if isinstance(store, EncryptedStore):
+    if isinstance(store, EncryptedStore) and (
+        spec.state == "suspended" or envelopes_of(place, tenant).versions(tenant)
+    ):  # else it was deleted, and somebody has removed the ring since
         refuse_misfit(place, tenant, store)
     return store
 

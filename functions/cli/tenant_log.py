@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from functions.audit.log import Log
 from functions.audit.recording import record
+from functions.events import TENANT_CHANGED
 from functions.problems import NoReceipt, NotFound
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from functions.cli.tenant_place import Place
     from functions.events import Event
     from functions.keys import FileKeys
+    from functions.roster.spec import State
     from functions.sink import Receipt
+
+ENDINGS: Final[Mapping[str, State]] = {"deleted": "deleted", "shredded": "shredded"}
+"""What a tenant's last change may be called, and its state since."""
 
 
 class LogAuditor:
@@ -47,6 +52,31 @@ def has_entries(place: Place, tenant: Tenant) -> bool:
     url = place.folder.database_url("audit")
     with closing(Store.open(url)) as store, store.reading(tenant.id) as db:
         return bool(select_entries(db, Selection(tenant.id), 1))
+
+
+def end_on_record(place: Place, tenant: Tenant) -> State | None:
+    """Return how a tenant ended, where the last change in the home's log says so.
+
+    What is pruned says nothing any more.
+    """
+    import sqlalchemy as sa
+    from msgspec import json
+
+    from functions.audit.store import Store
+    from functions.audit.tables import entries
+
+    newest = (
+        sa.select(entries.c.leaf)
+        .where(entries.c.tenant == tenant.id, entries.c.job == "")  # has an index
+        .where(entries.c.type == TENANT_CHANGED, entries.c.leaf.is_not(None))
+        .order_by(entries.c.epoch.desc(), entries.c.idx.desc())
+        .limit(1)
+    )
+    url = place.folder.database_url("audit")
+    with closing(Store.open(url)) as store, store.reading(tenant.id) as db:
+        leaf = db.execute(newest).scalar_one_or_none()
+    change = json.decode(leaf)["data"]["change"] if leaf else ""
+    return ENDINGS.get(change)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from functions.cli.tenant_place import Place
+    from functions.roster.spec import State
 
 BEGINNINGS: Final[Mapping[str, Mapping[str, int]]] = {
     "trial": {
@@ -118,11 +119,17 @@ def _edit(place: Place, tenant: Tenant) -> None:
 
 
 def current(place: Place, tenant: Tenant) -> Spec:
-    """Return a tenant's spec, whatever became of it, or raise `NotFound`."""
+    """Return a tenant's spec, whatever became of it, or raise `NotFound`.
+
+    Of who has ended its state says so, also if the file does not: it was put back.
+    """
+    roster = place.roster()
     try:
-        return place.roster().read(tenant)
+        spec = roster.read(tenant)
     except UnknownTenant as error:
         raise NotFound(f"{place.specs} has no spec of {tenant.id}") from error
+    fate = roster.fate(tenant)
+    return in_state(spec, fate) if fate and spec.living else spec
 
 
 # --- making ------------------------------------------------------------------
@@ -135,6 +142,8 @@ def _create(place: Place, spec: Spec, text: bytes) -> None:
         raise Conflict(f"{path} is there already: an id is one tenant's, for ever")
     if spec.state != "active":
         raise InvalidRequest(f"state: a new tenant is active, and not {spec.state}")
+    if place.roster().fate(tenant):
+        raise Gone(f"{tenant.id} was deleted, or shredded: nobody is so called again")
     making = place.making(tenant)
     if not making.exists():  # else it was cut off, and what is there it has made
         _refuse_former(place, tenant)
@@ -154,13 +163,10 @@ def _create(place: Place, spec: Spec, text: bytes) -> None:
 
 
 def _refuse_former(place: Place, tenant: Tenant) -> None:
-    """Raise `Conflict` or `Gone` where somebody was called so, whose spec is lost.
+    """Raise `Conflict` where somebody is or was called so, whose spec is lost.
 
     Who came next would be given what is there.
     """
-    keys = place.key_provider()
-    if keys.is_destroyed(events_key(tenant.id)):
-        raise Gone(f"{tenant.id} was deleted, or shredded: nobody is so called again")
     if left := next(_left(place, tenant), None):
         raise Conflict(
             f"{tenant.id} is or was a tenant: {left}; put {place.path(tenant)} back "
@@ -189,6 +195,19 @@ def _left(place: Place, tenant: Tenant) -> Iterator[str]:
 
 def _prepare(place: Place, spec: Spec) -> None:
     """Make the keys and folders that a tenant needs before it is one."""
+    make_keys(place, spec.tenant)
+    if spec.isolation.data > 0 and place.envelopes:
+        from functions.envelopes import open_envelopes
+
+        open_envelopes(place.envelopes).make(spec.tenant)
+    elif place.is_local and place.store_url() == place.folder.store_url:
+        for inner in ("", REQUESTS, UPLOADS):
+            folder = place.folder.tenants / spec.id / inner
+            folder.mkdir(exist_ok=True, mode=0o700)
+
+
+def make_keys(place: Place, tenant: Tenant) -> None:
+    """Make the key that signs a tenant's events, and on one machine billing's."""
     keys = place.key_provider()
     if place.is_local:
         home = place.folder
@@ -199,15 +218,7 @@ def _prepare(place: Place, spec: Spec) -> None:
         if not mark.exists():  # before there is a key
             mark.write_bytes(_MARK)
         keys.create(BILLING)
-    keys.create(events_key(spec.id))
-    if spec.isolation.data > 0 and place.envelopes:
-        from functions.envelopes import open_envelopes
-
-        open_envelopes(place.envelopes).make(spec.tenant)
-    elif place.is_local and place.store_url() == place.folder.store_url:
-        for inner in ("", REQUESTS, UPLOADS):
-            folder = place.folder.tenants / spec.id / inner
-            folder.mkdir(exist_ok=True, mode=0o700)
+    keys.create(events_key(tenant.id))
 
 
 def _say_next(place: Place, spec: Spec, undone: Sequence[str]) -> None:
@@ -327,6 +338,6 @@ def restated(text: bytes, spec: Spec) -> bytes:
     return fresh if same else write(spec)
 
 
-def in_state(spec: Spec, state: str) -> Spec:
+def in_state(spec: Spec, state: State) -> Spec:
     """Return the spec with another state."""
     return structs.replace(spec, state=state)

@@ -245,6 +245,16 @@ class Place:
 
         return self.specs / f"{tenant.id}{SUFFIX}"
 
+    def entomb(self, spec: Spec) -> None:
+        """Leave a mark, durably, that a tenant has ended as its spec says."""
+        from functions.events import now
+        from functions.roster.folder import TOMBSTONE
+
+        text = f"{spec.state} by {now()}; leave this file beside the spec for ever\n"
+        path = self.specs / f"{spec.id}{TOMBSTONE}"
+        if self.roster().fate(spec.tenant) != spec.state or not path.exists():
+            put_durably(path, text.encode(), mode=0o600)
+
     def making(self, tenant: Tenant) -> Path:
         """Return what is there from when a tenant is begun until there is a spec."""
         return self.specs / f".{tenant.id}.making"

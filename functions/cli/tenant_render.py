@@ -58,10 +58,9 @@ def _render_all(place: Place, cluster: Cluster, file: Path, packs: Path) -> None
     objects: list[Manifest] = []
     pooled: dict[str, str] = {}
     faults: list[str] = []
-    roster = place.roster()
-    for tenant in roster.names():
+    for tenant in place.roster().names():
         try:
-            spec = roster.read(tenant)
+            spec = current(place, tenant)
             if not spec.living:
                 continue
             if not spec.isolation.compute:

@@ -55,7 +55,7 @@ def _names(place: Place) -> list[Tenant]:
 
 def _line(place: Place, tenant: Tenant) -> dict[str, Any]:
     try:
-        spec = place.roster().read(tenant)
+        spec = current(place, tenant)
     except Unavailable as error:
         cause = error.__cause__
         fault = cause.detail if isinstance(cause, Problem) else str(cause)

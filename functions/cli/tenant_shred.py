@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from functions.cli.tenant_ending import keys_of, refuse_active
+from functions.cli.tenant_ending import bury, keys_of, refuse_active
 from functions.cli.tenant_making import current, in_state, restated
 from functions.cli.tenant_rotate import (
     enveloped,
@@ -109,17 +109,17 @@ def _record(
         spec = current(place, tenant)
         refuse_active(spec)
         jobs = _open_jobs(store) if store else 0
-        if spec.state != "suspended":  # cut off, after it was meant
-            return jobs
-        if jobs and not force:
-            raise Conflict(
-                f"{jobs} jobs of {tenant.id} are under way, or not told of yet: let "
-                f"the stack run, or `guise jobs sweep --tenant {tenant.id}`; with "
-                "--force they end nowhere, in no log and on no bill"
-            )
-        after = in_state(spec, "shredded")
-        place.tell("shredded", after, spec)
-        place.put(tenant, restated(place.path(tenant).read_bytes(), after))
+        if spec.state == "suspended":  # else it was cut off, after it was meant
+            if jobs and not force:
+                raise Conflict(
+                    f"{jobs} jobs of {tenant.id} are under way, or not told of yet: "
+                    f"let the stack run, or `guise jobs sweep --tenant {tenant.id}`; "
+                    "with --force they end nowhere, in no log and on no bill"
+                )
+            after = in_state(spec, "shredded")
+            place.tell("shredded", after, spec)
+            place.put(tenant, restated(place.path(tenant).read_bytes(), after))
+        bury(place, current(place, tenant))
         return jobs
 
 

@@ -23,8 +23,9 @@ from functions.auth import (
     jwks_document,
 )
 from functions.keys import BILLING, FileKeys, events_key
-from functions.problems import Gone, Unavailable
-from functions.roster import FolderRoster, Policy, Spec, write
+from functions.problems import Unavailable, UnknownTenant
+from functions.roster import FolderRoster, write
+from functions.roster.reading import of_plain
 from functions.settings import DEVELOPMENT_ISSUER, DEVELOPMENT_MARK, SettingsError
 from functions.storage.locate import PLACE
 from functions.swap.provenance import chain as provenance
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from functions.keys import Signer
+    from functions.roster import Spec
     from functions.tenant import Tenant
 
 ISSUER: Final = DEVELOPMENT_ISSUER
@@ -173,8 +175,8 @@ class Home:
         for tenant in tenants:
             self.found(tenant)
             # A broken spec, or that of somebody deleted, shuts out its tenant alone.
-            with suppress(Unavailable, Gone):
-                self.welcome(self.roster().read(tenant))
+            with suppress(Unavailable, UnknownTenant):
+                self.welcome(self.roster().spec(tenant))
         _write(self.token, self.issue(tenants[0]).encode())
 
     def shut(self) -> None:
@@ -194,11 +196,13 @@ class Home:
         return FolderRoster(self.tenants, region=region, keys=self.keys)
 
     def found(self, tenant: Tenant) -> None:
-        """Write the spec of a tenant that has none: who sits here is its operator."""
+        """Write the spec of a tenant that has none: who sits here is its operator.
+
+        `guise up` has made it before, on record; nobody makes one of who has ended.
+        """
         path = self.tenants / f"{tenant.id}.yaml"
-        if not path.exists():
-            spec = Spec(id=tenant.id, policy=Policy(gate="tenant"))
-            _write(path, write(spec))
+        if not path.exists() and not self.roster().fate(tenant):
+            _write(path, write(first_spec(tenant)))
 
     def welcome(self, spec: Spec) -> None:
         """Make the keys and folders that are missing of a tenant that there is.
@@ -312,6 +316,14 @@ class Home:
             return f"{self.root} is in use by a stack that is starting or ending"
         door = running.urls.get("door")
         return f"{self.root} is in use by process {running.pid}, which serves {door}"
+
+
+def first_spec(tenant: Tenant) -> Spec:
+    """Return the spec of a home's first tenant: no quotas, and its own content gate.
+
+    Raises `InvalidSpec` for an id that is the operator's own.
+    """
+    return of_plain({"id": tenant.id, "policy": {"gate": "tenant"}}, tenant=tenant)
 
 
 def _locked(descriptor: int, kind: int) -> bool:

@@ -5,6 +5,9 @@ whenever it is asked for and read again when it has changed, so that a spec take
 effect without a restart: at once on one machine, and in a cluster once the kubelet has
 brought the ConfigMap up to date.  A file that cannot be read or parsed shuts out that
 tenant and nobody else, until it is mended.
+
+Beside the spec of somebody who ended lies a tombstone, `<id>.ended`, whose first word
+is `deleted` or `shredded`: a spec that is put back as it was brings nobody back.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from functions.keys import FileKeys, events_key
+from functions.keys import FileKeys, events_key, is_there
 from functions.problems import NotServedHere, Unavailable, UnknownTenant
 from functions.roster.reading import BYTES_MAX, InvalidSpec, parse
 from functions.roster.spec import RESERVED, Policy, Spec
@@ -26,9 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from functions.roster.spec import State
     from functions.settings import Settings
 
 SUFFIX: Final = ".yaml"
+TOMBSTONE: Final = ".ended"
 KEPT_MAX: Final = 16_384
 """How many specs one process keeps in memory."""
 log = logging.getLogger(__name__)
@@ -58,9 +63,9 @@ class FolderRoster:
     """The tenants whose specs lie in a folder.
 
     With a `region` none of another is served here.  For a `pooled` function, nobody
-    is served who has a door and a worker of its own.  Nobody is whose signing key in
-    `keys` was destroyed: they were deleted, whatever a spec says that was put back.
-    At most `kept_max` specs are kept in memory.
+    is served who has a door and a worker of its own.  Nobody is who has a tombstone, or
+    whose signing key in `keys` was destroyed: they were deleted, whatever a spec says
+    that was put back.  At most `kept_max` specs are kept in memory.
     """
 
     def __init__(
@@ -100,11 +105,12 @@ class FolderRoster:
     def has_ended(self, spec: Spec) -> bool:
         """Return whether it is the spec of somebody who is no more.
 
-        Also one that was put back as it had been: no spec brings anybody back.
+        Also one that was put back as it had been: no spec brings anybody back.  Raises
+        `Unavailable` where that cannot be told.
         """
         if not spec.living:
             return True
-        if self._keys is None or not self._keys.is_destroyed(events_key(spec.id)):
+        if self.fate(spec.tenant) is None:
             return False
         if spec.id not in self._ended:
             self._ended.add(spec.id)
@@ -114,6 +120,18 @@ class FolderRoster:
                 spec.state,
             )
         return True
+
+    def fate(self, tenant: Tenant) -> State | None:
+        """Return what became of somebody who ended, whatever a spec says; else None.
+
+        Any of two marks is enough: the tombstone, and that of a destroyed key.  Raises
+        `Unavailable` where it cannot be told whether there is one.
+        """
+        tombstone = self.folder / f"{tenant.id}{TOMBSTONE}"
+        if is_there(tombstone):
+            return _said_by(tombstone)
+        destroyed = self._keys and self._keys.is_destroyed(events_key(tenant.id))
+        return "deleted" if destroyed else None
 
     def all(self) -> tuple[Spec, ...]:
         """Return every tenant that is known; one that is not is in the log."""
@@ -160,10 +178,7 @@ class FolderRoster:
         return kept.found
 
     def _read(self, path: Path, tenant: Tenant, stamp: tuple[int, ...]) -> _Kept:
-        # A pipe would be waited for, but not like this.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            text = file.read(BYTES_MAX + 1) or b""
+        text = _text_of(path)
         try:
             kept = _Kept(stamp, parse(text, tenant=tenant))
         except InvalidSpec as error:
@@ -174,6 +189,23 @@ class FolderRoster:
                 self._kept.clear()
             self._kept[tenant.id] = kept
         return kept
+
+
+def _text_of(path: Path) -> bytes:
+    """Return what a file holds, but for what is over the limit."""
+    # A pipe would be waited for, but not like this.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        return file.read(BYTES_MAX + 1) or b""
+
+
+def _said_by(tombstone: Path) -> State:
+    """Return the state that a tombstone gives; where it says nothing, the lesser."""
+    try:
+        text = _text_of(tombstone)
+    except OSError:
+        text = b""
+    return "shredded" if text.startswith(b"shredded") else "deleted"
 
 
 def _names(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -185,6 +186,31 @@ def test_who_is_deleted_is_not_shredded_without_a_record(home: Path) -> None:
     said = guise(home, "shred", "acme", "--yes", code=1)
     assert "is shredded first" in said.stderr
     assert ring(home) == before != []
+
+
+def test_what_a_deletion_leaves_is_said(home: Path) -> None:
+    """Before and after: of who is not shredded the keys stay, for backups."""
+    keys = f"the keys of its objects, in {home}/keys/envelopes"
+    before = guise(home, "delete", "acme", code=1).stderr
+    assert keys in before
+    assert "first `guise tenant shred`, which ends them" in before
+    assert keys in guise(home, "delete", "acme", "--yes").stdout
+    said = json.loads(guise(home, "delete", "acme", "--yes", "--json").stdout)
+    assert said["keys_kept"] == [1]
+    shutil.rmtree(home / "keys/envelopes/acme")  # no backup is to open any more
+    said = guise(home, "delete", "acme", "--yes").stdout
+    assert "and what audit keeps privately of its jobs stay; nobody" in said
+
+
+def test_what_is_left_of_the_shredded_is_said(home: Path) -> None:
+    """Log and bills alone: audit has forgotten the rest."""
+    guise(home, "shred", "acme", "--yes")
+    assert (
+        "its log and its bills stay: say"
+        in guise(home, "delete", "acme", code=1).stderr
+    )
+    said = json.loads(guise(home, "delete", "acme", "--yes", "--json").stdout)
+    assert (said["state"], said["keys_kept"]) == ("shredded", [])
 
 
 def test_who_writes_while_all_is_cleared_is_told_to_try_again(tmp_path: Path) -> None:

@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from functions.audit.pruning import retention_of
 from functions.audit.store import Store as LogStore
 from functions.billing.budgeting import budget_of
 from functions.cli.bill_place import Place as Ledger
+from functions.cli.commands import app
 from functions.cli.tenant_place import Place
 from functions.keys import FileKeys, events_key
 from functions.local.home import Home
-from functions.problems import UnknownTenant
+from functions.problems import Unavailable, UnknownTenant
 from functions.roster import FolderRoster
 from functions.storage.base import StoreDenied
 from functions.storage.file import FileStore
 from functions.tenant import BUDGET, Tenant
 from tests.integration.stack import until
+from tests.integration.stack import up as real_up
 from tests.tenants.home import guise, up
 
 if TYPE_CHECKING:
@@ -64,30 +67,108 @@ def log_days(home: Path, tenant: str) -> int | None:
 # --- put back ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["delete", "shred"])
-def test_attack_spec_of_somebody_who_ended_is_put_back(
-    home: Path, command: str
-) -> None:
-    """Their token opens nothing, and nothing is stored."""
+def ended(home: Path, command: str = "delete") -> tuple[str, Path]:
+    """End a tenant; return a token that it had, and a copy of the home of before."""
     guise(home, "create", "acme", "--data", "1" if command == "shred" else "0")
     token = guise(home, "token", "acme").stdout.strip()
-    spec = home / "tenants/acme.yaml"
-    backup = spec.read_text()
+    backup = home.parent / "backup"
+    shutil.copytree(home, backup)
     guise(home, "suspend", "acme")
     guise(home, command, "acme", "--yes")
-    spec.write_text(backup)
+    return token, backup
+
+
+def said(home: Path, *arguments: object) -> str:
+    """Run a command in this process; return what it prints, or why it is refused."""
+    words = ["tenant", *map(str, arguments), "--home", str(home)]
+    ran = CliRunner().invoke(app, words)
+    return str(ran.exception) if ran.exception else ran.stdout
+
+
+def restore(home: Path, backup: Path, name: str) -> None:
+    """Have a file or a folder of a home be exactly as it was."""
+    if (backup / name).is_dir():
+        shutil.rmtree(home / name)
+        shutil.copytree(backup / name, home / name)
+    else:
+        shutil.copy(backup / name, home / name)
+
+
+def answer(door: str, token: str) -> int:
+    """Ask for something; return the status of what is answered."""
+    return httpx.post(
+        f"{door}/v1/swaps",
+        data={"request": '{"operation": "detect"}'},
+        files={"target": ("b", b"\xff\xd8\xff")},
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=30,
+        trust_env=False,
+    ).status_code
+
+
+@pytest.mark.parametrize(
+    ("command", "restored"),
+    [
+        ("delete", ["tenants"]),
+        ("shred", ["tenants/acme.yaml", "keys"]),
+    ],
+)
+def test_attack_spec_of_somebody_who_ended_is_put_back(
+    home: Path, command: str, restored: list[str]
+) -> None:
+    """Their token opens nothing, nothing is stored; nor with their keys put back."""
+    token, backup = ended(home, command)
+    for name in restored:
+        restore(home, backup, name)
     before = files(home / "tenants/acme")
     with up(home) as urls:
-        answer = httpx.post(
-            f"{urls['door']}/v1/swaps",
-            data={"request": '{"operation": "detect"}'},
-            files={"target": ("b", b"\xff\xd8\xff")},
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=30,
-            trust_env=False,
-        )
-        assert answer.status_code == httpx.codes.UNAUTHORIZED
+        assert answer(urls["door"], token) == httpx.codes.UNAUTHORIZED
     assert files(home / "tenants/acme") == before
+
+
+@pytest.mark.xdist_group("cli")
+@pytest.mark.parametrize("command", ["delete", "shred"])
+def test_attack_everything_but_the_log_is_put_back(home: Path, command: str) -> None:
+    """`guise up` finds in the log that they ended, says so, and shuts them out."""
+    token, backup = ended(home, command)
+    restore(home, backup, "tenants")
+    restore(home, backup, "keys")
+    with real_up(home) as stack:
+        assert answer(stack.urls["door"], token) == httpx.codes.UNAUTHORIZED
+    state = "deleted" if command == "delete" else "shredded"
+    tombstone = home / "tenants/acme.ended"
+    assert tombstone.read_text().startswith(f"{state} by 2")
+    assert f'"{state}"' in guise(home, "show", "acme", "--json").stdout
+
+
+@pytest.mark.parametrize("command", ["delete", "shred"])
+def test_no_command_takes_a_spec_that_was_put_back_at_its_word(
+    home: Path, command: str
+) -> None:
+    """It is shown as what it is, not changed; the same end does what is left."""
+    _, backup = ended(home, command)
+    tombstone = home / "tenants/acme.ended"
+    tombstone.unlink()  # as a crash before it was written would leave it
+    said(home, command, "acme", "--yes")
+    state = tombstone.read_text().partition(" ")[0]
+    for name in ("tenants/acme.yaml", "keys"):
+        restore(home, backup, name)
+    assert f'"state":"{state}"' in said(home, "list", "--json")
+    assert f'"state":"{state}"' in said(home, "show", "acme", "--json")
+    for words in (
+        ("suspend", "acme"),
+        ("resume", "acme"),
+        ("token", "acme"),
+        ("edit", "acme", "--set", "name=A"),
+        ("apply", backup / "tenants/acme.yaml"),
+        ("ls", "acme"),
+    ):
+        assert f"acme is {state}" in said(home, *words)
+    said(home, command, "acme", "--yes")
+    assert f"state: {state}" in (home / "tenants/acme.yaml").read_text()
+    assert FileKeys(home / "keys").is_destroyed(events_key("acme"))
+    (home / "tenants/acme.yaml").unlink()
+    assert "so called again" in said(home, "create", "acme")
 
 
 def test_who_ended_is_known_by_their_key(
@@ -103,6 +184,30 @@ def test_who_ended_is_known_by_their_key(
             roster.spec(ACME)
     assert roster.all() == ()
     assert caplog.text.count("acme is shut out") == 1
+
+
+@pytest.mark.parametrize("text", ["", "deleted by", "shredded by", None])
+def test_any_tombstone_is_one(tmp_path: Path, text: str | None) -> None:
+    """Whatever it says or is; what it says decides which end it was."""
+    (tmp_path / "acme.yaml").write_text("id: acme\n")
+    tombstone = tmp_path / "acme.ended"
+    tombstone.mkdir() if text is None else tombstone.write_text(text)
+    roster = FolderRoster(tmp_path)
+    said = "shredded" if text and text.startswith("shredded") else "deleted"
+    assert roster.fate(ACME) == said
+    with pytest.raises(UnknownTenant):
+        roster.spec(ACME)
+
+
+@pytest.mark.parametrize("keys", ["keys", "k" * 300])
+def test_a_mark_that_cannot_be_looked_for_lets_nobody_in(
+    tmp_path: Path, keys: str
+) -> None:
+    """Nobody can tell whether they ended: 503, and not that they did not."""
+    (tmp_path / "acme.yaml").write_text("id: acme\n")
+    (tmp_path / "keys").touch()  # no folder, and a name that no folder has
+    with pytest.raises(Unavailable):
+        FolderRoster(tmp_path, keys=tmp_path / keys).spec(ACME)
 
 
 # --- lost --------------------------------------------------------------------

@@ -619,6 +619,7 @@ def test_deleting_takes_everything_but_log_and_bills(home: Path) -> None:
         "state": "deleted",
         "objects": 5,
         "before": False,
+        "keys_kept": [],
     }
     assert not (home / "tenants" / "acme").exists()
     keys = FileKeys(home / "keys")
