@@ -1,7 +1,7 @@
 # One file for every image: door, worker-cpu, worker-gpu, audit, billing.
 #
 #   make image                                 (docs/operations.md says more)
-#   buildah build --target audit -t guise-audit:0.1.0 .
+#   docker build --target audit -t guise-audit .
 #
 # BASE is what an image runs on: glibc, and a Python 3.11 or newer as `python3`.  TOOLS is
 # the same with `python3 -m venv` and `strip`, and builds.  For worker-gpu both have CUDA 12 and
@@ -82,9 +82,14 @@ ENV PATH=/opt/guise/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PORT=8080 HOME=/tmp
 WORKDIR /tmp
 USER 65532:65532
+# gunicorn listens on PORT.  Each image adds how many threads answer, how many seconds a
+# job in hand has after SIGTERM, and the function; a test holds it to the manifests.
+ENTRYPOINT ["gunicorn", "-k", "functions.server.Patient", "--workers", "1", \
+    "--timeout", "0", "--worker-tmp-dir", "/tmp", "--no-control-socket"]
 
 # The weights lie below all code: a new version of the code leaves the layer on the node.
-# build/pack is a prepared pack, or empty where an image volume brings it.
+# build/pack is a prepared pack, or empty where an image volume brings it; `make image`
+# makes the folder.
 FROM runtime AS weights
 COPY build/pack/ /models/
 
@@ -92,38 +97,28 @@ FROM runtime AS door
 LABEL org.opencontainers.image.title=guise-door \
     org.opencontainers.image.description="The public HTTP API, and the sweeper"
 COPY --from=door-packages /opt/guise /opt/guise
-CMD ["gunicorn", "-k", "functions.server.Patient", "--workers", "1", "--threads", "48", \
-    "--timeout", "0", "--graceful-timeout", "565", "--worker-tmp-dir", "/tmp", \
-    "--no-control-socket", "functions.swap.door:create_app()"]
+CMD ["--threads", "48", "--graceful-timeout", "565", "functions.swap.door:create_app()"]
 
 FROM weights AS worker-cpu
 LABEL org.opencontainers.image.title=guise-worker-cpu \
     org.opencontainers.image.description="The worker, on CPUs"
 COPY --from=worker-cpu-packages /opt/guise /opt/guise
-CMD ["gunicorn", "-k", "functions.server.Patient", "--workers", "1", "--threads", "48", \
-    "--timeout", "0", "--graceful-timeout", "565", "--worker-tmp-dir", "/tmp", \
-    "--no-control-socket", "functions.swap.worker:create_app()"]
+CMD ["--threads", "48", "--graceful-timeout", "565", "functions.swap.worker:create_app()"]
 
 FROM weights AS worker-gpu
 LABEL org.opencontainers.image.title=guise-worker-gpu \
     org.opencontainers.image.description="The worker, on NVIDIA GPUs"
 COPY --from=worker-gpu-packages /opt/guise /opt/guise
-CMD ["gunicorn", "-k", "functions.server.Patient", "--workers", "1", "--threads", "48", \
-    "--timeout", "0", "--graceful-timeout", "565", "--worker-tmp-dir", "/tmp", \
-    "--no-control-socket", "functions.swap.worker:create_app()"]
+CMD ["--threads", "48", "--graceful-timeout", "565", "functions.swap.worker:create_app()"]
 
 FROM runtime AS audit
 LABEL org.opencontainers.image.title=guise-audit \
     org.opencontainers.image.description="The audit log"
 COPY --from=audit-packages /opt/guise /opt/guise
-CMD ["gunicorn", "-k", "functions.server.Patient", "--workers", "1", "--threads", "40", \
-    "--timeout", "0", "--graceful-timeout", "25", "--worker-tmp-dir", "/tmp", \
-    "--no-control-socket", "functions.audit.app:create_app()"]
+CMD ["--threads", "40", "--graceful-timeout", "25", "functions.audit.app:create_app()"]
 
 FROM runtime AS billing
 LABEL org.opencontainers.image.title=guise-billing \
     org.opencontainers.image.description="Usage and invoices"
 COPY --from=billing-packages /opt/guise /opt/guise
-CMD ["gunicorn", "-k", "functions.server.Patient", "--workers", "1", "--threads", "40", \
-    "--timeout", "0", "--graceful-timeout", "565", "--worker-tmp-dir", "/tmp", \
-    "--no-control-socket", "functions.billing.app:create_app()"]
+CMD ["--threads", "40", "--graceful-timeout", "565", "functions.billing.app:create_app()"]

@@ -76,21 +76,30 @@ fuzz: .venv/.setup-dev ## give every parser N=1000000 inputs; nothing may fall o
 manifests: .venv/.setup-dev ## render knative/ in every overlay, and check it strictly
 	@$(BIN)/python -m tools.manifests
 
-# docker, or buildah; PACK is a prepared pack for the workers, BASE and TOOLS are images.
+# buildah, or docker; PACK is a prepared pack for the workers, BASE and TOOLS are images.
 BUILD ?= $(shell command -v buildah || command -v docker)
 TARGETS ?= door worker-cpu worker-gpu audit billing
 VERSION := 0.1.0
+REVISION ?= $(shell git describe --always --abbrev=40 --exclude '*' --dirty 2>/dev/null)
+# The same input gives the same digest: times are one time, and nothing is attached.
+EPOCH := 1577836800
+ifeq ($(notdir $(BUILD)),buildah)
+BUILDER = $(BUILD) build --layers --timestamp $(EPOCH)
+else
+BUILDER = DOCKER_BUILDKIT=1 BUILDX_NO_DEFAULT_ATTESTATIONS=1 SOURCE_DATE_EPOCH=$(EPOCH) \
+	$(BUILD) build
+endif
 
 .PHONY: image
 image: ## build the images; PACK=folder puts a prepared pack into the workers'
 	@[ -n "$(BUILD)" ] || { echo 'neither buildah nor docker is here'; exit 1; }
 	@rm -rf build/pack && mkdir -p build/pack
-	@[ -z "$(PACK)" ] || cp -R "$(PACK)/." build/pack/
+	@[ -z "$(PACK)" ] || cp -Rp "$(PACK)/." build/pack/
 	@chmod -R u=rwX,go=rX build/pack
 	@for target in $(TARGETS); do \
-		$(BUILD) build $(if $(findstring buildah,$(BUILD)),--layers --timestamp 1577836800) \
+		$(BUILDER) $(BUILD_ARGS) \
 			$(if $(BASE),--build-arg BASE=$(BASE)) $(if $(TOOLS),--build-arg TOOLS=$(TOOLS)) \
-			--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(BUILD_ARGS) \
+			--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
 			--target $$target --tag guise-$$target:$(VERSION) . || exit 1; done
 
 .PHONY: containers

@@ -85,7 +85,8 @@ class Container:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with us
         self._began = time.monotonic()
         how = {"stdout": self._log, "stderr": self._log}
-        self.process = self._run(image.config["Cmd"], **how)
+        command = [*image.config.get("Entrypoint", ()), *image.config["Cmd"]]
+        self.process = self._run(command, **how)
 
     def _mount(self, image: Path, home: Path) -> None:
         root = self._root

@@ -12,7 +12,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HERE: Final = Path("/opt/guise")
 TOOLS: Final = Path("/tools/bin")
@@ -24,8 +27,11 @@ S3: Final = frozenset({"s3", "sts", "sso", "sso-oidc", "signin"})
 """Of botocore's 440 services: the store, and where its credentials come from."""
 LEXERS: Final = frozenset({"__init__", "_mapping", "special", "text", "python"})
 """Of pygments' 250: rich colours nothing else, and nothing here."""
-UNREAD: Final = ("pyasn1", "pyasn1-modules")
-"""Read by google-auth alone, and only where the package `rsa` is: here it is not."""
+DIALECTS: Final = frozenset({"postgresql", "sqlite"})
+"""Of SQLAlchemy's: what audit and billing speak."""
+UNREAD: Final = ("pyasn1", "pyasn1-modules", "pycparser")
+"""Two read by google-auth where the package `rsa` is, and here it is not; one read by
+cffi where it compiles, and here it does not."""
 COMMANDS: Final = frozenset({"guise", "gunicorn", "python", "python3"})
 STRIPPED: Final = ("cryptography", "sqlalchemy", "yaml")
 """Large with symbols.  What auditwheel has patched does not load once stripped."""
@@ -44,6 +50,7 @@ STORES: Final = (
 IN_NO_IMAGE: Final = ("tests", "test", "testing", "benchmarks")
 NEEDED: Final = frozenset({"numpy/testing"})
 """Imported by numpy itself."""
+FOR_WHO_BUILDS: Final = (".pyi", ".pyx", ".pxd", ".proto", ".c", ".h", ".a")
 
 
 def main() -> None:
@@ -72,24 +79,31 @@ def main() -> None:
 
 def slim(site: Path) -> None:
     """Take away what nothing here reads, and the symbols of what was compiled."""
-    for each in sorted(site.rglob("*"), reverse=True):
-        name = each.relative_to(site).as_posix()
-        top, parts = name.partition("/")[0], each.parts
-        is_test = each.is_dir() and parts[-1] in IN_NO_IMAGE and name not in NEEDED
-        if top not in OURS and (is_test or each.suffix in {".pyi", ".pyx", ".pxd"}):
-            _remove(each)
-    for each in (site / "botocore/data").glob("*/"):
-        if each.is_dir() and each.name not in S3:
-            _remove(each)
-    for each in (site / "pygments/lexers").glob("*.py"):
-        if each.stem not in LEXERS:
-            _remove(each)
+    for each in list(unread(site)):
+        _remove(each)
     strip = shutil.which("strip")
     if strip is None:
         sys.exit("error: TOOLS has no strip (binutils)")
     for name in STRIPPED:
         for each in sorted((site / name).rglob("*.so")):
             _run(strip, "--strip-unneeded", each)
+
+
+def unread(site: Path) -> Iterator[Path]:
+    """Yield each file and folder of the packages that nothing in an image reads."""
+    for each in site.rglob("*"):
+        name = each.relative_to(site)
+        is_test = each.name in IN_NO_IMAGE and name.as_posix() not in NEEDED
+        unread = each.suffix in FOR_WHO_BUILDS or (is_test and each.is_dir())
+        if unread and name.parts[0] not in OURS:
+            yield each
+    yield from site.glob("*.dist-info/RECORD")  # what pip brought, much of it gone
+    for found, kept in (
+        ("botocore/data/*/", S3),
+        ("pygments/lexers/*.py", LEXERS),
+        ("sqlalchemy/dialects/*/", DIALECTS),
+    ):
+        yield from (each for each in site.glob(found) if each.stem not in kept)
 
 
 def compile_all(site: Path) -> None:

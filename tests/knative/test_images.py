@@ -95,6 +95,30 @@ def test_a_mirror_leaves_no_trace() -> None:
         assert all("type=secret" in line for line in mounts)
 
 
+@pytest.mark.parametrize(
+    ("builder", "told"),
+    [
+        (
+            "/usr/bin/buildah",
+            "/usr/bin/buildah build --layers --timestamp 1577836800 -",
+        ),
+        ("docker", "SOURCE_DATE_EPOCH=1577836800 docker build --build-arg "),
+    ],
+)
+def test_each_builder_is_told_what_it_knows(builder: str, told: str) -> None:
+    """What settles times is an option of buildah's, and a variable to docker."""
+    done = subprocess.run(
+        ["make", "--dry-run", "image", f"BUILD={builder}", "BASE=a", "TOOLS=b"],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    said = re.sub(r"\\\s+", " ", done.stdout)
+    assert told in re.sub(" +", " ", said)
+    assert ("--layers" in said) == (builder != "docker")
+
+
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda each: each.stem)
 def test_every_package_is_pinned_with_its_hash(lock: Path) -> None:
     """A lock names versions and hashes alone, and only workers' have what is ML."""
@@ -157,6 +181,39 @@ def test_what_is_compiled_is_the_same_bytes_twice(tmp_path: Path) -> None:
         f"code.{sys.implementation.cache_tag}.pyc",
     }
     assert Path("theirs/code.py") not in seen[0]
+
+
+def test_what_nothing_reads_goes(tmp_path: Path) -> None:
+    """Tests, sources of what is compiled, and what else is not for us; ours stays."""
+    goes = {
+        "flask/tests/test_app.py",
+        "numpy/core.pyi",
+        "google/api/http.proto",
+        "flask-3.dist-info/RECORD",
+        "botocore/data/ec2/service-2.json.gz",
+        "pygments/lexers/cobol.py",
+        "sqlalchemy/dialects/oracle/base.py",
+    }
+    stays = {
+        "flask/app.py",
+        "numpy/testing/__init__.py",
+        "functions/tests/x.py",
+        "flask-3.dist-info/METADATA",
+        "botocore/data/s3/service-2.json.gz",
+        "botocore/data/endpoints.json",
+        "pygments/lexers/python.py",
+        "sqlalchemy/dialects/__init__.py",
+        "sqlalchemy/dialects/sqlite/base.py",
+    }
+    for name in goes | stays:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    gone = set(image_packages.unread(tmp_path))
+    assert {
+        name
+        for name in goes | stays
+        if {tmp_path / name, *(tmp_path / name).parents} & gone
+    } == goes
 
 
 def test_what_does_not_compile_ends_the_build(tmp_path: Path) -> None:

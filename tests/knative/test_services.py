@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from gunicorn.config import Config  # type: ignore[import-untyped]
 
 import knative
 from functions.audit.store import SCHEMA as AUDIT
@@ -99,9 +101,16 @@ def test_the_pool_s_functions_are_a_tenant_s(name: str) -> None:
 TARGETS = ("door", "worker-cpu", "worker-gpu", "audit", "billing")
 
 
+def gunicorn(words: list[str]) -> dict[str, Any]:
+    """Return what gunicorn is told by its command line."""
+    command, *told = words
+    assert command == "gunicorn"
+    return dict(vars(Config(prog=command).parser().parse_args(told)))
+
+
 def test_an_image_starts_as_its_manifest_does() -> None:
     """Whoever runs an image by hand runs what the cluster would."""
-    text = (REPOSITORY / "Dockerfile").read_text()
+    text = (REPOSITORY / "Dockerfile").read_text().replace("\\\n", "")
     services = {
         "door": of("own+", "Service", "door"),
         "worker-cpu": of("own+", "Service", "worker"),
@@ -109,11 +118,13 @@ def test_an_image_starts_as_its_manifest_does() -> None:
         "audit": of("trial", "Service", "audit"),
         "billing": of("trial", "Service", "billing"),
     }
+    [entry] = re.findall("^ENTRYPOINT (.*)", text, re.MULTILINE)
     for target in TARGETS:
         stage = text.partition(f" AS {target}\n")[2].partition("\nFROM ")[0]
-        command = json.loads(stage.partition("CMD ")[2].replace("\\\n", ""))
+        words = json.loads(entry) + json.loads(stage.partition("CMD ")[2])
         [container] = services[target]["spec"]["template"]["spec"]["containers"]
-        assert command == [*container["command"], *container["args"]]
+        told = [*container["command"], *container["args"]]
+        assert gunicorn(words) == gunicorn(told)
         assert f"guise-{target}@" in container["image"]
 
 
