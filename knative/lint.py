@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from knative import eventing, isolation, serving, shapes
+from knative import eventing, isolation, roles, serving, shapes, wiring
 from knative.kustomize import identity
 
 if TYPE_CHECKING:
@@ -210,6 +210,8 @@ def _together(objects: Sequence[Manifest], flags: Collection[str]) -> Iterator[s
     homes = {name for kind, _, name in keys if kind == "Namespace"}
     for home in sorted(homes):
         yield from (f"{home}: {fault}" for fault in _home(home, objects))
+    yield from roles.faults(objects)
+    yield from wiring.faults(objects, tokens="authentication-oidc" in flags)
     for each in objects:
         if _speaks(each):
             home, name = each["metadata"]["namespace"], each["metadata"]["name"]

@@ -273,7 +273,7 @@ def _resources(resources: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     for what in ("cpu", "memory"):
         if what not in requests or what not in limits:
             yield f"resources: {what} is not both asked for and limited"
-        elif not 0 < _quantity(requests[what]) <= _quantity(limits[what]):
+        elif not 0 < quantity(requests[what]) <= quantity(limits[what]):
             yield f"resources: {what} {requests[what]} of {limits[what]} at most"
     if strange := (set(requests) | set(limits)) - {"cpu", "memory", "nvidia.com/gpu"}:
         yield f"resources: what are {sorted(strange)}?"
@@ -281,7 +281,7 @@ def _resources(resources: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
         yield "nvidia.com/gpu: one a worker"
 
 
-def _quantity(text: str) -> float:
+def quantity(text: str) -> float:
     """Return a quantity as a number, and -1 for what is none."""
     match = re.fullmatch(r"(\d+)(m|Mi|Gi)?", text)
     return int(match[1]) * _UNITS.get(match[2] or "", 1) if match else -1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import yaml
 
+from knative import wiring
 from knative.kustomize import identity
 from tools import manifests, schemas
 
@@ -55,6 +56,14 @@ MUTATIONS = [
 ]
 
 
+def at(place: Any, step: str) -> Any:
+    """Return where in a mapping or a list a step leads: by index there, or by name."""
+    if not isinstance(place, list) or step.isdecimal():
+        return int(step) if isinstance(place, list) else step
+    [found] = [number for number, each in enumerate(place) if each.get("name") == step]
+    return found
+
+
 def mutated(each: Mutation) -> list[Manifest]:
     """Return a set with one object's field changed."""
     objects = copy.deepcopy(EVERYTHING[each.of])
@@ -66,8 +75,8 @@ def mutated(each: Mutation) -> list[Manifest]:
     steps = [step.replace("~", "/") for step in each.path.split("/")]
     place: Any = found
     for step in steps[:-1]:
-        place = place[int(step)] if isinstance(place, list) else place[step]
-    last: Any = int(steps[-1]) if isinstance(place, list) else steps[-1]
+        place = place[at(place, step)]
+    last = at(place, steps[-1])
     if each.to is GONE:
         del place[last]
     elif isinstance(place, list) and last == len(place):
@@ -89,17 +98,32 @@ def test_a_mutation_is_seen(each: Mutation) -> None:
     sorted({(kind, name) for kind, _, name in map(identity, EVERYTHING["own+oidc"])}),
 )
 def test_an_object_that_is_missing_is_missed(kind: str, name: str) -> None:
-    """What nothing else refers to can be left out unseen, and nothing besides."""
-    unmissed = {"Trigger", "PingSource", "EventPolicy", "ConfigMap"}
+    """Whatever refers to it, or nothing: each is there for something."""
     left = [
         each
         for each in EVERYTHING["own+oidc"]
         if (each["kind"], each["metadata"]["name"]) != (kind, name)
     ]
     found = manifests.lint(left, manifests.flags_of("own+oidc"))
-    needed = {"storage", "storage-to-billing"}  # the policy lets these in
-    loose = (kind in unmissed and name not in needed) or kind == "Namespace"
-    assert bool(found) != loose, found
+    made_by_hand = kind == "Namespace"  # the others may come after it
+    assert bool(found) != made_by_hand, found
+
+
+@pytest.mark.parametrize("name", ["pooled+", "trial", "pooled, in a shared bucket"])
+def test_what_the_pool_lacks_is_missed(name: str) -> None:
+    """A Trigger, a sweeper or a PingSource that is not there is nobody's fault."""
+    objects = EVERYTHING[name]
+    for each in objects:
+        if each["kind"] in {"Trigger", "PingSource", "CronJob", "Service", "Broker"}:
+            left = [other for other in objects if other is not each]
+            which = each["metadata"]["name"]  # these two kinds not every tenant has
+            loose = "prune" in which or ("upload" in which and name != "trial")
+            assert bool(manifests.lint(left)) != loose, identity(each)
+
+
+def test_the_linter_knows_the_events_that_there_are() -> None:
+    """No Trigger is for what nobody sends, and each type has its way."""
+    assert set().union(*wiring.WAYS.values()) == manifests.TYPES
 
 
 def test_an_object_twice() -> None:
