@@ -1,5 +1,8 @@
 """A place at a door for every request: no tenant has so many that others have none.
 
+Where people ask, each tenant has a rate, too: whoever asks on and on has a process
+work for nobody else however few of its places they hold.
+
 Slow bodies and slow readers hold a place and a thread for as long as they please to:
 whoever has as many as are free is told to come again, by the request's head alone.
 """
@@ -11,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 from flask import Response, after_this_request
 
 from functions.problems import TooManyRequests
-from functions.ratelimit import Room
+from functions.ratelimit import Rates, Room
 
 if TYPE_CHECKING:
     from functions.auth import Authenticator, Caller
-    from functions.settings import Settings
+    from functions.settings import Limits, Settings
     from functions.tenant import Tenant
 
 _AT_ONCE_BYTES: Final = 64 * 1024
@@ -43,12 +46,16 @@ class Seated:
     """Tells who asks, as another authenticator does, and gives them a place.
 
     For doors that ask once a request, before its body is read.  What comes in some
-    other way, such as events, has the threads that the room leaves.
+    other way, such as events, has no rate, and the threads that the room leaves.
     """
 
-    def __init__(self, authenticator: Authenticator, room: Room) -> None:
+    def __init__(
+        self, authenticator: Authenticator, room: Room, limits: Limits
+    ) -> None:
         self._authenticator = authenticator
         self._room = room
+        self._rates = Rates()
+        self._pace = limits.reads_per_second_max, limits.reads_burst_max
 
     def caller(self, authorization: str) -> Caller:
         """Return who sent `authorization`; see `Authenticator`.
@@ -56,11 +63,12 @@ class Seated:
         Raises `TooManyRequests` too.
         """
         caller = self._authenticator.caller(authorization)
+        self._rates.take(caller.tenant, *self._pace)
         seat(self._room, caller.tenant)
         return caller
 
 
 def seated(authenticator: Authenticator, settings: Settings) -> Seated:
-    """Return `authenticator` with the places that a process has for people."""
-    places = settings.limits.door_requests_max
-    return Seated(authenticator, Room(places, shared=settings.tenant is None))
+    """Return `authenticator` with what places and rate people have in a process."""
+    room = Room(settings.limits.door_requests_max, shared=settings.tenant is None)
+    return Seated(authenticator, room, settings.limits)

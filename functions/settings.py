@@ -54,6 +54,8 @@ def _positive(text: str) -> int:
 
 
 def _url(text: str) -> str:
+    if "@" in text:  # a password would be logged with it, and never be sent
+        raise ValueError("a URL here has no '@'")
     try:
         parts = urlsplit(text)
         usable = bool(parts.hostname) and parts.port != 0
@@ -62,6 +64,8 @@ def _url(text: str) -> str:
     plain = text.isascii() and text.isprintable() and " " not in text
     if not (usable and plain and text.startswith(("http://", "https://"))):
         raise ValueError(f"{text!r} is not an http(s) URL")
+    if parts.fragment:
+        raise ValueError(f"{text!r} has a fragment, which is sent to nobody")
     return text.rstrip("/")
 
 
@@ -168,6 +172,8 @@ class Limits:
     attempts_max: int = _setting("GUISE_ATTEMPTS_MAX", _positive, 3)
     queue_jobs_max: int = _setting("GUISE_QUEUE_JOBS_MAX", _positive, 64)
     door_requests_max: int = _setting("GUISE_DOOR_REQUESTS_MAX", _positive, 48)
+    reads_per_second_max: int = _setting("GUISE_READS_PER_SECOND_MAX", _positive, 50)
+    reads_burst_max: int = _setting("GUISE_READS_BURST_MAX", _positive, 500)
     refusals_per_minute_max: int = _setting(
         "GUISE_REFUSALS_PER_MINUTE_MAX",
         _positive,

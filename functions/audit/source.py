@@ -8,6 +8,8 @@ never changes, however the log grows meanwhile.
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from functions.audit.merkle import HASH_BYTES
@@ -21,17 +23,23 @@ from functions.problems import (
     Forbidden,
     NotFound,
     TooLarge,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import httpx
 
     from functions.audit.store import Store
 
 BUNDLE_BYTES_MAX: Final = TILE_WIDTH * (2 + ENTRY_BYTES_MAX)
 _TIMEOUT_SECONDS: Final = 30.0
+_PATIENCE_SECONDS: Final = 30
+"""How long a reader that is too fast waits in all before one answer."""
+_SECONDS: Final = re.compile(r"[0-9]{1,6}")
 _REFUSALS: Final = {401: Unauthenticated, 403: Forbidden, 404: NotFound}
 
 
@@ -87,9 +95,12 @@ class RemoteLog:
     it raises `Unauthenticated`, `Forbidden`, `TooLarge` and `Unavailable`.
     """
 
-    def __init__(self, url: str, token: str = "") -> None:
+    def __init__(
+        self, url: str, token: str = "", wait: Callable[[float], None] = time.sleep
+    ) -> None:
         import httpx
 
+        self._wait = wait
         self._url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.Client(
@@ -114,6 +125,18 @@ class RemoteLog:
         return self._read(f"tile/entries/{tile_path(number, width)}", BUNDLE_BYTES_MAX)
 
     def _read(self, path: str, bytes_max: int) -> bytes:
+        """Return what lies at `path`, at the pace that the log asks for."""
+        waited = 0
+        while True:
+            try:
+                return self._asked(path, bytes_max)
+            except TooManyRequests as problem:
+                waited += problem.retry_seconds
+                if waited > _PATIENCE_SECONDS:
+                    raise Unavailable(f"the log answers 429 for {path}") from problem
+                self._wait(problem.retry_seconds)
+
+    def _asked(self, path: str, bytes_max: int) -> bytes:
         """Return what lies at `path`; no stranger decides how much we hold."""
         import httpx
 
@@ -135,5 +158,8 @@ class RemoteLog:
             if answer.status_code == NotFound.status:
                 text += ", which is what another tenant's token is told, too"
             raise _REFUSALS[answer.status_code](text)
+        if answer.status_code == TooManyRequests.status:
+            told = _SECONDS.fullmatch(answer.headers.get("Retry-After", ""))
+            raise TooManyRequests(retry_seconds=max(1, int(told[0]) if told else 1))
         if not answer.is_success:
             raise Unavailable(f"the log answers {answer.status_code} for {path}")
