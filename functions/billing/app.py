@@ -5,23 +5,20 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, cast
 
 from flask import Response, request
 
 from functions import events
 from functions.auth import BILLING_READ, TokenAuthenticator, cluster_of
-from functions.billing.figures import Figures
+from functions.billing.books import Books, clock
 from functions.database import check_database
 from functions.keys import BILLING, FileKeys, events_key
-from functions.metrics import Metrics
 from functions.problems import Failed, InvalidRequest, Unavailable, UnknownTenant
 from functions.seats import seated
 from functions.settings import Settings
 from functions.storage import Stores
 from functions.tenant import Tenant
-from functions.warm import Opening
 from functions.web import (
     answer_broker,
     answer_notice,
@@ -33,7 +30,7 @@ from functions.web import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from decimal import Decimal
+    from datetime import datetime
     from pathlib import Path
 
     from flask import Flask
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
     from functions.billing.counting import Posted
     from functions.billing.invoice import Invoice
     from functions.billing.ledger import Ledger
-    from functions.billing.rates import RateCards
     from functions.billing.statement import Span
     from functions.billing.usage import Usage
     from functions.events import Event
@@ -51,60 +47,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OPEN_SECONDS_MAX: Final = 15.0
 JSON: Final = "application/json"
 HTML: Final = "text/html"
 PDF: Final = "application/pdf"
 CSV: Final = "text/csv"
 EVENTS: Final = "/v1/tenants/<tenant>/events"
 TICKS: Final = "/v1/tenants/<tenant>/ticks"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-class Books:
-    """The ledger and the rate cards, opened on a thread, and the clock."""
-
-    def __init__(
-        self,
-        open_ledger: Callable[[], Ledger],
-        now: Callable[[], datetime] = _now,
-        rates: Path | None = None,
-    ) -> None:
-        self.now = now
-        self._rates = rates
-        self.metrics = Metrics()
-        self.figures = Figures(self.metrics)
-        self._open_ledger = open_ledger
-        self._opening = Opening(self._open)
-
-    def _open(self) -> tuple[Ledger, RateCards]:
-        from functions.billing.rates import FILE, RateCards
-
-        return self._open_ledger(), RateCards.load(self._rates or FILE)
-
-    @property
-    def ledger(self) -> Ledger:
-        """The opened ledger; `Unavailable` if it does not open."""
-        return self._opening.get(timeout=OPEN_SECONDS_MAX)[0]
-
-    @property
-    def cards(self) -> RateCards:
-        """Every rate card."""
-        return self._opening.get(timeout=OPEN_SECONDS_MAX)[1]
-
-    def spent(self, tenant: str, month: str) -> Decimal:
-        """Return what a month has cost a tenant so far, before credits and tax."""
-        from functions.billing import budgeting
-
-        return budgeting.spent(self.ledger, self.cards, tenant, month)
-
-    def price(self) -> None:
-        """Bring the figures that finance watches up to date."""
-        month = f"{self.now():%Y-%m}"
-        self.figures.price(month, self.cards.currency, self.spent)
 
 
 def create_app(
@@ -115,7 +63,7 @@ def create_app(
     authenticator: Authenticator | None = None,
     stores: Stores | None = None,
     watch: Watch | None = None,
-    now: Callable[[], datetime] = _now,
+    now: Callable[[], datetime] = clock,
 ) -> Flask:
     """Wire one billing function; the environment decides what is not handed in.
 
@@ -130,7 +78,8 @@ def create_app(
     authenticator = seated(
         authenticator or TokenAuthenticator.from_settings(settings), settings
     )
-    books = Books(lambda: ledger or _open(settings.database), now, settings.rates)
+    rates, tenants = settings.rates, settings.tenants
+    books = Books(lambda: ledger or _open(settings.database), now, rates, tenants)
     if ledger is None:
         check_database(settings.database)
     app = new_app(

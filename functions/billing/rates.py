@@ -24,7 +24,7 @@ from functions.billing.canonical import canonical
 from functions.structs import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FILE: Final = Path(__file__).with_name("rates.toml")
@@ -300,13 +300,17 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class RateCards:
-    """Every card and contract there has been, the oldest first; in one currency."""
+    """Every card and contract there has been, the oldest first; in one currency.
+
+    `called` says what a tenant is called that is none of the `customers`.
+    """
 
     cards: tuple[RateCard, ...]
     contracts: tuple[Contract, ...] = ()
     issuer: Party = NOBODY
     customers: tuple[tuple[str, Party], ...] = ()
     due_days: int = 30
+    called: Callable[[str], str] = str
 
     def __post_init__(self) -> None:
         """Refuse cards that would leave a price open."""
@@ -328,20 +332,20 @@ class RateCards:
                 raise ValueError("rate cards: a tenant's contracts, oldest first")
 
     @classmethod
-    def load(cls, path: Path = FILE) -> RateCards:
+    def load(cls, path: Path = FILE, called: Callable[[str], str] = str) -> RateCards:
         """Return the cards in a TOML file, or raise `ValueError`."""
         document = tomllib.loads(path.read_text())
         try:
             found = msgspec.convert(document, _File)
         except msgspec.ValidationError as error:
             raise ValueError(f"rate cards: {error}") from error
-        customers = tuple(sorted(found.customers.items()))
         return cls(
             tuple(found.card),
             tuple(found.contract),
             found.issuer,
-            customers,
+            tuple(sorted(found.customers.items())),
             found.due_days,
+            called,
         )
 
     @property
@@ -361,7 +365,7 @@ class RateCards:
 
     def customer(self, tenant: str) -> Party:
         """Return whom a tenant's invoices are made out to."""
-        return dict(self.customers).get(tenant) or Party(tenant)
+        return dict(self.customers).get(tenant) or Party(self.called(tenant))
 
     def _of(self, tenant: str) -> list[Contract]:
         return [each for each in self.contracts if each.tenant == tenant]

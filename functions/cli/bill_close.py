@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from functions.cli.terminal import err, out, print_json, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from functions.billing.invoice import Invoice
@@ -64,7 +65,7 @@ def close_period(what: Closing, *, now: datetime | None = None) -> None:
 
     now = now or datetime.now(UTC)
     period = Period.parse(what.period)
-    cards = rate_cards(what.rates)
+    cards = rate_cards(what.rates, what.place.called())
     made: list[Invoice] = []
     faults: list[str] = []
     with ending(what.place.ledger()) as ledger:
@@ -93,14 +94,14 @@ def _everybody(ledger: Ledger, cards: RateCards) -> list[str]:
     return sorted({*tenants(ledger), *agreed})
 
 
-def rate_cards(path: Path | None) -> RateCards:
+def rate_cards(path: Path | None, called: Callable[[str], str] = str) -> RateCards:
     """Return the rate cards of a file; else of GUISE_RATES, else those we ship."""
     from pathlib import Path as Named
 
     from functions.billing.rates import FILE, RateCards
 
     named = path or os.environ.get("GUISE_RATES", "")
-    return RateCards.load(Named(named) if named else FILE)
+    return RateCards.load(Named(named) if named else FILE, called)
 
 
 def tell_all(

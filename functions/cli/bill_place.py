@@ -13,6 +13,8 @@ import typer
 from functions.problems import NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from functions.billing.ledger import Ledger
 
 HOME = Path(".guise")
@@ -63,6 +65,20 @@ class Place:
         if not (home.root / "billing.db").is_file():
             raise NotFound(f"{self.home} holds no ledger")
         return home.database_url("billing")
+
+    def called(self) -> Callable[[str], str]:
+        """Return what says how a tenant is called: its spec, of GUISE_TENANTS or here.
+
+        Those of a home are of its own ledger's tenants, and of no other's.
+        """
+        from functions.billing.customers import names_in
+        from functions.local.home import Home as Folder
+
+        if named := os.environ.get("GUISE_TENANTS", ""):
+            return names_in(Path(named))
+        home = Folder(self.home.resolve())
+        ours = self.named in {"", home.database_url("billing")}
+        return names_in(home.tenants if ours else None)
 
     def ledger(self) -> Ledger:
         """Return the opened ledger; the caller closes it."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from functions.billing.invoice import Invoice
     from functions.billing.ledger import Ledger
+    from functions.billing.rates import RateCards
     from functions.cli.bill_place import Place
 
 _COLUMNS: Final = {
@@ -82,13 +83,14 @@ def write_invoice(  # each is an option of the command's
 ) -> None:
     """Write a document, named by its number or its month, in a form."""
     with ending(place.ledger()) as ledger:
-        invoice = _named(ledger, tenant, name, rates)
+        cards = rate_cards(rates, place.called())
+        invoice = _named(ledger, tenant, name, cards)
     suffix = to.suffix.removeprefix(".") if to else ""
     form = form or (suffix if suffix in _FORMS else "json")
     _write(_as(form, [invoice]), to)
 
 
-def _named(ledger: Ledger, tenant: str, name: str, rates: Path | None) -> Invoice:
+def _named(ledger: Ledger, tenant: str, name: str, cards: RateCards) -> Invoice:
     """Return an issued document, or the draft of a month that has none yet."""
     from functions.billing import closing, statement
     from functions.billing.invoice import Period, is_number
@@ -97,7 +99,7 @@ def _named(ledger: Ledger, tenant: str, name: str, rates: Path | None) -> Invoic
         return closing.document(ledger, tenant, name)
     period = Period.parse(name or str(Period.of(datetime.now(UTC))))
     found = closing.invoice_of(ledger, tenant, period)
-    return found or statement.draft(ledger, rate_cards(rates), tenant, period)
+    return found or statement.draft(ledger, cards, tenant, period)
 
 
 def export_period(

@@ -19,6 +19,7 @@ from functions.billing.telling import issued_event, tell
 from functions.events import INVOICE_ISSUED, Event, billing_source, swap_source, verify
 from functions.keys import BILLING, MemoryKeys
 from functions.problems import Unavailable
+from functions.roster import Spec, write
 from functions.sink import Undeliverable
 from tests.billing.house import usage_data
 from tests.cli.finance import LONG_AGO, furnished, lines, post, run
@@ -75,6 +76,30 @@ def test_a_fault_with_one_tenant_stops_nobody_else(
     now = datetime.now(UTC)
     assert closing.state(ledger, "other", later, now) is State.CLOSED
     ledger.close()
+
+
+def test_an_invoice_is_to_whom_the_spec_names(
+    home: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Where the rate cards name nobody; specs of a home say nothing elsewhere."""
+    (home / "tenants").mkdir()
+    for name, called in (("acme", "Acme & Sons"), ("other", "Other Ltd")):
+        spec = write(Spec(id=name, name=called))
+        (home / f"tenants/{name}.yaml").write_bytes(spec)
+    rates = tmp_path / "rates.toml"
+    legal = '[customers.other]\nname = "Other Limited"\naddress = ["1 Some Street"]\n'
+    rates.write_text(FILE.read_text() + legal)
+    drafted = ("invoice", "--tenant", "acme", "--period", LONG_AGO)
+    copy = tmp_path / "copy.db"
+    copy.write_bytes((home / "billing.db").read_bytes())
+    elsewhere = run(capfdbinary, home, *drafted, "--database", f"sqlite:///{copy}")
+    assert json.loads(elsewhere)["customer"]["name"] == "acme"
+    run(capfdbinary, home, "close", "--period", LONG_AGO, "--rates", rates)
+    for name, called in (("acme", "Acme & Sons"), ("other", "Other Limited")):
+        named = ("invoice", "--tenant", name, "--number", f"{name}-000001")
+        issued = json.loads(run(capfdbinary, home, *named))
+        assert issued["customer"]["name"] == called
+        assert called.split()[-1] in run(capfdbinary, home, *named, "--as", "html")
 
 
 def test_an_invoice_is_written_in_every_form(
