@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from functions.local.gcs import Upload, finalized
 from functions.local.manifests import namespace_of
+from functions.local.uploads import CANNOT
 from functions.problems import Gone, Refused
 from functions.storage.base import StoreDenied
 from functions.tenant import REQUESTS
@@ -101,8 +102,8 @@ class BucketWatch:
                 namespace=namespace_of(self._tenant.id),
                 seen=(self._where, info.key, seen),
             )
-        except Refused:
-            log.exception("%s cannot be announced", info.key)
+        except Refused as problem:
+            log.error(CANNOT, info.key, self._tenant.id, problem)  # noqa: TRY400  # no traceback says more
         self._known[info.key] = seen
 
     def _forget(self, present: set[str]) -> None:

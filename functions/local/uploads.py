@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 0.05
 READ_SECONDS: Final = 2.0
 SETTLED_SECONDS: Final = 0.5
+CANNOT: Final = "%r of %s cannot be announced: %s; write it anew, or by another name"
+"""Which upload, whose it is and why: what changes has another generation."""
 HASHED_BYTES_MAX: Final = 64 * 1024
 """Larger files are announced without digests, when they have settled."""
 TAKEN_MAX: Final = 16
@@ -120,7 +122,7 @@ class Watch:
         if upload.generation in _GENERATIONS:
             self._announce(upload)
         else:
-            log.error("%s cannot be announced: changed before 1970 or after 2262", name)
+            log.error(CANNOT, name, self._bucket, "changed before 1970 or after 2262")
         self._known[name] = upload.generation
         self._unfinished.pop(name, None)
 
@@ -129,8 +131,8 @@ class Watch:
         namespace = namespace_of(self._bucket)
         try:
             self._broker.publish(finalized(upload), namespace=namespace, seen=key)
-        except Refused:
-            log.exception("%s cannot be announced", upload.name)
+        except Refused as problem:
+            log.error(CANNOT, upload.name, self._bucket, problem)  # noqa: TRY400  # no traceback says more
 
     def _upload(self, entry: os.DirEntry[str], name: str) -> Upload | None:
         """Return the file as it is, None if it changed while it was read."""

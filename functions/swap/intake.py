@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from functions.tenant import Key, Tenant
 
 _CHUNK_BYTES: Final = 1024 * 1024
+_ANEW: Final = "a new one takes a new id or key"
 
 
 class Pinned(msgspec.Struct, frozen=True):
@@ -134,12 +135,14 @@ def _earlier(job: SwapJob, store: Store) -> Accepted | None:
     ending = ledger.record(job.tenant, job.id, store)
     if ending is not None and (ending.outcome == ledger.ERASED or ending.expired):
         how = "erased" if ending.outcome == ledger.ERASED else "ended long ago"
-        raise Gone(f"the job was {how}; a new one takes a new id or key")
+        raise Gone(f"the job was {how}; {_ANEW}")
     try:
         return load(job.tenant, job.id, store)
     except NotFound:
         if ending is not None:  # refused before it was accepted, and ended as that
-            raise IdempotencyConflict(f"{job.id} has ended already") from None
+            raise IdempotencyConflict(
+                f"{job.id} was refused before, and no job ends twice; {_ANEW}"
+            ) from None
         return None
 
 
@@ -164,7 +167,7 @@ def _write(
     except Changed:
         winner = load(job.tenant, job.id, store)
         if winner.digest != accepted.digest:
-            raise IdempotencyConflict(f"{job.id} is another request") from None
+            raise _another(job.id) from None
         return winner
     return accepted
 
@@ -188,8 +191,12 @@ def _same(
             pinned = earlier.inputs.get(key)
             digests[key] = pinned.sha256 if pinned else ""
     if job.digest(digests) != earlier.digest:
-        raise IdempotencyConflict(f"{job.id} is another request")
+        raise _another(job.id)
     return earlier
+
+
+def _another(job: str) -> IdempotencyConflict:
+    return IdempotencyConflict(f"{job} is another request; {_ANEW}")
 
 
 def _receive(key: Key, data: bytes, store: Store) -> Pinned:
@@ -235,7 +242,7 @@ def renew(failed: Accepted, job: str, tenant: Tenant, store: Store) -> Accepted:
     except Changed:
         fresh = load(tenant, job, store)
         if fresh.retries != failed.job:
-            raise IdempotencyConflict(f"{job} is another request") from None
+            raise _another(job) from None
     return fresh
 
 

@@ -137,7 +137,10 @@ def retry(job: str, books: Books) -> Retried:
     if ending.expired or ending.outcome == ledger.ERASED:
         raise Gone("nothing of the job is left to run again")
     if ending.outcome != ledger.FAILED:
-        raise Conflict(f"the job was {ending.outcome}: only a failed one runs again")
+        raise Conflict(
+            f"the job was {ending.outcome}: only a failed one runs again; a new one "
+            "takes a new id or key"
+        )
     return _run_again(job, books)
 
 

@@ -277,6 +277,8 @@ class Worker:
         return True
 
     def _refuse(self, tenant: Tenant, name: str, which: str, problem: Refused) -> None:
+        # Nobody waits for an answer, and no job's record tells of it.
+        log.warning("an upload to %s is refused: %s", tenant.id, problem)
         books = self._books(tenant)
         where = hashlib.sha256(name.encode()).hexdigest()
         event = self._refusals.event(problem, books, "upload", where, which)

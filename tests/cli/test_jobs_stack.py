@@ -55,6 +55,24 @@ def test_a_door_lists_shows_and_cancels(stack: Stack) -> None:
     assert "--token-file" in guise(*without, code=1).stderr
 
 
+def test_a_refused_upload_is_asked_for_by_another_name(stack: Stack) -> None:
+    """Mended, it is refused as its name is used; that is said, and what to do."""
+    request = stack.store / "requests" / "typo.json"
+    request.write_text('{"operation": "detct", "target": "uploads/hopper.jpg"}')
+    ended = stack.store / "results" / "typo" / "job.json"
+    until(ended.exists)
+    before = ended.read_bytes()
+    (stack.store / "uploads" / "hopper.jpg").write_bytes(HOPPER.read_bytes())
+    request.write_text('{"operation": "detect", "target": "uploads/hopper.jpg"}')
+    log = stack.home / "run" / "worker.log"
+    until(lambda: "typo was refused before, and no job ends twice" in log.read_text())
+    assert "a new one takes a new id or key" in log.read_text()
+    said = guise("jobs", "retry", "typo", "--home", stack.home, code=1).stderr
+    assert "a new one takes a new id or key" in said
+    detected(stack, "typo-2")
+    assert ended.read_bytes() == before
+
+
 def test_a_sweep_by_hand_applies_retention_and_tells_audit(stack: Stack) -> None:
     """What is older than its days goes, and the log says why."""
     detected(stack, "old")

@@ -173,7 +173,7 @@ def test_what_no_broker_takes_is_said_once(
         other = BucketWatch(GLOBEX, stores, made.broker)
         for _ in range(3):
             other.look()
-    assert caplog.text.count("requests/j.json cannot be announced") == 1
+    assert caplog.text.count("'requests/j.json' of globex cannot be announced") == 1
 
 
 def test_what_the_queue_cannot_take_is_announced_later(
@@ -287,4 +287,6 @@ def test_a_tenant_whose_store_may_not_be_opened(
         uploads.look()
         uploads.close()
     assert "the uploads of acme cannot be taken" in caplog.text
-    assert "requests/j.json cannot be announced" in caplog.text  # no broker of theirs
+    assert (
+        "'requests/j.json' of globex cannot be announced" in caplog.text
+    )  # no broker of theirs

@@ -187,12 +187,19 @@ def test_a_result_wakes_nothing(tmp_path: Path) -> None:
         assert made.look(0.3) == []
 
 
-def test_a_name_that_no_event_can_carry(tmp_path: Path) -> None:
-    """It is logged once, and the others are announced."""
+def test_a_name_that_no_event_can_carry(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged once, on one line; the others are announced, and it by another."""
     with shelf(tmp_path) as made:
         (made.requests / "a\nb.json").write_bytes(WHOLE)
         (made.requests / "job-1.json").write_bytes(WHOLE)
         assert made.look(0.3) == ["job-1.json"]
+        (made.requests / "a\nb.json").rename(made.requests / "a-b.json")
+        assert "a-b.json" in made.look(0.7)
+    [said] = [each for each in caplog.messages if "cannot be announced" in each]
+    assert said.startswith(r"'requests/a\nb.json' of acme cannot be announced: ")
+    assert "\n" not in said
 
 
 def test_a_file_that_goes_away_is_forgotten(tmp_path: Path) -> None:
@@ -308,7 +315,8 @@ def test_attack_a_file_of_another_age(
             time.sleep(0.01)
         assert list(queue.generations("a")) == ["requests/job.json"]
         assert list(queue.generations("b")) == ["requests/job.json"]
-    assert caplog.text.count("cannot be announced") == 1
+    assert caplog.text.count("bad.json' of a cannot be announced: changed") == 1
+    assert "write it anew, or by another name" in caplog.text
     assert "Traceback" not in caplog.text
 
 
