@@ -39,11 +39,15 @@ _CAPABILITIES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image whose root is mounted, and its configuration as OCI has it."""
+    """An image whose root is mounted, and its configuration as OCI has it.
+
+    `made` is what made each layer, the lowest first.
+    """
 
     target: str
     root: Path
     config: dict[str, Any]
+    made: tuple[str, ...] = ()
 
 
 def names() -> frozenset[str]:
@@ -58,8 +62,10 @@ def mounted(target: str, name: str) -> Iterator[Image]:
     container = _call("buildah", "from", "--pull-never", name)
     try:
         root = Path(_call("buildah", "mount", container))
-        about = json.loads(_call("buildah", "inspect", container))
-        yield Image(target, root, about["OCIv1"]["config"])
+        about = json.loads(_call("buildah", "inspect", container))["OCIv1"]
+        steps = [each for each in about["history"] if not each.get("empty_layer")]
+        made = tuple(each.get("created_by", "") for each in steps)
+        yield Image(target, root, about["config"], made)
     finally:
         _call("buildah", "rm", container)
 
@@ -77,6 +83,7 @@ class Container:
     def __init__(
         self, image: Image, port: int, told: Mapping[str, str], home: Path
     ) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self._root = Path(tempfile.mkdtemp(prefix="guise-root-"))
         self._mount(image.root, home)

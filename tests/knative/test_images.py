@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -17,7 +16,6 @@ from functions import events
 from functions.sink import HttpSink
 from tests.swap.receiver import receiving
 from tools import image_checks, image_packages
-from tools.image_container import Image
 from tools.image_relay import Relay
 
 if TYPE_CHECKING:
@@ -223,69 +221,6 @@ def test_what_does_not_compile_ends_the_build(tmp_path: Path) -> None:
         image_packages.compile_all(tmp_path)
 
 
-@pytest.fixture
-def image(tmp_path: Path) -> Image:
-    """Return an image of the door, as it should be."""
-    site = tmp_path / "opt/guise/lib/python3.11/site-packages"
-    (site / "functions").mkdir(parents=True)
-    bill = {"bomFormat": "CycloneDX", "components": [{"name": "flask"}]}
-    (tmp_path / "opt/guise/sbom.cdx.json").write_text(json.dumps(bill))
-    return Image("door", tmp_path, {"User": "65532:65532"})
-
-
-def failed(image: Image) -> list[str]:
-    tally = image_checks.Tally()
-    image_checks.look(image, tally)
-    return tally.failed
-
-
-def test_an_image_as_it_should_be_is_let_be(
-    image: Image, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Each rule is told with what was seen."""
-    assert failed(image) == []
-    assert "ok      door has a bill of materials: 1 parts\n" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("path", "rule"),
-    [
-        ("usr/bin/pip3", "no pip and no compiler"),
-        ("usr/bin/gcc", "no pip and no compiler"),
-        ("usr/local/lib/python3.11/ensurepip/x", "no pip and no compiler"),
-        ("usr/lib/python3/dist-packages/pip/x", "no pip and no compiler"),
-        ("opt/guise/lib/python3.11/site-packages/numpy/x", "what models need"),
-        ("opt/guise/sbom.cdx.json", "bill of materials"),
-    ],
-)
-def test_what_should_not_be_there_is_seen(image: Image, path: str, rule: str) -> None:
-    """A builder, a package too many, a bill that is none: each fails the image."""
-    (image.root / path).parent.mkdir(parents=True, exist_ok=True)
-    (image.root / path).write_text("")
-    [found] = failed(image)
-    assert rule in found
-
-
-def test_an_image_of_roots_is_seen(image: Image) -> None:
-    """A user that nobody set is root."""
-    [found] = failed(Image("door", image.root, {}))
-    assert "nobody in particular" in found
-
-
-def test_an_image_that_is_too_large_is_seen(image: Image) -> None:
-    """Links count once, and what a file takes is what it says."""
-    large = image.root / "opt/guise/large"
-    with large.open("wb") as file:
-        file.truncate(50_000_000)
-    large.with_name("link").hardlink_to(large)
-    audit = Image("audit", image.root, image.config)
-    assert failed(audit) == []
-    with large.open("wb") as file:
-        file.truncate(80_000_000)
-    [found] = failed(audit)
-    assert found == "audit adds under 80 MB"
-
-
 def test_who_may_not_mount_is_told_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -293,13 +228,6 @@ def test_who_may_not_mount_is_told_so(
     monkeypatch.setenv("PATH", "")
     image_checks.main()
     assert capsys.readouterr().out.startswith("skipped the images: ")
-
-
-def test_workers_have_what_models_need(image: Image) -> None:
-    """A worker without ONNX Runtime would start, and swap nothing."""
-    worker = Image("worker-cpu", image.root, image.config)
-    [found] = failed(worker)
-    assert "what models need" in found
 
 
 def test_the_relay_does_what_the_triggers_do() -> None:
