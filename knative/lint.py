@@ -33,6 +33,7 @@ CONFIG_MAPS: Final[Mapping[str, Collection[str]]] = {
     "guise": ("store", "issuer", "witness", "rates", "oidc-issuer"),
     "guise-jwks": (),
     "guise-tenants": (),
+    "guise-everybody": ("folder",),
     "guise-model-keys": (),
     "guise-acceptances": (),
     "guise-rates": (),

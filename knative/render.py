@@ -103,6 +103,15 @@ def pool(documents: Mapping[str, str]) -> Manifest:
     return _config_map("guise-system", "guise-tenants", _files(documents))
 
 
+def everybody(documents: Mapping[str, str]) -> Manifest:
+    """Return the ConfigMap by which audit and billing know who there is.
+
+    `documents` are specs as YAML, by tenant.  Its key `folder` is where they find them.
+    """
+    data = {"folder": "/var/run/guise/tenants", **_files(documents)}
+    return _config_map("guise-system", "guise-everybody", data)
+
+
 def _member(tenancy: Tenancy, cluster: Cluster) -> list[Manifest]:
     folder = knative.folder()
     components = [folder / "member-prefix"] if tenancy.prefix else []

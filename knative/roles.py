@@ -37,6 +37,11 @@ _CORES_MAX: Final = 64
 _SCRATCH_BYTES: Final = 32 * 2**20
 _SWEEP_SECONDS: Final = 300
 _CLASSES: Final = frozenset({"guise-trial", "guise-standard", "guise-premium"})
+_BY_MAP: Final = {
+    "GUISE_RATES": "/var/run/guise/rates",
+    "GUISE_TENANTS": "/var/run/guise/tenants",
+}
+"""What is mounted where a ConfigMap's key names it, and not the manifest."""
 _TOKENS: Final = {
     "GUISE_AUDIT_TOKEN_FILE": "guise-audit",
     "GUISE_WORKER_TOKEN_FILE": "guise-worker",
@@ -228,7 +233,9 @@ def _files(
     for text in sorted(named):
         if not any(text == path or text.startswith(f"{path}/") for path in ours):
             yield f"{text}: nothing is mounted there"
-    for path in sorted(ours - {"/var/run/guise/rates"}):  # a ConfigMap names that
+    told = {entry["name"] for entry in container.get("env", [])} - values.keys()
+    by_map = {path for name, path in _BY_MAP.items() if name in told}
+    for path in sorted(ours - by_map):
         if not any(text == path or text.startswith(f"{path}/") for text in named):
             yield f"{path}: no variable names what is mounted there"
     tokens = {

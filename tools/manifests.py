@@ -22,7 +22,7 @@ from functions.settings import variables
 from knative.cluster import Cluster, Option, read
 from knative.kustomize import build, pin
 from knative.lint import faults
-from knative.render import flags, pool, render
+from knative.render import everybody, flags, pool, render
 from tools import schemas
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def everything() -> dict[str, list[Manifest]]:
         "pooled",
         cluster("oidc", store=shared.store),
     )
-    found["the pool's tenants"] = [pool({"acme": "id: acme\n"})]
+    specs = {"acme": "id: acme\n"}
+    found["who there is"] = [everybody(specs), pool(specs)]
     return found
 
 

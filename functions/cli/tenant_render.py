@@ -16,7 +16,7 @@ from functions.storage.locate import PLACE, Stores
 from functions.tenant import Tenant
 from knative.cluster import ClusterError, read
 from knative.kustomize import KustomizeError
-from knative.render import Tenancy, pool, render
+from knative.render import Tenancy, everybody, pool, render
 from models import channels
 from models.errors import ModelError
 
@@ -56,6 +56,7 @@ def render_tenants(
 def _render_all(place: Place, cluster: Cluster, file: Path, packs: Path) -> None:
     """Print everybody whose objects there are; then raise for the others."""
     objects: list[Manifest] = []
+    known: dict[str, str] = {}
     pooled: dict[str, str] = {}
     faults: list[str] = []
     for tenant in place.roster().names():
@@ -63,14 +64,15 @@ def _render_all(place: Place, cluster: Cluster, file: Path, packs: Path) -> None
             spec = current(place, tenant)
             if not spec.living:
                 continue
+            known[spec.id] = write(spec).decode()
             if not spec.isolation.compute:
-                pooled[spec.id] = write(spec).decode()
+                pooled[spec.id] = known[spec.id]
             objects += _rendered(spec, cluster, file, packs)
         except ManifestError as error:
             faults.append(str(error))
         except Unavailable as error:  # its spec is broken: the pool goes without
             faults.append(f"{tenant.id}: {error}")
-    sys.stdout.write(as_yaml([*objects, pool(pooled)]))
+    sys.stdout.write(as_yaml([*objects, everybody(known), pool(pooled)]))
     if faults:
         raise ManifestError(f"all but {len(faults)} are rendered: {'; '.join(faults)}")
 

@@ -41,6 +41,22 @@ def run(folder: Path, *arguments: str) -> int | str | None:
 CLUSTER = ("--cluster", str(manifests.EXAMPLE))
 
 
+def mounts(name: str) -> list[dict[str, str]]:
+    """Return what a Service of the system has mounted of ConfigMap guise-everybody."""
+    [spec] = [
+        each["spec"]["template"]["spec"]
+        for each in manifests.system("trial")
+        if (each["kind"], each["metadata"]["name"]) == ("Service", name)
+    ]
+    [volume] = [
+        each["name"]
+        for each in spec["volumes"]
+        if each.get("configMap", {}).get("name") == "guise-everybody"
+    ]
+    found: list[dict[str, str]] = spec["containers"][0]["volumeMounts"]
+    return [each for each in found if each["name"] == volume]
+
+
 def test_one_tenant_is_printed_for_kubectl(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,7 +71,7 @@ def test_one_tenant_is_printed_for_kubectl(
 def test_everybody_and_what_the_pool_knows(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The pool is told of its own tenants, and of no other's."""
+    """The pool is told of its own tenants, audit and billing of all who are there."""
     assert run(folder, "--all", *CLUSTER) == 0
     objects = list(yaml.safe_load_all(capsys.readouterr().out))
     [pool] = [
@@ -64,6 +80,11 @@ def test_everybody_and_what_the_pool_knows(
         if each["metadata"] == {"name": "guise-tenants", "namespace": "guise-system"}
     ]
     assert set(pool["data"]) == {"bolt.yaml"}
+    [told] = [each for each in objects if each["metadata"]["name"] == "guise-everybody"]
+    folder_there = told["data"].pop("folder")
+    assert set(told["data"]) == {"acme.yaml", "bolt.yaml"}
+    for name in ("audit", "billing"):
+        assert folder_there in {mount["mountPath"] for mount in mounts(name)}
     homes = {each["metadata"].get("namespace") for each in objects}
     assert homes == {None, "guise-acme", "guise-system"}
 
