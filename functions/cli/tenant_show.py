@@ -87,7 +87,8 @@ def show(place: Place, name: str) -> None:
     for path, value in _fields(plain(spec)):
         table.add_row(path, harmless(_text(value)), used.get(path, ""))
     out().print(table)
-    say(f"its share of the pooled device: weight {spec.weight}, class {spec.priority}")
+    share = f"weight {spec.weight}, priority {spec.priority}"
+    say(f"its share of the pooled device: {share}")
 
 
 def _read(place: Place, tenant: Tenant) -> Spec:

@@ -49,7 +49,7 @@ RESERVED: Final = {
 }
 """Ids that name something of the operator's, and what."""
 PRIORITIES: Final[dict[Tier, int]] = {"trial": 0, "standard": 1, "premium": 2}
-"""Which class a tenant's jobs wait in; the higher goes first."""
+"""How soon the turn of a tenant's jobs comes; the higher goes first, by a little."""
 
 Name = Annotated[str, Meta(max_length=120, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
 Region = Annotated[str, Meta(pattern=r"^([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?)?\Z")]
@@ -241,7 +241,7 @@ class Spec(_Part, frozen=True):
 
     @property
     def priority(self) -> int:
-        """Which class its jobs wait in; the higher goes first."""
+        """How soon the turn of its jobs comes; the higher goes first, by a little."""
         return PRIORITIES[self.tier]
 
     @property

@@ -12,19 +12,19 @@ A cost is expected when the turn is given, and corrected to what it was when it 
 tenant pays for what it took and never for what we guessed.  Who comes back from doing
 nothing starts at the virtual time, with neither credit nor debt.
 
-**Classes** warp (K. J. Duda, D. R. Cheriton, "Borrowed-virtual-time scheduling", SOSP
-1999): each class above the lowest is looked at as if its start were `WARP_NS` less.  It
-is a loan, for the tenant pays all the same: one with a backlog is back among the others
-once it has had that much more.  And a tenant that waits is a class higher for each
-`AGING_NS` in which it had no turn.
+**Priorities** warp (K. J. Duda, D. R. Cheriton, "Borrowed-virtual-time scheduling",
+SOSP 1999): for each step above the lowest, a tenant is looked at as if its start were
+`WARP_NS` less.  It is a loan, for the tenant pays all the same: one with a backlog is
+back among the others once it has had that much more.  And a tenant that waits *ages*:
+its priority is a step higher for each `AGING_NS` in which it had no turn.
 
-So, over any time in which tenants f and m both have something waiting for one place,
+So, over any time in which tenants f and m both have something waiting for one resource,
 with c the largest cost of either,
 
     |had(f) / weight(f) - had(m) / weight(m)| <= c(f) / weight(f) + c(m) / weight(m)
 
-(Goyal's Theorem 1) as long as no class counts, and `2 * CLASS_MAX * WARP_NS` more at
-most where one does.  After `CLASS_MAX * AGING_NS` no class counts against who waits:
+(Goyal's Theorem 1) as long as no priority counts, and `2 * PRIORITY_MAX * WARP_NS` more
+at most where one does.  After `PRIORITY_MAX * AGING_NS` none counts against who waits:
 only those are ahead whom plain queueing has ahead.
 """
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from functions.swap.job import SwapJob
     from functions.tenant import Tenant
 
-CLASS_MAX: Final = 2
+PRIORITY_MAX: Final = 2
 WARP_NS: Final = 250_000_000
 AGING_NS: Final = 1_000_000_000
 MIXED_NS: Final = 10_000_000_000
@@ -56,7 +56,7 @@ _MEGA: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a tenant is due beside others: its share, and the class it waits in."""
+    """What a tenant is due beside others: its share, and how soon its turn comes."""
 
     weight: Fraction = Fraction(1)  # immutable
     priority: int = 0
@@ -92,18 +92,18 @@ class _Flow:
         return max(self.finish, self.waiting[0].virtual)
 
     def ahead_ns(self, now_ns: int) -> int:
-        """Return how much earlier that is looked at: by its class, and by waiting."""
+        """Return how much earlier that is looked at: by priority, and by waiting."""
         first = self.waiting[0]
         waited = now_ns - max(first.asked_ns, self.granted_ns)
         lifted = first.standing.priority + waited // AGING_NS
-        return min(CLASS_MAX, lifted) * WARP_NS
+        return min(PRIORITY_MAX, lifted) * WARP_NS
 
 
 class FairQueue:
     """Tickets of many tenants, and whose turn it is.
 
-    Of `shared` places each of k tenants has a k+1st part at most, and one at least:
-    the last part is kept free for who comes next, as long as somebody may be expected.
+    Of `shared` slots each of k tenants has a k+1st part at most, and one at least: the
+    last part is kept free for who comes next, as long as somebody may be expected.
     """
 
     def __init__(self, shared: int | None = None) -> None:
@@ -148,11 +148,11 @@ class FairQueue:
             return None
         starts = {id(flow): flow.start() for flow in able}
 
-        def place(flow: _Flow) -> tuple[Fraction, int]:
+        def order(flow: _Flow) -> tuple[Fraction, int]:
             return starts[id(flow)] - flow.ahead_ns(now_ns), flow.waiting[0].number
 
-        flow = min(able, key=place)
-        # Of all who wait: whoever goes first by class is ahead of the virtual time.
+        flow = min(able, key=order)
+        # Of all who wait: whoever goes first by priority is ahead of the virtual time.
         self._virtual = max(self._virtual, min(starts.values()))
         ticket = flow.waiting.popleft()
         flow.finish = starts[id(flow)] + _charge(ticket.expected_ns, ticket)

@@ -1,7 +1,9 @@
 """The lease on a device: few holders at a time, fair among tenants, and the meter.
 
-Whose turn it is, `fairness` says: of the places for jobs with pictures, of which there
-are few, and of the device itself, for which those jobs wait.
+A job takes two leases, one inside the other: a *slot* in the memory, for as long as it
+holds pictures (`Memory`), and the device, for as long as that works (`Device`).  Whose
+turn it is, `fairness` says, of each by itself.  Before both comes the room to wait in:
+see `ratelimit.Room`.
 
 A GPU-second is lease wall time on a monotonic clock, from the grant to the release
 after the device is synchronised (a run of ONNX Runtime returns with its outputs in
@@ -151,23 +153,23 @@ def _nobody_listens(_tenant: Tenant, _priority: int, _seconds: float) -> None:
 
 
 class Turns:
-    """Threads that wait for one of a few places, and get it as a `FairQueue` says.
+    """Threads that wait for one of a few slots, and get it as a `FairQueue` says.
 
     With `shared` some are kept free for who comes next.  `heard` is told of each turn:
-    whose it was, its class, and the seconds it waited.
+    whose it was, its priority, and the seconds it waited.
     """
 
     def __init__(
         self,
         clock: Callable[[], int],
-        places: int,
+        slots: int,
         *,
         shared: bool = False,
         heard: Callable[[Tenant, int, float], None] = _nobody_listens,
     ) -> None:
         self._clock = clock
-        self._free = places
-        self._queue = FairQueue(places if shared else None)
+        self._free = slots
+        self._queue = FairQueue(slots if shared else None)
         self._heard = heard
         self._lock = threading.Lock()
         self._called: dict[Ticket, threading.Event] = {}
@@ -178,7 +180,7 @@ class Turns:
         return len(self._called)
 
     def take(self, tenant: Tenant, standing: Standing, expected_ns: int) -> Ticket:
-        """Wait for a place."""
+        """Wait for a slot."""
         called = threading.Event()
         with self._lock:
             now = self._clock()
@@ -192,7 +194,7 @@ class Turns:
         return ticket
 
     def give(self, ticket: Ticket, took_ns: int) -> None:
-        """Give the place back; `took_ns` is what the turn is charged."""
+        """Give the slot back; `took_ns` is what the turn is charged."""
         with self._lock:
             self._queue.settle(ticket, took_ns)
             self._free += 1
@@ -205,8 +207,8 @@ class Turns:
 
 
 @dataclass(slots=True)
-class Place:
-    """One of the places for jobs with pictures, and what the device did in it.
+class Slot:
+    """One job's part of the memory for pictures, and what the device did meanwhile.
 
     `waited_ns` is how long its holder waited for the device, `device_ns` how long it
     held that.
@@ -219,9 +221,9 @@ class Place:
 
 
 class Memory:
-    """Places for jobs that hold pictures, so that no crowd waits with all decoded.
+    """Slots for jobs that hold pictures, so that no crowd waits with all decoded.
 
-    A turn is charged what the device did, or its part of the places for as long as
+    A turn is charged what the device did, or its part of the slots for as long as
     its holder was busy, whichever is more (as A. Ghodsi et al., "Multi-Resource Fair
     Queueing for Packet Processing", SIGCOMM 2012, charge for the dominant resource):
     so pictures that fail before the device is reached are not free.
@@ -229,34 +231,34 @@ class Memory:
 
     def __init__(
         self,
-        places: int,
+        slots: int,
         *,
         shared: bool = False,
         clock: Callable[[], int] = time.monotonic_ns,
         heard: Callable[[Tenant, int, float], None] = _nobody_listens,
     ) -> None:
-        self._places = places
+        self._slots = slots
         self._clock = clock
-        self._turns = Turns(clock, places, shared=shared, heard=heard)
+        self._turns = Turns(clock, slots, shared=shared, heard=heard)
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait for a place."""
+        """How many jobs wait for a slot."""
         return self._turns.waiting
 
     @contextmanager
     def lease(
         self, tenant: Tenant, standing: Standing = _PLAIN, expected_ns: int = 0
-    ) -> Iterator[Place]:
-        """Wait for the turn, and hold a place."""
+    ) -> Iterator[Slot]:
+        """Wait for the turn, and hold a slot."""
         ticket = self._turns.take(tenant, standing, expected_ns)
         began = self._clock()
-        place = Place(standing, expected_ns)
+        slot = Slot(standing, expected_ns)
         try:
-            yield place
+            yield slot
         finally:
-            busy = self._clock() - began - place.waited_ns
-            self._turns.give(ticket, max(place.device_ns, busy // self._places))
+            busy = self._clock() - began - slot.waited_ns
+            self._turns.give(ticket, max(slot.device_ns, busy // self._slots))
 
 
 class Device:
@@ -288,21 +290,21 @@ class Device:
         tenant: Tenant,
         helpers: Helpers | None = None,
         *,
-        place: Place | None = None,
+        slot: Slot | None = None,
     ) -> Iterator[Meter]:
         """Wait for the turn, hold the device, and measure for how long.
 
         `helpers` are the device's threads, if they work for its holder alone: of
-        several holders none can be told what they took.  `place` is where the job's
+        several holders none can be told what they took.  `slot` is where the job's
         pictures are, and learns of the wait and of the work.
         """
-        place = place or Place()
+        slot = slot or Slot()
         if helpers is not None:
             helpers.look()
         asked = self._clocks.monotonic()
-        ticket = self._turns.take(tenant, place.standing, place.expected_ns)
+        ticket = self._turns.take(tenant, slot.standing, slot.expected_ns)
         granted, since = self._begin()
-        place.waited_ns += granted - asked
+        slot.waited_ns += granted - asked
         wall_ms = self._clocks.wall() // _NS_PER_MS
         meter = Meter(share=self._share, granted_ms=wall_ms)
         cpu, before = self._clocks.thread(), helpers.clocks() if helpers else {}
@@ -313,7 +315,7 @@ class Device:
             meter.helpers_ns = taken(before, helpers.clocks()) if helpers else 0
             released, meter.earned_ns = self._end(since)
             meter.wall_ns = released - granted
-            place.device_ns += meter.wall_ns
+            slot.device_ns += meter.wall_ns
             self._turns.give(ticket, meter.wall_ns)
 
     def _begin(self) -> tuple[int, Fraction]:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from functions.swap.gate import Gate
     from functions.swap.intake import Accepted
     from functions.swap.job import SwapJob
-    from functions.swap.lease import Device, Memory, Place
+    from functions.swap.lease import Device, Memory, Slot
     from functions.swap.ledger import Claim
     from functions.swap.operations import Done, Engine, Image, Scene
     from functions.swap.provenance import Credentials
@@ -136,7 +136,7 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
     """Carry out one attempt."""
     with (
         claimed(job, accepted, services) as held,
-        seated(job, accepted, services) as place,
+        in_turn(job, accepted, services) as slot,
         account(job, accepted, held, services.books) as entry,
     ):
         inputs = fetch(job, accepted, entry, services.books)
@@ -150,7 +150,7 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
         entry.gate = open_gate(job, accepted, loaded, services)
         # Until the models are proved, the device's threads prove them, too.
         helpers = loaded.helpers if loaded.proof.ready else None
-        lease = services.device.lease(job.tenant, helpers, place=place)
+        lease = services.device.lease(job.tenant, helpers, slot=slot)
         with _proved(loaded, entry), lease as entry.meter:
             entry.stages.did("wait")
             entry.note(loaded.device, loaded.model_digest, loaded.vetted)
@@ -183,15 +183,15 @@ def _proved(loaded: Loaded, entry: Entry) -> Iterator[None]:
 
 
 @contextmanager
-def seated(job: SwapJob, accepted: Accepted, services: Services) -> Iterator[Place]:
-    """Hold a place for pictures in the tenant's turn, and learn what the job took."""
+def in_turn(job: SwapJob, accepted: Accepted, services: Services) -> Iterator[Slot]:
+    """Hold a slot for pictures in the tenant's turn, and learn what the job took."""
     input_bytes = sum(accepted.inputs[key].size for key in job.inputs)
     work = fairness.load(job, input_bytes)
     standing = fairness.Standing(services.spec.weight, services.spec.priority)
     expected_ns = services.estimates.expect(job.operation, work)
-    with services.memory.lease(job.tenant, standing, expected_ns) as place:
-        yield place
-    services.estimates.learn(job.operation, work, place.device_ns)
+    with services.memory.lease(job.tenant, standing, expected_ns) as slot:
+        yield slot
+    services.estimates.learn(job.operation, work, slot.device_ns)
 
 
 @contextmanager

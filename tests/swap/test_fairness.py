@@ -19,8 +19,8 @@ from functions.ratelimit import Room
 from functions.settings import Limits
 from functions.swap.fairness import (
     AGING_NS,
-    CLASS_MAX,
     MIXED_NS,
+    PRIORITY_MAX,
     WARP_NS,
     Estimates,
     FairQueue,
@@ -62,15 +62,15 @@ class Grant:
 
 @dataclass
 class Simulation:
-    """One queue before `places` places, and a clock that jumps from event to event."""
+    """One queue before `slots` slots, and a clock that jumps from event to event."""
 
     standings: dict[Tenant, Standing]
-    places: int = 1
+    slots: int = 1
     shared: int | None = None
 
     def run(self, arrivals: Sequence[Arrival]) -> list[Grant]:
         """Return every turn, in its order; raise if somebody never had one."""
-        queue, free, now = FairQueue(self.shared), self.places, 0
+        queue, free, now = FairQueue(self.shared), self.slots, 0
         todo = sorted(arrivals, key=lambda each: each.at)
         waiting: dict[Ticket, Arrival] = {}
         ends: list[tuple[int, int, Ticket, int]] = []
@@ -94,7 +94,7 @@ class Simulation:
                 heapq.heappush(ends, (ends_at, len(grants), granted, each.cost))
                 grants.append(Grant(now, each, who, granted.asked_ns))
             if self.shared is None:
-                assert not (free and waiting), "a place idles while somebody waits"
+                assert not (free and waiting), "a slot idles while somebody waits"
         assert len(grants) == len(arrivals)
         assert len(queue) == 0
         return grants
@@ -158,7 +158,7 @@ PLAIN = st.fixed_dictionaries(
     {name: st.builds(Standing, WEIGHTS, st.just(0)) for name in NAMES}
 )
 CLASSED = st.fixed_dictionaries(
-    {name: st.builds(Standing, WEIGHTS, st.integers(0, CLASS_MAX)) for name in NAMES}
+    {name: st.builds(Standing, WEIGHTS, st.integers(0, PRIORITY_MAX)) for name in NAMES}
 )
 
 
@@ -181,29 +181,29 @@ def test_classes_lend_no_more_than_they_say(
 ) -> None:
     """With classes and waits of any length the bound is wider by the loans alone."""
     grants = Simulation(standings).run(pattern)
-    check(grants, standings, loan=2 * CLASS_MAX * WARP_NS)
+    check(grants, standings, loan=2 * PRIORITY_MAX * WARP_NS)
 
 
 @settings(max_examples=100)
 @given(arrivals(300, 500), CLASSED, st.integers(2, 6))
-def test_many_places_serve_everybody_and_none_beyond_its_own_share(
+def test_many_slots_serve_everybody_and_none_beyond_its_own_share(
     pattern: list[Arrival],
     standings: dict[Tenant, Standing],
-    places: int,
+    slots: int,
 ) -> None:
-    """Every job has its turn, and no tenant has more than half of the places.
+    """Every job has its turn, and no tenant has more than half of the slots.
 
     The first two come at once, so that there are others from the beginning.
     """
     first = [Arrival(tenant, 0, 0, 1) for tenant in (ANN, BOB)]
-    grants = Simulation(standings, places, shared=places).run([*first, *pattern])
+    grants = Simulation(standings, slots, shared=slots).run([*first, *pattern])
     for grant in grants[2:]:
         at_once = Counter(
             each.arrival.tenant
             for each in grants
             if each.at <= grant.at < each.at + each.arrival.cost
         )
-        assert max(at_once.values(), default=0) <= max(1, places // 2)
+        assert max(at_once.values(), default=0) <= max(1, slots // 2)
 
 
 def greedy(number: int, cost: int, tenant: Tenant = ANN) -> list[Arrival]:
@@ -250,7 +250,7 @@ def test_who_cannot_be_foreseen_pays_for_what_it_took() -> None:
 
 
 def test_a_guess_counts_while_the_turn_lasts() -> None:
-    """With many places a tenant is charged what is expected, at once."""
+    """With many slots a tenant is charged what is expected, at once."""
     queue = FairQueue()
     for tenant in (ANN, ANN, ANN, BOB, BOB, BOB):
         queue.ask(tenant, 0, expected_ns=100 * MS)
@@ -269,18 +269,18 @@ def test_the_higher_class_goes_first_and_pays_for_it() -> None:
 
 
 def test_no_class_starves_another() -> None:
-    """Ever new tenants of the top class, each asking once: the lowest has its turn."""
+    """Ever new tenants of top priority, each asking once: the lowest has its turn."""
     crowd = [Tenant(f"t{n}") for n in range(1_000)]
     low = Arrival(ANN, 5 * MS, 10 * MS, 10 * MS)
     pattern = [
         Arrival(each, n * 9 * MS, 10 * MS, 10 * MS) for n, each in enumerate(crowd)
     ]
-    standings = {each: Standing(priority=CLASS_MAX) for each in crowd}
+    standings = {each: Standing(priority=PRIORITY_MAX) for each in crowd}
     standings[ANN] = Standing(priority=0)
     grants = Simulation(standings).run([*pattern, low])
     [turn] = [each for each in grants if each.arrival is low]
     waited = turn.at - turn.asked
-    assert AGING_NS < waited <= CLASS_MAX * AGING_NS + 10 * MS
+    assert AGING_NS < waited <= PRIORITY_MAX * AGING_NS + 10 * MS
 
 
 def test_who_did_nothing_has_neither_credit_nor_debt() -> None:
@@ -311,7 +311,7 @@ def test_nothing_is_remembered_of_who_is_even_with_the_rest() -> None:
         assert len(queue) < 5
 
 
-def test_who_is_alone_has_every_place() -> None:
+def test_who_is_alone_has_every_slot() -> None:
     """What is kept for others is used while there are none, and not once they come."""
     queue = FairQueue(shared=2)
     alone = [queue.ask(ANN, 0) for _ in range(4)]
@@ -327,7 +327,7 @@ def test_who_is_alone_has_every_place() -> None:
 
 
 def test_of_k_tenants_each_has_a_part_and_one_part_is_free() -> None:
-    """Of six places a tenant has three; two have two each; three have one."""
+    """Of six slots a tenant has three; two have two each; three have one."""
     queue, held = FairQueue(shared=6), Counter[str]()
     queue.ask(ANN, 0)
     for tenant, most in ((BOB, (2, 2, 0)), (CAT, (2, 2, 1))):

@@ -320,7 +320,7 @@ def test_seconds_are_exact_milliseconds_cut_off() -> None:
 
 
 def until_waiting(memory: Memory, number: int) -> None:
-    """Wait until so many threads wait for a place."""
+    """Wait until so many threads wait for a slot."""
     deadline = time.monotonic() + 10
     while memory.waiting < number:
         assert time.monotonic() < deadline
@@ -336,15 +336,15 @@ def second_turn(clock: Clock, memory: Memory, device: Device, spent: str) -> str
             order.append(tenant.id)
 
     threads = [threading.Thread(target=ask, args=(each,)) for each in (ANN, BOB)]
-    with memory.lease(ANN) as place:
+    with memory.lease(ANN) as slot:
         for number, thread in enumerate(threads, 1):
             thread.start()
             until_waiting(memory, number)
         if spent == "device":
-            with device.lease(ANN, place=place):
+            with device.lease(ANN, slot=slot):
                 clock.now += 100 * MS
         elif spent == "nothing":
-            place.waited_ns += 100 * MS
+            slot.waited_ns += 100 * MS
             clock.now += 100 * MS
         else:
             clock.now += 100 * MS
@@ -354,9 +354,9 @@ def second_turn(clock: Clock, memory: Memory, device: Device, spent: str) -> str
 
 
 @pytest.mark.parametrize(
-    ("spent", "who"), [("device", "bob"), ("place", "bob"), ("nothing", "ann")]
+    ("spent", "who"), [("device", "bob"), ("slot", "bob"), ("nothing", "ann")]
 )
-def test_a_place_is_charged_for_the_device_or_for_being_busy(
+def test_a_slot_is_charged_for_the_device_or_for_being_busy(
     spent: str, who: str
 ) -> None:
     """Pictures that never reach the device are not free; waiting for it is."""
@@ -365,19 +365,19 @@ def test_a_place_is_charged_for_the_device_or_for_being_busy(
     assert second_turn(clock, memory, Device(clock.clocks()), spent) == who
 
 
-def test_a_place_learns_of_the_device() -> None:
+def test_a_slot_learns_of_the_device() -> None:
     """How long its holder waited for it, and how long it held it."""
     clock = Clock()
     device, memory = Device(clock.clocks()), Memory(4, clock=clock)
-    with memory.lease(ANN) as place:
-        with device.lease(ANN, place=place):
+    with memory.lease(ANN) as slot:
+        with device.lease(ANN, slot=slot):
             clock.now += 30 * MS
         clock.now += 500 * MS
-    assert (place.waited_ns, place.device_ns) == (0, 30 * MS)
+    assert (slot.waited_ns, slot.device_ns) == (0, 30 * MS)
 
 
 def test_each_turn_is_told_with_its_tenant_its_class_and_its_wait() -> None:
-    """For the metrics: how long jobs of each class wait."""
+    """For the metrics: how long jobs of each priority wait."""
     clock, heard = Clock(), []
     memory = Memory(1, clock=clock, heard=lambda *told: heard.append(told))
     with memory.lease(ANN, Standing(priority=2)):
