@@ -15,7 +15,9 @@ import msgspec
 from functions import traces
 
 _NAMED: Final = re.compile(r"\b((?:uploads|consents)(?:/|%2F)).+", re.IGNORECASE)
-_UNROOTED: Final = re.compile(r"(\[Errno \d+\] [^:]*: )'(?!/).*")
+_UNROOTED: Final = re.compile(r"(\[Errno \d+\] [^:\[]*: )'(?!/).*")
+_LINE_CHARACTERS_MAX: Final = 4096
+"""A longer line is cut: a stranger may have written most of it."""
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -79,6 +81,8 @@ def _plain(text: str) -> str:
     Of the system's errors only those that name a file by its whole path keep that: a
     file store names the files in its folders alone.
     """
+    if len(text) > _LINE_CHARACTERS_MAX:
+        text = text[:_LINE_CHARACTERS_MAX] + "…"
     text = _UNROOTED.sub(r"\1…", _NAMED.sub(r"\1…", text))
     if text.isprintable():
         return text

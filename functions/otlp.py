@@ -9,8 +9,10 @@ A pod that goes to zero cannot wait to be scraped, and one that is scraped does 
 to zero.  So each request's end wakes a thread, which pushes; between two pushes there
 is a pause, and who asks for more meanwhile is answered by the next.  No request waits
 for it, none fails by it, and with nothing asked nothing is sent.  Counters are
-cumulative: what one push could not tell the next one tells again.  A series' first
-point comes with a 0 a second before it, or its first increase would be nobody's.
+cumulative: what one push could not tell the next one tells again.  A counter that stood
+still is not told again, so a push is as long as what happened and not as the list of
+tenants; one that moved comes with what it was a second before, at first 0, or an
+increase after a long rest, which Prometheus looks for in a few minutes, were nobody's.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import logging
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Told: TypeAlias = "dict[Series, tuple[int, Any]]"
+"""When each counter was told last (nanoseconds since the epoch), and what it was."""
 T = TypeVar("T")
 
 PUSH_SECONDS_MAX: Final = 2.0
@@ -82,7 +86,7 @@ class Exporter:
         self._before = before
         self._pause = pause
         self._began_ns = time.time_ns()
-        self._told: set[Series] = set()
+        self._told: Told = {}
         self._wanted = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -158,36 +162,38 @@ class Exporter:
         if answer.status not in _OK:
             raise Unavailable(internal=f"{url}: {answer.status}")
 
-    def _metrics_document(self) -> tuple[dict[str, Any], set[Series]]:
-        """Return the request of `/v1/metrics`, and which series it tells of."""
+    def _metrics_document(self) -> tuple[dict[str, Any], Told]:
+        """Return the request of `/v1/metrics`, and what it tells of which counter."""
         now, now_ns = self._metrics.snapshot(), time.time_ns()
         families: dict[str, dict[str, Any]] = {}
+        told: Told = {}
         for series, value in now.counts.items():
-            points = self._points(families, series, "sum")
             for at_ns, part in self._moments(series, now_ns, value, 0.0):
+                points = self._points(families, series, "sum")
                 points.append(self._point(series[1], at_ns) | {"asDouble": part})
+                told[series] = now_ns, value
         for series, value in now.gauges.items():
             points = self._points(families, series, "gauge")
             points.append(self._point(series[1], now_ns) | {"asDouble": value})
         for series, each in now.durations.items():
-            points = self._points(families, series, "histogram")
             for at_ns, some in self._moments(series, now_ns, each, Durations()):
+                points = self._points(families, series, "histogram")
                 points.append(self._point(series[1], at_ns) | _durations(some))
+                told[series] = now_ns, each
         scope = {"scope": {"name": "guise"}, "metrics": list(families.values())}
-        told = {*now.counts, *now.durations}
         resource = {"resource": self._resource, "scopeMetrics": [scope]}
         return {"resourceMetrics": [resource]}, told
 
     def _moments(
-        self,
-        series: Series,
-        now_ns: int,
-        value: T,
-        nothing: T,
+        self, series: Series, now_ns: int, value: T, nothing: T
     ) -> list[tuple[int, T]]:
-        if series in self._told:
-            return [(now_ns, value)]
-        return [(now_ns - _SECOND_NS, nothing), (now_ns, value)]
+        """Return the points to tell: none of a counter that stood still."""
+        told_ns, told = self._told.get(series, (0, nothing))
+        if told == value and told_ns:
+            return []
+        before_ns = now_ns - _SECOND_NS
+        before = [(before_ns, told)] if before_ns > told_ns else []
+        return [*before, (now_ns, value)]
 
     def _points(
         self, families: dict[str, dict[str, Any]], series: Series, kind: str

@@ -102,7 +102,8 @@ def new_app(
     `bytes_max` bounds a request's body: a longer one is refused unread.
     `described` is the package whose `openapi.json` says what is served.  `settings`
     say how the log is written, and where metrics and traces are pushed, if anywhere;
-    `before_push` brings gauges up to date.  A `public` app begins each trace itself.
+    `before_push` brings gauges up to date.  A `public` app begins each trace itself and
+    has no `/metrics`: what one tenant does is no business of another's.
     """
     configure_logging(form=settings.log_format if settings else "text")
     prepare()  # before there are threads
@@ -110,7 +111,9 @@ def new_app(
     app.request_class = _Request
     app.config["MAX_CONTENT_LENGTH"] = bytes_max
     metrics = metrics or Metrics()
-    _add_health(app, ready, metrics)
+    _add_health(app, ready)
+    if not public:
+        _add_metrics(app, metrics)
     _add_problems(app)
     _add_telemetry(app, metrics, settings, public=public, before=before_push)
     if described:
@@ -118,7 +121,7 @@ def new_app(
     return app
 
 
-def _add_health(app: Flask, ready: Callable[[], bool], metrics: Metrics) -> None:
+def _add_health(app: Flask, ready: Callable[[], bool]) -> None:
     @app.get("/health/live")
     def live() -> tuple[str, int]:
         return "", 204
@@ -127,6 +130,8 @@ def _add_health(app: Flask, ready: Callable[[], bool], metrics: Metrics) -> None
     def readiness() -> tuple[str, int]:
         return "", 204 if ready() else 503
 
+
+def _add_metrics(app: Flask, metrics: Metrics) -> None:
     @app.get("/metrics")
     def show_metrics() -> Response:
         return Response(metrics.text(), mimetype="text/plain; version=0.0.4")

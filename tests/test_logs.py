@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from typing import Any
 
 from functions import traces
@@ -42,6 +43,14 @@ def test_what_a_tenant_calls_its_files_is_left_out() -> None:
         told = written("fetch uploads/anna-k.jpg", exc_info=sys.exc_info())
     assert "anna" not in str(told)
     assert "ValueError" in told["exception"]
+
+
+def test_a_line_is_cut_before_it_is_searched() -> None:
+    """However often a stranger begins what is searched for: he wrote all of it."""
+    began = time.process_time()
+    told = written("refused: %s", "[Errno 1] " * 100_000)
+    assert len(told["message"]) < 5000
+    assert time.process_time() - began < 1
 
 
 def test_inside_a_request_it_has_the_ids_of_the_trace() -> None:

@@ -66,6 +66,43 @@ class TestMetrics:
             int(p["startTimeUnixNano"]) <= int(p["timeUnixNano"]) for p in points
         )
 
+    def test_a_counter_that_stood_still_is_not_told_again(
+        self, collector: Collector
+    ) -> None:
+        """So a push is as long as what happened, however many tenants there are."""
+        metrics = Metrics()
+        exporter = Exporter(collector.url, "guise-x", metrics)
+        for number in range(100):
+            metrics.count("jobs", tenant=f"t-{number}")
+            metrics.observe("stage_seconds", 1, tenant=f"t-{number}")
+        assert exporter.push()
+        metrics.count("jobs", tenant="t-7")
+        metrics.observe("stage_seconds", 2, tenant="t-8")
+        assert exporter.push()
+        jobs = collector.points("guise_jobs").items()
+        told = {dict(labels)["tenant"]: len(points) for labels, points in jobs}
+        assert told.pop("t-7") == 3
+        assert set(told.values()) == {2}
+        stages = collector.points("guise_stage_seconds")
+        assert len(stages[("tenant", "t-8"),]) == 3
+        assert len(stages[("tenant", "t-9"),]) == 2
+
+    def test_what_moves_after_a_rest_comes_with_what_it_was(
+        self, collector: Collector
+    ) -> None:
+        """Or Prometheus, which has forgotten it, would see no increase."""
+        metrics = Metrics()
+        exporter = Exporter(collector.url, "guise-x", metrics)
+        metrics.count("jobs", 3)
+        assert exporter.push()
+        time.sleep(1.1)
+        metrics.count("jobs")
+        assert exporter.push()
+        points = collector.points("guise_jobs")[()]
+        assert [each["asDouble"] for each in points] == [0, 3, 3, 4]
+        times = [int(each["timeUnixNano"]) for each in points]
+        assert times == sorted(set(times))
+
     def test_what_one_push_could_not_tell_the_next_does(
         self, collector: Collector
     ) -> None:

@@ -134,6 +134,12 @@ class TestHealth:
             "guise_http_request_seconds",
         }
 
+    def test_a_public_app_shows_its_metrics_to_nobody(self) -> None:
+        """What it counts of one tenant is no business of whoever reaches the door."""
+        public = new_app("x", bytes_max=1, public=True).test_client()
+        assert public.get("/metrics").status_code == 404
+        assert public.get("/health/ready").status_code == 204
+
     def test_an_app_has_metrics_of_its_own_if_it_is_given_none(self) -> None:
         """Two apps in one process do not mix."""
         one, other = (new_app("x", bytes_max=1).test_client() for _ in range(2))

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from functions.keys import KeyProvider
     from functions.roster import Roster, Spec
     from functions.sink import Auditor, Sink
+    from functions.storage import Store
     from functions.swap.ledger import Record
     from functions.swap.pipeline import Loaded
     from functions.swap.uploads import Upload, Uploads
@@ -198,19 +199,21 @@ class Worker:
             return self._process(tenant, job)
 
     def _on_request(self, event: Event) -> None:
-        self._verify(event)
+        tenant = self._verify(event)
         job = event.data.get("job")
         if not isinstance(job, str):
             raise InvalidRequest("the event names no job")
-        tenant = Tenant(event.tenant)
         try:
             with self._queued(tenant):
                 self._process(tenant, job)
         except NotFound:
             log.warning("%s: no job %s was accepted", event.tenant, job)
 
-    def _verify(self, event: Event) -> None:
-        events.verify(event, self._keys.verifiers(events_key(event.tenant)))
+    def _verify(self, event: Event) -> Tenant:
+        """Return whose event it is; a name has its form before it finds a key."""
+        tenant = Tenant(event.tenant)
+        events.verify(event, self._keys.verifiers(events_key(tenant.id)))
+        return tenant
 
     def _on_uploads(self, told: Uploads, speaker: Speaker) -> None:
         """Do each that one notice tells of; only then raise the first to mend."""
@@ -257,9 +260,10 @@ class Worker:
     def _accept(self, tenant: Tenant, job: str) -> bool:
         """Accept what was uploaded; when it is refused, that is how the job ends."""
         books, spec = self._books(tenant), self._spec(tenant)
-        limit = self._limits.request_bytes_max
         try:
-            body = books.store.get(tenant.request(job), bytes_max=limit).data
+            body = self._uploaded(tenant, job, books.store)
+            if body is None:
+                return False
             parsed = SwapJob.parse(
                 body,
                 job=job,
@@ -275,6 +279,18 @@ class Worker:
             end_unreached(job, "", problem, books)
             return False
         return True
+
+    def _uploaded(self, tenant: Tenant, job: str, store: Store) -> bytes | None:
+        """Return a request's bytes; None where there are none, and so no job.
+
+        Anybody may say that something was uploaded: the id stays free for the tenant.
+        """
+        limit = self._limits.request_bytes_max
+        try:
+            return store.get(tenant.request(job), bytes_max=limit).data
+        except NotFound:
+            log.warning("%s: no request %s was uploaded", tenant.id, job)
+            return None
 
     def _refuse(self, tenant: Tenant, name: str, which: str, problem: Refused) -> None:
         # Nobody waits for an answer, and no job's record tells of it.

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from functions import events
-from functions.keys import BILLING, MemoryKeys, events_key
+from functions.keys import BILLING, FileKeys, MemoryKeys, events_key
+from functions.roster import EveryTenant
+from functions.settings import Settings
+from functions.swap import worker
 from functions.swap.dispatch import requested
 from tests.attacks.town import ACME, GLOBEX, Town
 from tests.swap.house import SWAP, finalized
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from functions.events import Event
 
@@ -81,6 +85,29 @@ def test_attack_forged_call_of_the_worker(fresh: Town, attack: str) -> None:
     assert answer.status_code in {400, 403}
     assert fresh.swap.engine.calls == []
     assert fresh.swap.auditor.seen == []
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A", "../globex", "a b", "events/globex", "a" * 99]
+)
+def test_attack_request_of_a_tenant_that_is_none(
+    fresh: Town, tmp_path: Path, name: str
+) -> None:
+    """Refused for good: no key is looked for under such a name, no 5xx, no retry."""
+    swap = fresh.swap
+    client = worker.create_app(
+        Settings(),
+        stores=swap.stores,
+        keys=FileKeys(tmp_path),
+        roster=EveryTenant(None),
+        auditor=swap.auditor,
+        sink=swap.sink,
+        load=lambda: pytest.fail("nothing is loaded for it"),
+    ).test_client()
+    headers, body = events.encode(replace(requested("j-1", swap.books), tenant=name))
+    for path in ("/events", "/v1/tenants/acme/jobs/j-1"):
+        answer = client.post(path, headers=headers, data=body)
+        assert answer.status_code in {400, 403}
 
 
 def test_attack_event_at_another_tenants_door(fresh: Town) -> None:

@@ -260,5 +260,7 @@ def test_attack_metrics_that_name_tenants(town: Town) -> None:
     """What everybody inside may scrape names no tenant, no job and no caller."""
     job = town.work()
     for which, client in town.clients.items():
-        shown = client.get("/metrics").text
+        answer = client.get("/metrics")
+        assert answer.status_code == (404 if which == "swap" else 200)
+        shown = answer.text
         assert not [word for word in ("acme", job, "ann") if word in shown], which

@@ -16,7 +16,7 @@ from tests.attacks.server import answered, rest, statuses
 if TYPE_CHECKING:
     from tests.attacks.server import Server
 
-SMUGGLED = b"GET /metrics HTTP/1.1\r\nHost: door\r\n\r\n"
+SMUGGLED = b"GET /openapi.json HTTP/1.1\r\nHost: door\r\n\r\n"
 THREADS = 48
 """Of the door, as its manifest says."""
 
@@ -46,7 +46,7 @@ REFUSED = {
     "nul-in-a-value": ("X-A: a\0b",),
     "nul-in-a-name": ("X\0A: b",),
     "bare-carriage-return": ("X-A: a\rContent-Length: 38",),
-    "line-without-a-colon": ("GET /metrics HTTP/1.1",),
+    "line-without-a-colon": ("GET /openapi.json HTTP/1.1",),
     "name-left-out": (": x",),
     "name-with-a-parenthesis": ("X(A): b",),
     "header-of-sixteen-kilobytes": ("X-A: " + "a" * 16_384,),
@@ -118,18 +118,18 @@ def test_attack_path_by_a_header(server: Server, name: str) -> None:
     """A path that was checked before us is the path: no header exchanges it."""
     answer = server.ask(f"{name}: /v1", target="/v1/health/live")
     assert statuses(answer) == [404]
-    answer = server.ask(f"{name}: /metrics", target="/health/live")
+    answer = server.ask(f"{name}: /openapi.json", target="/health/live")
     assert statuses(answer) == [204]
 
 
 TARGETS = {
-    "parent": "/v1/../metrics",
-    "percent-parent": "/v1/%2e%2e/metrics",
-    "percent-slash": "/v1%2f..%2fmetrics",
-    "backslash": "/v1/..\\metrics",
-    "semicolon": "/v1/;/metrics",
-    "nul": "/metrics%00",
-    "upper-case": "/METRICS",
+    "parent": "/v1/../openapi.json",
+    "percent-parent": "/v1/%2e%2e/openapi.json",
+    "percent-slash": "/v1%2f..%2fopenapi.json",
+    "backslash": "/v1/..\\openapi.json",
+    "semicolon": "/v1/;/openapi.json",
+    "nul": "/openapi.json%00",
+    "upper-case": "/OPENAPI.JSON",
     "of-nine-thousand": "/" + "a" * 9000,
     "asterisk": "*",
 }
@@ -144,19 +144,19 @@ def test_attack_path_to_a_page(server: Server, attack: str) -> None:
 
 
 REQUESTS = {
-    "http-0.9": b"GET /metrics\r\n",
+    "http-0.9": b"GET /openapi.json\r\n",
     "http-2-preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "proxy-protocol": b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n" + SMUGGLED,
     "tls-hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
     "bare-line-feeds": SMUGGLED.replace(b"\r\n", b"\n"),
-    "method-with-a-blank": b" GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
-    "method-of-a-thousand": b"G" * 1000 + b" /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
-    "version-with-a-tail": b"GET /metrics HTTP/1.1x\r\nHost: a\r\n\r\n",
-    "http-1.0-chunked": b"GET /metrics HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "method-with-a-blank": b" GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n",
+    "method-of-a-thousand": b"G" * 1000 + b" /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n",
+    "version-with-a-tail": b"GET /openapi.json HTTP/1.1x\r\nHost: a\r\n\r\n",
+    "http-1.0-chunked": b"GET /v1/swaps HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
     "endless-line": b"GET /" + b"a" * (2 * HEAD_BYTES_MAX),
     "endless-head": b"GET / HTTP/1.1\r\n" + b"X-A: b\r\n" * HEAD_BYTES_MAX,
     "nothing": b"",
-    "half-a-request": b"GET /metrics HTTP/1.1\r\nHost:",
+    "half-a-request": b"GET /openapi.json HTTP/1.1\r\nHost:",
 }
 
 

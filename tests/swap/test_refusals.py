@@ -224,10 +224,10 @@ def test_an_object_outside_requests_starts_nothing(house: House, name: str) -> N
     assert house.sink.taken == []
 
 
-def test_an_upload_that_is_gone_is_refused_and_on_record(house: House) -> None:
-    """A deleted generation is no reason to retry for ever."""
+def test_an_upload_that_is_gone_is_no_job(house: House) -> None:
+    """Nothing to retry for ever, nor to put on record: a notice proves nothing."""
     assert house.send(finalized("requests/gone.json")).status_code == 204
-    assert house.sink.types() == [SWAP_REFUSED]
+    assert house.sink.types() == []
 
 
 def test_an_upload_to_a_bucket_of_nobody_is_dropped(house: House) -> None:

@@ -20,7 +20,7 @@ from functions.storage import Stores
 from functions.storage.base import StoreBusy, StoreFault
 from functions.storage.memory import MemoryStore
 from functions.swap import worker
-from functions.tenant import Tenant
+from functions.tenant import RESULTS, Tenant
 from tests.swap.house import SWAP, House, finalized, picture
 from tests.swap.notices import JSON, NAME, binary, notification, push, record
 
@@ -100,6 +100,16 @@ def test_each_upload_of_a_notification_is_done(house: House) -> None:
     assert facts(house, events.SWAP_REFUSED) == 1
 
 
+def test_attack_notice_of_nothing_takes_no_id(house: House) -> None:
+    """Whoever says that something was uploaded which is not there says nothing."""
+    assert told(house, notification(record())).status_code == 204
+    assert house.sink.taken == []
+    assert not house.store.list(RESULTS).objects
+    asked(house, "j-1")
+    assert told(house, notification(record())).status_code == 204
+    assert facts(house) == 1
+
+
 @pytest.mark.parametrize("name", ["results/j/job.json", "uploads/a+b.png", "outbox/j"])
 def test_an_object_that_is_no_request_starts_nothing(house: House, name: str) -> None:
     """A result written into the bucket wakes nothing into work."""
@@ -122,12 +132,6 @@ def test_an_upload_that_was_overwritten_runs_what_is_there(house: House) -> None
         assert told(house, notification(record(sequencer=which))).status_code == 204
     assert facts(house) == 1
     assert events.SWAP_FAILED not in house.sink.types()
-
-
-def test_an_upload_that_was_deleted_is_refused_and_on_record(house: House) -> None:
-    """It does not come again for ever."""
-    assert told(house, notification(record())).status_code == 204
-    assert house.sink.types() == [events.SWAP_REFUSED]
 
 
 def nothing() -> Loaded:
