@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from functions.keys import Signer
 
 ROUNDS = 3
+LEAST = 60
+"""Requests in a round, and before the first: of fewer, p99 says nothing."""
 HERE = Path(__file__).parent
 GUNICORN = (
     *("-k", "functions.server.Patient", "--workers", "1", "--threads", "40"),
@@ -111,18 +113,26 @@ class Tenants:
 
 
 def beside_empty(
-    port: int, requests: Callable[[int], Sequence[bytes]], callers: int, seconds: float
+    port: int,
+    requests: Callable[[int], Sequence[bytes]],
+    callers: int,
+    seconds: float,
+    least: int = LEAST,
 ) -> dict[str, Any]:
-    """Return the medians of some rounds, ours and the empty handler's in turns."""
+    """Return the medians of some rounds, ours and the empty handler's in turns.
+
+    A round takes about so many `seconds`, and `least` requests whatever they take.
+    """
     ours: list[Load] = []
     empty: list[Load] = []
-    warm = requests(max(40, callers))
+    warm = requests(max(least, callers))
     nothing = request("/empty", {"Content-Type": "application/json"}, b"x" * 600)
     rate = call(port, warm, callers).per_second
     before = stolen()
     for _ in range(ROUNDS):
-        each = requests(max(60, int(rate * seconds)))
-        empty.append(call(port, [nothing] * max(60, int(3000 * seconds)), callers))
+        each = requests(max(least, int(rate * seconds)))
+        few = [nothing] * max(least, int(3000 * seconds))
+        empty.append(call(port, few, callers))
         ours.append(call(port, each, callers))
     after = stolen()
     done = statistics.median(each.per_second for each in ours)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import make_url
 
 from benchmarks._callers import device, request
-from benchmarks._door import Function, Tenants, beside_empty
+from benchmarks._door import LEAST, Function, Tenants, beside_empty
 from functions import events
 from functions.audit.leaf import leaf_of
 from functions.audit.log import Log
@@ -88,7 +88,11 @@ def loads(kind: str) -> list[dict[str, Any]]:
             return [
                 {"database": kind, "tenants": number, "callers": callers}
                 | beside_empty(
-                    port, partial(tenants.requests, number), callers, options.seconds
+                    port,
+                    partial(tenants.requests, number),
+                    callers,
+                    options.seconds,
+                    options.least,
                 )
                 for number in options.tenants
                 for callers in options.callers
@@ -162,6 +166,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--callers", nargs="+", type=int, default=CALLERS)
     parser.add_argument("--tenants", nargs="+", type=int, default=TENANTS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--least", type=int, default=LEAST)
     return parser.parse_args(arguments)
 
 

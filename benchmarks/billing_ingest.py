@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from benchmarks._callers import device, request
-from benchmarks._door import Function, Tenants, beside_empty
+from benchmarks._door import LEAST, Function, Tenants, beside_empty
 from functions import events
 from functions.billing.ledger import SCHEMA
 from functions.events import BATCH, Event
@@ -93,7 +93,13 @@ def loads(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             ):
                 for number in options.tenants:
                     asked = partial(tenants.requests, number)
-                    load = beside_empty(port, asked, options.callers, options.seconds)
+                    load = beside_empty(
+                        port,
+                        asked,
+                        options.callers,
+                        options.seconds,
+                        options.least,
+                    )
                     found.append(
                         {
                             "database": kind,
@@ -114,6 +120,7 @@ def main() -> None:
     parser.add_argument("--callers", type=int, default=32)
     parser.add_argument("--tenants", nargs="+", type=int, default=[1, 64])
     parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--least", type=int, default=LEAST)
     options = parser.parse_args()
     found = [each for kind in options.database for each in loads(kind, options)]
     chosen = found[0]

@@ -26,7 +26,17 @@ def run(*options: str) -> Any:
 @pytest.mark.parametrize("database", ["postgresql", "sqlite"])
 def test_every_load_is_measured_beside_an_empty_handler(database: str) -> None:
     """On the real door, with one tenant and with several."""
-    few = ("--callers", "1", "4", "--tenants", "1", "3", "--seconds", "0.1")
+    few: tuple[str, ...] = (
+        "--callers",
+        "1",
+        "4",
+        "--tenants",
+        "1",
+        "3",
+        "--seconds",
+        "0.1",
+    )
+    few += ("--least", "8")
     told = run("--database", database, *few)
     assert (told["name"], len(told["loads"])) == ("audit_append", 4)
     for load in told["loads"]:

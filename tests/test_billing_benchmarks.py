@@ -21,7 +21,16 @@ def run(name: str, *options: str) -> Any:
 
 def test_ingest_is_measured_one_by_one_and_in_batches() -> None:
     """On both databases, with one tenant and with several."""
-    few = ("--callers", "4", "--tenants", "1", "3", "--seconds", "0.05")
+    few: tuple[str, ...] = (
+        "--callers",
+        "4",
+        "--tenants",
+        "1",
+        "3",
+        "--seconds",
+        "0.05",
+    )
+    few += ("--least", "4")
     told = run("billing_ingest.py", *few)
     assert [each["batch"] for each in told["loads"]] == [1, 1, 100, 100] * 2
     for load in told["loads"]:
