@@ -260,13 +260,18 @@ class Place:
         return self.specs / f".{tenant.id}.making"
 
     def put(self, tenant: Tenant, text: bytes) -> Path:
-        """Put a spec in its place durably: all of it or, after a crash, none."""
+        """Put a spec in its place durably: all of it or, after a crash, none.
+
+        Of a tenant in the making the mark becomes the spec, so that none is left.
+        """
         path = self.path(tenant)
-        put_durably(path, text, mode=0o600)
         making = self.making(tenant)
-        if making.exists():
-            making.unlink()
-            sync_folder(path.parent)
+        if not making.exists():
+            put_durably(path, text, mode=0o600)
+            return path
+        put_durably(making, text, mode=0o600)
+        making.replace(path)
+        sync_folder(path.parent)
         return path
 
 
