@@ -1,4 +1,4 @@
-"""A home with a stack of its own, and commands on it, as processes."""
+"""A home with a stack of its own, a process; and commands on it, in this one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.command import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,14 +29,7 @@ def guise(
     home: Path, *arguments: object, code: int | None = 0, **said: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `guise tenant` on a home; with another `code` than None it ends so."""
-    command = [sys.executable, "-m", "functions.cli", "tenant", *map(str, arguments)]
-    ran = subprocess.run(
-        [*command, "--home", str(home)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environ(**said),
-    )
+    ran = run("tenant", *arguments, "--home", home, environ=environ(**said))
     assert code is None or ran.returncode == code, ran.stdout + ran.stderr
     return ran
 
