@@ -72,7 +72,7 @@ def trigger(each: Mapping[str, Any], known: Known) -> Iterator[str]:
     yield from _delivery(spec.get("delivery", {}), home, spec.get("broker", ""), known)
     if subscriber["ref"].get("name") == "worker":
         key = _key(subscriber["ref"], home)
-        timeout = _seconds(spec.get("delivery", {}).get("timeout", ""))
+        timeout = seconds(spec.get("delivery", {}).get("timeout", ""))
         if 0 <= timeout < known.patience(key):
             yield "delivery.timeout: given up before the work is done, and done twice"
 
@@ -122,7 +122,7 @@ def _delivery(
     if delivery["backoffPolicy"] not in {"exponential", "linear"}:
         yield f"delivery.backoffPolicy: {delivery['backoffPolicy']!r}"
     for name in ("backoffDelay", "timeout"):
-        if _seconds(delivery[name]) <= 0:
+        if seconds(delivery[name]) <= 0:
             yield f"delivery.{name}: {delivery[name]!r} is no duration, as PT0.2S is"
     sink = delivery["deadLetterSink"].get("ref", {})
     yield from _reference(sink, home, known, {"Broker"})
@@ -130,7 +130,8 @@ def _delivery(
         yield "delivery.deadLetterSink: where the event came from"
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Return a duration such as PT0.2S in seconds, and -1 for what is none."""
     match = _DURATION.fullmatch(text)
     if match is None or not any(match.groups()):
         return -1

@@ -38,6 +38,7 @@ _CONTAINERS: Final = {
 _PRIVATE: Final = frozenset(
     {"10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"}
 )
+_NAME: Final = "kubernetes.io/metadata.name"
 _JOB_SECONDS_MAX: Final = 24 * 3600
 _STEPS: Final = {"m": 1000, "Mi": 1024, "Gi": 1024}
 
@@ -111,7 +112,7 @@ def walls(policies: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not any("ingress" in spec for spec in specs):
         yield "Knative is not let in"
     out = {
-        (peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"], port)
+        (peer["namespaceSelector"]["matchLabels"].get(_NAME), port)
         for spec in specs
         for rule in spec.get("egress", [])
         for peer in rule.get("to", [])

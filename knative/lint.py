@@ -66,11 +66,12 @@ def faults(
     `variables` are those that functions read, `types` those of events there are.
     `flags` are the feature flags of a cluster, beside those that are on by default.
     """
+    misshapen = [[*_names(each), *shapes.faults(each)] for each in objects]
+    sound = [each for each, wrong in zip(objects, misshapen, strict=True) if not wrong]
     found: list[str] = []
-    for each in objects:
-        misshapen = [*_names(each), *shapes.faults(each)]
-        wrong = misshapen or _of(each, objects, variables, types, flags)
-        found += [f"{each.get('kind')} {_name(each)}: {fault}" for fault in wrong]
+    for each, wrong in zip(objects, misshapen, strict=True):
+        more = wrong or _of(each, sound, variables, types, flags)
+        found += [f"{each.get('kind')} {_name(each)}: {fault}" for fault in more]
     if not found:
         found += _together(objects, flags)
     return found
@@ -94,16 +95,6 @@ def _names(each: Mapping[str, Any]) -> Iterator[str]:
         yield f"namespace {home!r}: none of ours"
     if "${" in str(each):
         yield "a name is not filled in"
-    for need in _NEEDS.get(str(each.get("kind")), ()):
-        if not isinstance(each.get(need), dict):
-            yield f"no {need}"
-
-
-_NEEDS: Final[Mapping[str, Sequence[str]]] = {
-    kind: ("data",) if kind == "ConfigMap" else ("spec",)
-    for kind, (_, shape) in shapes.SPECS.items()
-    if kind == "ConfigMap" or ("spec" in shape and kind != "Broker")
-}
 
 
 def _of(
@@ -115,21 +106,17 @@ def _of(
 ) -> Iterator[str]:
     """Yield what is wrong with one object that is of the right shape."""
     known = _known(objects, types, flags)
-    try:
-        match each["kind"]:
-            case "Service":
-                yield from serving.service(each, flags)
-            case "Trigger":
-                yield from eventing.trigger(each, known)
-            case "PingSource":
-                yield from eventing.ping(each, known)
-            case "EventPolicy":
-                yield from eventing.policy(each, known)
-            case kind if kind in _ALONE:
-                yield from _ALONE[kind](each)
-    except (KeyError, TypeError, AttributeError) as error:
-        yield f"a field is missing: {error!r}"
-        return
+    match each["kind"]:
+        case "Service":
+            yield from serving.service(each, flags)
+        case "Trigger":
+            yield from eventing.trigger(each, known)
+        case "PingSource":
+            yield from eventing.ping(each, known)
+        case "EventPolicy":
+            yield from eventing.policy(each, known)
+        case kind if kind in _ALONE:
+            yield from _ALONE[kind](each)
     for spec in _pods(each):
         yield from _surroundings(spec, variables)
 
@@ -150,7 +137,7 @@ _ALONE: Final[Mapping[str, Any]] = {
 def _known(
     objects: Sequence[Manifest], types: Collection[str], flags: Collection[str]
 ) -> eventing.Known:
-    there = {identity(each) for each in objects if not list(_names(each))}
+    there = {identity(each) for each in objects}
 
     def patience(key: Key) -> int:
         for each in objects:

@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from knative import told
 from knative.isolation import SYSTEM
 from knative.kustomize import identity
-from knative.serving import SCALING, quantity
+from knative.serving import SCALING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from knative.kustomize import Manifest
 
-CLUSTER: Final = "svc.cluster.local"
 LABEL: Final = "app.kubernetes.io/name"
+PART: Final = "app.kubernetes.io/part-of"
 OWNER: Final = "guise.dev/tenant"
 SWEEPER: Final = ("python3", "-m", "functions.swap.sweeper")
 _FLAGS: Final = frozenset(
@@ -33,19 +34,27 @@ _FLAGS: Final = frozenset(
 )
 """What is said to gunicorn; `--bind` would be another port than PORT."""
 _GPU: Final = "nvidia.com/gpu"
-_CORES_MAX: Final = 64
-_SCRATCH_BYTES: Final = 32 * 2**20
 _SWEEP_SECONDS: Final = 300
+_OFTEN: Final = re.compile(r"[0-4]-59/5 \* \* \* \*")
+_WEEKLY: Final = re.compile(r"[1-5]?\d (1?\d|2[0-3]) \* \* [0-6]")
+WINDOWS: Final = frozenset({("6s", "0s"), ("6s", "20s"), ("60s", "5m")})
+"""For how long a worker stays, by tier; `render.WINDOWS` has which is whose."""
 _CLASSES: Final = frozenset({"guise-trial", "guise-standard", "guise-premium"})
 _BY_MAP: Final = {
     "GUISE_RATES": "/var/run/guise/rates",
     "GUISE_TENANTS": "/var/run/guise/tenants",
 }
 """What is mounted where a ConfigMap's key names it, and not the manifest."""
-_TOKENS: Final = {
-    "GUISE_AUDIT_TOKEN_FILE": "guise-audit",
-    "GUISE_WORKER_TOKEN_FILE": "guise-worker",
-}
+_DAYS: Final = re.compile(r"[1-9]\d{0,4}")
+_MIGRATION: Final = re.compile(r"(audit|billing)-migrate-\d{4}")
+_NAMES: Final = frozenset(
+    {
+        *("door", "worker", "audit", "billing"),
+        *("sweeper", "migrate", "retention", "prune"),
+    }
+)
+_MOMENT_SECONDS: Final = 10
+"""How often the controller looks: a CronJob that may not be so late never runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,24 +151,39 @@ def faults(objects: Sequence[Manifest]) -> Iterator[str]:
         for template in pods(each):
             if what is not None:
                 for fault in chain(
-                    _is(template, what),
-                    _told(each, template["spec"], what),
+                    _labelled(each, template, what),
+                    _is(template["spec"], what),
+                    told.faults(each, template["spec"], what),
                     _placed(template["spec"], tenant_of(each)),
                 ):
                     yield f"{kind} {home}/{name}: {fault}"
-        for fault in _scaled(each):
+        for fault in chain(_scaled(each), _timed(each)):
             yield f"{kind} {home}/{name}: {fault}"
 
 
-def _is(template: Mapping[str, Any], what: Role) -> Iterator[str]:
+def _labelled(each: Manifest, template: Mapping[str, Any], what: Role) -> Iterator[str]:
+    """Yield where a label is not the one by which people and policies know a pod."""
+    wanted = {LABEL: what.name, PART: "guise"}
+    places = [each["metadata"].get("labels", {}), template["metadata"]["labels"]]
+    if each["kind"] == "CronJob":
+        made = each["spec"]["jobTemplate"].get("metadata", {"labels": wanted})
+        places.append(made["labels"])
+    for labels in places:
+        if not wanted.items() <= labels.items():
+            yield f"labels {labels} are not {wanted}, by which NetworkPolicies know it"
+
+
+def _is(spec: Mapping[str, Any], what: Role) -> Iterator[str]:
     """Yield what a pod is that it should not be."""
-    spec = template["spec"]
-    if template["metadata"].get("labels", {}).get(LABEL) != what.name:
-        yield f"label {LABEL}: not {what.name}, by which NetworkPolicies know it"
     if spec["serviceAccountName"] != what.account:
         yield f"serviceAccountName: not {what.account}"
+    if len(spec["containers"]) != 1:
+        yield "containers: one"
+        return
     [container] = spec["containers"]
     for one in [container, *spec.get("initContainers", [])]:
+        if one["name"] not in _NAMES:
+            yield f"containers: what is {one['name']}?"
         name = one["image"].rpartition("/")[2].partition("@")[0]
         if name != what.image:
             yield f"image {name}: it is {what.image} that it runs"
@@ -167,100 +191,25 @@ def _is(template: Mapping[str, Any], what: Role) -> Iterator[str]:
     runs = tuple(args[-1:] if args else container["command"])
     if runs != what.runs:
         yield f"it runs {' '.join(runs)}, not {' '.join(what.runs)}"
-    strange = {each for each in args if each.startswith("-")} - _FLAGS
-    if strange:
-        yield f"gunicorn is not told {sorted(strange)}"
-    for one in spec.get("initContainers", []):
-        if one["command"][3:5] != list(what.runs[3:5]):
-            yield f"it prepares for {one['command'][3:5]}, not {what.runs[3:5]}"
+    said = {each for each in args if each.startswith("-")}
+    if args and said != _FLAGS:
+        yield f"gunicorn is not told {sorted(said ^ _FLAGS)}"
+    yield from _prepared(spec, what)
 
 
-def _told(each: Manifest, spec: Mapping[str, Any], what: Role) -> Iterator[str]:
-    """Yield what a pod's variables and volumes say that is not so."""
-    [container] = spec["containers"]
-    env = {entry["name"]: entry for entry in container.get("env", [])}
-    values = {name: entry["value"] for name, entry in env.items() if "value" in entry}
-    yield from _values(each, values, what)
-    for one in [container, *spec.get("initContainers", [])]:
-        yield from _database(one, what)
-    logins = [one["secretRef"] for one in container.get("envFrom", [])]
-    wanted = [{"name": what.login, "optional": True}] if what.login else []
-    if logins != wanted:
-        yield f"envFrom: {logins}, not {wanted}"
-    held = {v["secret"]["secretName"] for v in spec.get("volumes", []) if "secret" in v}
-    if held != ({what.keys} if what.keys else set()):
-        yield f"volumes: the Secrets {sorted(held)}, not {what.keys!r}"
-    yield from _files(container, spec, values)
-    yield from _scratch(container, spec)
-
-
-def _values(each: Manifest, values: Mapping[str, str], what: Role) -> Iterator[str]:
-    _, home, _ = identity(each)
-    tenant = tenant_of(each)
-    pinned = what.name == "sweeper" or (home != SYSTEM and what.login == "store-login")
-    wanted: dict[str, set[str | None]] = {
-        "GUISE_PROFILE": {"production"},
-        "GUISE_TENANT": {tenant if pinned else None},
-        "GUISE_WORKER_URL": {None, f"http://worker.{home}.{CLUSTER}"},
-        "GUISE_AUDIT_URL": {None, f"http://audit.{SYSTEM}.{CLUSTER}"},
-        "GUISE_OIDC_AUDIENCE": {None, f"guise-{what.name}"},
-        "GUISE_MODELS": {"/models" if what.name == "worker" else None},
-        "GUISE_DEVICE": {"cuda:0" if what.image.endswith("-gpu") else None},
-    }
-    if not what.keys:  # a command: it serves nobody
-        wanted["GUISE_PROFILE"] = {None}
-    for name, allowed in wanted.items():
-        if values.get(name) not in allowed:
-            yield f"env {name}: {values.get(name)!r} is none of {allowed}"
-
-
-def _database(container: Mapping[str, Any], what: Role) -> Iterator[str]:
-    """Yield where a login is another's, or written out for all to read."""
-    found = [e for e in container.get("env", []) if e["name"] == "GUISE_DATABASE"]
-    logins = [each.get("valueFrom", {}).get("secretKeyRef", {}) for each in found]
-    told = [(each.get("name"), each.get("key")) for each in logins]
-    if told != ([what.database] if what.database[0] else []):
-        yield f"env GUISE_DATABASE: {told}, not {what.database}"
-
-
-def _files(
-    container: Mapping[str, Any], spec: Mapping[str, Any], values: Mapping[str, str]
-) -> Iterator[str]:
-    """Yield files that a variable names and nothing brings, and the other way."""
-    places = {m["name"]: m["mountPath"] for m in container.get("volumeMounts", [])}
-    ours = {path for path in places.values() if path.startswith("/var/run/guise/")}
-    named = {text for text in values.values() if text.startswith("/var/run/guise/")}
-    for text in sorted(named):
-        if not any(text == path or text.startswith(f"{path}/") for path in ours):
-            yield f"{text}: nothing is mounted there"
-    told = {entry["name"] for entry in container.get("env", [])} - values.keys()
-    by_map = {path for name, path in _BY_MAP.items() if name in told}
-    for path in sorted(ours - by_map):
-        if not any(text == path or text.startswith(f"{path}/") for text in named):
-            yield f"{path}: no variable names what is mounted there"
-    tokens = {
-        f"{places[volume['name']]}/{token['path']}": token["audience"]
-        for volume in spec.get("volumes", [])
-        for source in volume.get("projected", {}).get("sources", [])
-        for token in [source["serviceAccountToken"]]
-    }
-    for name, audience in _TOKENS.items():
-        if name in values and tokens.get(values[name]) != audience:
-            yield f"env {name}: a token for {tokens.get(values[name])}, not {audience}"
-    for path in sorted(tokens.keys() - named):
-        yield f"{path}: a token that no variable names"
-
-
-def _scratch(container: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[str]:
-    """Yield where what is in memory is more than there is, or next to nothing."""
-    limits = container["resources"]["limits"]
-    if quantity(limits["cpu"]) > _CORES_MAX:
-        yield f"limits: {limits['cpu']} cores; a thousandth of a core is 1m"
-    for volume in spec.get("volumes", []):
-        size = volume.get("emptyDir", {}).get("sizeLimit")
-        half = quantity(limits["memory"]) / 2
-        if size and not _SCRATCH_BYTES <= quantity(size) <= half:
-            yield f"volume {volume['name']}: {size} of {limits['memory']} of memory"
+def _prepared(spec: Mapping[str, Any], what: Role) -> Iterator[str]:
+    """Yield what runs first that should not, or the other way."""
+    prepares = [one["command"] for one in spec.get("initContainers", [])]
+    if what.name != "audit-prune":
+        if prepares:
+            yield f"initContainers: {prepares}"
+    elif len(prepares) != 1 or prepares[0][:-1] != [
+        *("guise", "audit", "retention"),
+        *(*what.runs[3:], "--days"),
+    ]:
+        yield f"initContainers: {prepares} set no retention of {what.runs[-1]}'s"
+    elif not _DAYS.fullmatch(prepares[0][-1]):
+        yield f"initContainers: {prepares[0][-1]} is no number of days"
 
 
 def _placed(spec: Mapping[str, Any], tenant: str) -> Iterator[str]:
@@ -272,6 +221,8 @@ def _placed(spec: Mapping[str, Any], tenant: str) -> Iterator[str]:
         yield f"nodeSelector: not {tenant}'s nodes"
     if ("nodeSelector" in spec) != ("tolerations" in spec):
         yield "nodeSelector and tolerations: one without the other"
+    if "nodeSelector" in spec and "runtimeClassName" not in spec:
+        yield "runtimeClassName: nodes of one's own, and no sandbox"
     if spec.get("runtimeClassName", "gvisor") != "gvisor":
         yield f"runtimeClassName: {spec['runtimeClassName']} is not gvisor"
     if spec.get("priorityClassName", "guise-trial") not in _CLASSES:
@@ -279,19 +230,43 @@ def _placed(spec: Mapping[str, Any], tenant: str) -> Iterator[str]:
 
 
 def _scaled(each: Manifest) -> Iterator[str]:
-    """Yield where more runs than should: at rest, at once, or for too long."""
+    """Yield where more runs than should: at rest, or at once."""
     kind, home, name = identity(each)
-    if kind == "Service":
-        template = each["spec"]["template"]
-        at_rest = template["metadata"]["annotations"].get(f"{SCALING}min-scale", "0")
-        if at_rest not in ({"0", "1"} if name == "audit" else {"0"}):
-            yield f"min-scale: {at_rest} run while nobody asks"
-        alone = template["spec"]["containerConcurrency"] == 1
-        if name == "worker" and alone == (home == SYSTEM):
-            yield "containerConcurrency: one job in a tenant's own, several in the pool"
-    if kind == "CronJob" and name.endswith("sweeper"):
-        work = each["spec"]["jobTemplate"]["spec"]
-        if work["activeDeadlineSeconds"] > _SWEEP_SECONDS:
+    if kind != "Service":
+        return
+    template = each["spec"]["template"]
+    notes = template["metadata"]["annotations"]
+    at_rest = notes.get(f"{SCALING}min-scale")
+    if at_rest not in ({"0", "1"} if name == "audit" else {"0"}):
+        yield f"min-scale: {at_rest} run while nobody asks"
+    full = notes.get(f"{SCALING}target-utilization-percentage")
+    if name == "worker" and full != "100":
+        yield "target-utilization-percentage: a second pod for one that is 70 % busy"
+    alone = template["spec"]["containerConcurrency"] == 1
+    if name == "worker" and alone == (home == SYSTEM):
+        yield "containerConcurrency: one job in a tenant's own, several in the pool"
+    stays = (
+        notes.get(f"{SCALING}window"),
+        notes.get(f"{SCALING}scale-to-zero-pod-retention-period"),
+    )
+    own = name == "worker" and home != SYSTEM
+    if stays not in (WINDOWS if own else {(None, None)}):
+        yield f"window, retention: {stays}, which no tier has"
+
+
+def _timed(each: Manifest) -> Iterator[str]:
+    """Yield where a CronJob is due too often, or never."""
+    kind, _, name = identity(each)
+    if kind == "Job" and not _MIGRATION.fullmatch(name):
+        yield "its name does not end with the version of the tables"
+    if kind != "CronJob":
+        return
+    spec, due = each["spec"], _WEEKLY
+    if spec["startingDeadlineSeconds"] <= _MOMENT_SECONDS:
+        yield "startingDeadlineSeconds: it would never be in time"
+    if name.endswith("sweeper"):
+        due = _OFTEN
+        if spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] > _SWEEP_SECONDS:
             yield "activeDeadlineSeconds: the next sweep is due before that"
-        if not re.fullmatch(r"[0-4]-59/5 \* \* \* \*", each["spec"]["schedule"]):
-            yield "schedule: not each five minutes"
+    if not due.fullmatch(spec["schedule"]):
+        yield f"schedule: {spec['schedule']} is not {due.pattern}"

@@ -37,6 +37,7 @@ _DURATION: Final = re.compile(r"(\d+)([smh])")
 _PINNED: Final = re.compile(r"[^@\s:]+(:\d+/[^@\s:]+)?@sha256:[0-9a-f]{64}")
 _APP: Final = re.compile(r"functions(\.\w+)+:create_app\(\)")
 _TIMEOUT_SECONDS_MAX: Final = 600
+_PROBE_SECONDS_MAX: Final = 5
 _START_SECONDS: Final = 300
 """What config-defaults gives `responseStartTimeoutSeconds` where that is less than
 `timeoutSeconds`: its `revision-timeout-seconds`."""
@@ -154,6 +155,8 @@ def _served(container: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[s
         yield "readinessProbe: not GET /health/ready"
     if "periodSeconds" not in probe and len(probe) > 1:
         yield "readinessProbe: without periodSeconds nothing else of it may be said"
+    if probe.get("periodSeconds", 1) > _PROBE_SECONDS_MAX:
+        yield f"readinessProbe: {probe['periodSeconds']} s, which a cold start waits"
     yield from _gunicorn(container, spec)
 
 

@@ -16,27 +16,38 @@ TEXT: Final = str
 NUMBER: Final = int
 FLAG: Final = bool
 TEXTS: Final = {"*": str}
-"""A mapping from any name to text: a number in it is a mistake."""
+"""A mapping from any name to text: a number in it is a mistake.
 
-_META: Final = {"name": TEXT, "namespace": TEXT, "labels": TEXTS, "annotations": TEXTS}
-_REF: Final = {"apiVersion": TEXT, "kind": TEXT, "name": TEXT, "namespace": TEXT}
-_FROM: Final = {
-    "secretKeyRef": {"name": TEXT, "key": TEXT, "optional": FLAG},
-    "configMapKeyRef": {"name": TEXT, "key": TEXT, "optional": FLAG},
+Of other mappings each name must be there, but for those with a `?` at their end.
+"""
+
+_META: Final = {
+    "name": TEXT,
+    "namespace?": TEXT,
+    "labels?": TEXTS,
+    "annotations?": TEXTS,
 }
+_REF: Final = {"apiVersion": TEXT, "kind": TEXT, "name": TEXT, "namespace?": TEXT}
+_KEY: Final = {"name": TEXT, "key": TEXT, "optional?": FLAG}
 _CONTAINER: Final = {
     "name": TEXT,
     "image": TEXT,
     "command": [TEXT],
-    "args": [TEXT],
-    "ports": [{"containerPort": NUMBER, "name": TEXT}],
-    "env": [{"name": TEXT, "value": TEXT, "valueFrom": _FROM}],
-    "envFrom": [{"secretRef": {"name": TEXT, "optional": FLAG}}],
-    "readinessProbe": {
+    "args?": [TEXT],
+    "ports?": [{"containerPort": NUMBER, "name?": TEXT}],
+    "env?": [
+        {
+            "name": TEXT,
+            "value?": TEXT,
+            "valueFrom?": {"secretKeyRef?": _KEY, "configMapKeyRef?": _KEY},
+        },
+    ],
+    "envFrom?": [{"secretRef": {"name": TEXT, "optional?": FLAG}}],
+    "readinessProbe?": {
         "httpGet": {"path": TEXT},
-        "periodSeconds": NUMBER,
-        "timeoutSeconds": NUMBER,
-        "failureThreshold": NUMBER,
+        "periodSeconds?": NUMBER,
+        "timeoutSeconds?": NUMBER,
+        "failureThreshold?": NUMBER,
     },
     "resources": {"requests": TEXTS, "limits": TEXTS},
     "securityContext": {
@@ -47,7 +58,7 @@ _CONTAINER: Final = {
         "runAsUser": NUMBER,
         "seccompProfile": {"type": TEXT},
     },
-    "volumeMounts": [{"name": TEXT, "mountPath": TEXT, "readOnly": FLAG}],
+    "volumeMounts": [{"name": TEXT, "mountPath": TEXT, "readOnly?": FLAG}],
 }
 _POD: Final = {
     "serviceAccountName": TEXT,
@@ -56,45 +67,45 @@ _POD: Final = {
     "volumes": [
         {
             "name": TEXT,
-            "emptyDir": {"medium": TEXT, "sizeLimit": TEXT},
-            "secret": {"secretName": TEXT},
-            "configMap": {"name": TEXT, "optional": FLAG},
-            "image": {"reference": TEXT, "pullPolicy": TEXT},
-            "projected": {
+            "emptyDir?": {"medium": TEXT, "sizeLimit": TEXT},
+            "secret?": {"secretName": TEXT},
+            "configMap?": {"name": TEXT, "optional?": FLAG},
+            "image?": {"reference": TEXT, "pullPolicy": TEXT},
+            "projected?": {
                 "sources": [{"serviceAccountToken": {"audience": TEXT, "path": TEXT}}],
             },
         },
     ],
-    "priorityClassName": TEXT,
-    "runtimeClassName": TEXT,
-    "nodeSelector": TEXTS,
-    "tolerations": [{"key": TEXT, "operator": TEXT, "value": TEXT, "effect": TEXT}],
+    "priorityClassName?": TEXT,
+    "runtimeClassName?": TEXT,
+    "nodeSelector?": TEXTS,
+    "tolerations?": [{"key": TEXT, "operator": TEXT, "value": TEXT, "effect": TEXT}],
 }
 _SERVING: Final = _POD | {
     "containerConcurrency": NUMBER,
     "timeoutSeconds": NUMBER,
-    "responseStartTimeoutSeconds": NUMBER,
+    "responseStartTimeoutSeconds?": NUMBER,
 }
 _JOB: Final = {
     "backoffLimit": NUMBER,
-    "activeDeadlineSeconds": NUMBER,
-    "ttlSecondsAfterFinished": NUMBER,
+    "activeDeadlineSeconds?": NUMBER,
+    "ttlSecondsAfterFinished?": NUMBER,
     "template": {
         "metadata": {"labels": TEXTS},
-        "spec": _POD | {"restartPolicy": TEXT, "initContainers": [_CONTAINER]},
+        "spec": _POD | {"restartPolicy": TEXT, "initContainers?": [_CONTAINER]},
     },
 }
-_LEAF: Final = {"exact": TEXTS, "prefix": TEXTS, "suffix": TEXTS}
+_LEAF: Final = {"exact?": TEXTS, "prefix?": TEXTS, "suffix?": TEXTS}
 _FILTER: Final = _LEAF | {
-    "any": [_LEAF | {"all": [_LEAF | {"any": [_LEAF]}]}],
-    "all": [_LEAF | {"any": [_LEAF]}],
+    "any?": [_LEAF | {"all?": [_LEAF | {"any?": [_LEAF]}]}],
+    "all?": [_LEAF | {"any?": [_LEAF]}],
 }
 _PEER: Final = {
-    "namespaceSelector": {
-        "matchLabels": TEXTS,
-        "matchExpressions": [{"key": TEXT, "operator": TEXT, "values": [TEXT]}],
+    "namespaceSelector?": {
+        "matchLabels?": TEXTS,
+        "matchExpressions?": [{"key": TEXT, "operator": TEXT, "values": [TEXT]}],
     },
-    "ipBlock": {"cidr": TEXT, "except": [TEXT]},
+    "ipBlock?": {"cidr": TEXT, "except": [TEXT]},
 }
 _PORTS: Final = [{"protocol": TEXT, "port": NUMBER}]
 
@@ -116,14 +127,14 @@ SPECS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         {
             "spec": {
                 "podSelector": {
-                    "matchLabels": TEXTS,
-                    "matchExpressions": [
+                    "matchLabels?": TEXTS,
+                    "matchExpressions?": [
                         {"key": TEXT, "operator": TEXT, "values": [TEXT]},
                     ],
                 },
                 "policyTypes": [TEXT],
-                "ingress": [{"from": [_PEER], "ports": _PORTS}],
-                "egress": [{"to": [_PEER], "ports": _PORTS}],
+                "ingress?": [{"from": [_PEER], "ports": _PORTS}],
+                "egress?": [{"to?": [_PEER], "ports": _PORTS}],
             },
         },
     ),
@@ -147,7 +158,7 @@ SPECS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
                 "startingDeadlineSeconds": NUMBER,
                 "successfulJobsHistoryLimit": NUMBER,
                 "failedJobsHistoryLimit": NUMBER,
-                "jobTemplate": {"metadata": {"labels": TEXTS}, "spec": _JOB},
+                "jobTemplate": {"metadata?": {"labels": TEXTS}, "spec": _JOB},
             },
         },
     ),
@@ -162,14 +173,14 @@ SPECS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
             },
         },
     ),
-    "Broker": ("eventing.knative.dev/v1", {"spec": {"config": _REF}}),
+    "Broker": ("eventing.knative.dev/v1", {"spec?": {"config": _REF}}),
     "Trigger": (
         "eventing.knative.dev/v1",
         {
             "spec": {
                 "broker": TEXT,
                 "filters": [_FILTER],
-                "subscriber": {"ref": _REF, "uri": TEXT, "audience": TEXT},
+                "subscriber": {"ref": _REF, "uri": TEXT, "audience?": TEXT},
                 "delivery": {
                     "retry": NUMBER,
                     "backoffPolicy": TEXT,
@@ -186,7 +197,7 @@ SPECS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     ),
     "EventPolicy": (
         "eventing.knative.dev/v1alpha1",
-        {"spec": {"to": [{"ref": _REF}], "from": [{"ref": _REF, "sub": TEXT}]}},
+        {"spec": {"to": [{"ref": _REF}], "from": [{"ref?": _REF, "sub?": TEXT}]}},
     ),
 }
 
@@ -214,12 +225,21 @@ def _compare(value: Any, shape: Any, where: str) -> Iterator[str]:  # noqa: ANN4
     elif not isinstance(value, dict):
         yield f"{where}: {value!r} is no mapping"
     else:
-        for name, each in value.items():
-            if name not in shape and "*" not in shape:
-                yield f"{where}.{name}: no such field here"
-            else:
-                known = shape.get(name, shape.get("*"))
-                yield from _compare(each, known, f"{where}.{name}")
+        yield from _compare_mapping(value, shape, where)
+
+
+def _compare_mapping(value: Any, shape: Any, where: str) -> Iterator[str]:  # noqa: ANN401
+    if "*" in shape:
+        shape = dict.fromkeys(value, shape["*"])
+    known = {str(name).removesuffix("?"): each for name, each in shape.items()}
+    for name, each in value.items():
+        if name not in known:
+            yield f"{where}.{name}: no such field here"
+        else:
+            yield from _compare(each, known[name], f"{where}.{name}")
+    for name in shape.keys() - value.keys():
+        if not str(name).endswith("?"):
+            yield f"{where}.{name}: there is none, and there must be"
 
 
 def _compare_list(value: Any, shape: Any, where: str) -> Iterator[str]:  # noqa: ANN401

@@ -6,17 +6,20 @@ reaches no bill, a log of another tenant, a broker that takes nothing.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from knative import eventing, network
 from knative.isolation import SYSTEM
 from knative.kustomize import identity
-from knative.roles import pods, tenant_of
+from knative.roles import OWNER, PART, pods, tenant_of
 from knative.serving import SCALING, quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from knative.eventing import Key
     from knative.kustomize import Manifest
 
 UPLOADS: Final = frozenset(
@@ -61,6 +64,9 @@ _NEEDS: Final[Mapping[str, frozenset[tuple[str, str]]]] = {
             *(("Service", name) for name in ("door", "worker")),
             *(("Broker", name) for name in ("default", "dead-letters")),
             *(("ConfigMap", name) for name in ("guise", "guise-tenants")),
+            *(("NetworkPolicy", name) for name in ("nothing", *network.WALLS)),
+            ("LimitRange", "containers"),
+            ("ResourceQuota", "tenant"),
             ("PingSource", "storage"),
             ("CronJob", "sweeper"),
         }
@@ -70,6 +76,9 @@ _NEEDS: Final[Mapping[str, frozenset[tuple[str, str]]]] = {
             *(("Trigger", way) for way in (*_STARTS, "requested-to-audit")),
             *(("Service", name) for name in ("door", "worker", "audit", "billing")),
             *(("Broker", name) for name in ("default", "dead-letters")),
+            *(("NetworkPolicy", name) for name in network.WALLS),
+            *(("NetworkPolicy", name) for name in ("nothing", network.DATABASE)),
+            ("LimitRange", "containers"),
         }
     ),
     "member": frozenset(
@@ -83,13 +92,15 @@ _NEEDS: Final[Mapping[str, frozenset[tuple[str, str]]]] = {
     ),
 }
 """What a namespace of a tenant's own has; the system's; and a tenant of the pool."""
-_OUT: Final[Mapping[str, frozenset[tuple[str, int]]]] = {
-    "kube-system": frozenset({("UDP", 53), ("TCP", 53)}),
-    "knative-eventing": frozenset({("TCP", 8080), ("TCP", 8443)}),
-    "minio": frozenset({("TCP", 9000)}),
-    "observability": frozenset({("TCP", 4318)}),
+_DAILY: Final = re.compile(r"[1-5]?\d (1?\d|2[0-3]) \* \* \*")
+_TRIES: Final[Mapping[str, tuple[int, int]]] = {
+    "upload-to-audit": (2, 20),
+    "requested-to-audit": (2, 20),
+    "endings-to-audit": (12, 20),
+    "usage-to-billing": (12, 20),
 }
-"""Where pods may go, by namespace; whoever else is named is the gateway."""
+"""How often at least, and for how many seconds a try; the others' are the worker's."""
+_TRIES_OF_WORKER: Final = (12, 600)
 _RETRY_MAX: Final = 20
 _BACKOFF: Final = "PT0.2S"
 _PRIORITY_MAX: Final = 1000
@@ -117,6 +128,7 @@ def faults(objects: Sequence[Manifest], *, tokens: bool) -> Iterator[str]:
     for home in sorted({identity(each)[1] for each in objects} - {""}):
         own = [each for each in objects if identity(each)[1] == home]
         yield from (f"{home}: {fault}" for fault in _alike(own))
+        yield from (f"{home}: {fault}" for fault in network.gateway(own))
         yield from (f"{home}: {fault}" for fault in _quota(own))
 
 
@@ -124,6 +136,9 @@ def _missing(objects: Sequence[Manifest], *, tokens: bool) -> Iterator[str]:
     """Yield what nothing refers to, and what should be there all the same."""
     there = {identity(each) for each in objects}
     homes = {name for kind, _, name in there if kind == "Namespace"}
+    for kind, home, name in sorted(there):
+        if home not in homes | {"", SYSTEM}:
+            yield f"{kind} {home}/{name}: in nobody's namespace"
     for home in sorted(homes):
         needs = set(_NEEDS["system" if home == SYSTEM else "tenant"])
         if tokens and home != SYSTEM:
@@ -131,8 +146,14 @@ def _missing(objects: Sequence[Manifest], *, tokens: bool) -> Iterator[str]:
         for kind, name in sorted(needs):
             if (kind, home, name) not in there:
                 yield f"{home}: no {kind} {name}"
-    if SYSTEM in homes:
-        return
+    if SYSTEM not in homes:
+        yield from _missing_of_pool(objects, there)
+
+
+def _missing_of_pool(
+    objects: Sequence[Manifest], there: Collection[Key]
+) -> Iterator[str]:
+    """Yield what a tenant of the pool has not."""
     shared = [each for each in objects if identity(each)[1] == SYSTEM]
     for tenant in sorted({tenant_of(each) for each in shared} - {""}):
         for kind, name in sorted(_NEEDS["member"]):
@@ -165,16 +186,49 @@ def _trigger(each: Manifest) -> Iterator[str]:
     door = spec["subscriber"]["uri"].split("/")
     if target != "worker" and door[3] != (tenant or "pool"):
         yield f"subscriber: the door of {door[3]}"
+    yield from _tried(spec["delivery"], way)
     delivery = spec["delivery"]
-    if delivery["retry"] > _RETRY_MAX or delivery["backoffDelay"] != _BACKOFF:
-        yield f"delivery: {delivery['retry']} times from {delivery['backoffDelay']} on"
     if delivery["deadLetterSink"]["ref"].get("namespace", home) != home:
         yield "delivery.deadLetterSink: of another namespace"
+
+
+def _tried(delivery: Mapping[str, Any], way: str) -> Iterator[str]:
+    """Yield where an event is given up too soon, or never."""
+    least, patience = _TRIES.get(way, _TRIES_OF_WORKER)
+    retry, delay = delivery["retry"], delivery["backoffDelay"]
+    if not least <= retry <= _RETRY_MAX or delay != _BACKOFF:
+        yield f"delivery: {retry} times from {delay} on, and not {least} times"
+    if delivery["backoffPolicy"] != "exponential":
+        yield f"delivery: {retry} times within seconds"
+    if eventing.seconds(delivery["timeout"]) < patience:
+        yield f"delivery.timeout: {delivery['timeout']} is less than {patience} s"
+
+
+def _passes(part: Any, told: Mapping[str, str]) -> bool:  # noqa: ANN401  # a filter
+    """Return whether a filter lets an event with these attributes pass."""
+    for dialect, inner in part.items():
+        match dialect:
+            case "all":
+                passes = all(_passes(each, told) for each in inner)
+            case "any":
+                passes = any(_passes(each, told) for each in inner)
+            case "exact":
+                passes = all(told.get(name) == text for name, text in inner.items())
+            case _:
+                passes = all(told.get(n, "").startswith(t) for n, t in inner.items())
+        if not passes:
+            return False
+    return True
 
 
 def _whose(filters: Sequence[Any], home: str, tenant: str, way: str) -> Iterator[str]:
     """Yield where a filter lets another tenant's events pass."""
     exact = [part["exact"] for part in filters if "exact" in part]
+    for kind in sorted(UPLOADS):
+        for subject in ("objects/results/j/job.json", "results/j/job.json"):
+            told = {"type": kind, "subject": subject}
+            if all(_passes(part, told) for part in filters):
+                yield f"filters: each result would wake somebody ({kind})"
     if way == "storage-to-billing":
         name = f"{tenant}-storage" if home == SYSTEM else "storage"
         source = f"/apis/v1/namespaces/{home}/pingsources/{name}"
@@ -207,6 +261,8 @@ def _ping(each: Manifest) -> Iterator[str]:
     home = each["metadata"]["namespace"]
     if (sink["name"], sink.get("namespace", home)) != ("default", home):
         yield "sink: not the broker that its Trigger is at"
+    if not _DAILY.fullmatch(each["spec"]["schedule"]):
+        yield f"schedule: {each['spec']['schedule']} is not once a day"
 
 
 def _policy(each: Manifest) -> Iterator[str]:
@@ -227,40 +283,6 @@ def _policy(each: Manifest) -> Iterator[str]:
         yield "to: not the broker default"
 
 
-def _network(each: Manifest) -> Iterator[str]:
-    """Yield whom a policy lets in or out, besides whom it should, or too little."""
-    spec, name = each["spec"], each["metadata"]["name"]
-    if name in {"from-knative", "to-what-is-needed"} and spec["podSelector"]:
-        yield "podSelector: not all pods"
-    if name == "to-what-is-needed":
-        yield from _out(spec["egress"])
-    for rule in spec.get("ingress", []):
-        for peer in rule["from"]:
-            [wanted] = peer["namespaceSelector"].get("matchExpressions", [{}])
-            values = set(wanted.get("values", []))
-            key = (wanted.get("key"), wanted.get("operator"))
-            if key != ("kubernetes.io/metadata.name", "In"):
-                yield f"ingress: by {key}, which is on no namespace by itself"
-            if "knative-serving" not in values or len(values) != len(("it", "gateway")):
-                yield f"ingress: {sorted(values)} is not Serving and the gateway"
-
-
-def _out(rules: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for rule in rules:
-        ports = {(each.get("protocol"), each["port"]) for each in rule["ports"]}
-        for peer in rule["to"]:
-            if "ipBlock" in peer:
-                if peer["ipBlock"]["cidr"] != "0.0.0.0/0" or ports != {("TCP", 443)}:
-                    yield f"egress: {peer['ipBlock']['cidr']} at {sorted(ports)}"
-                continue
-            labels = peer["namespaceSelector"]["matchLabels"]
-            place = labels.get("kubernetes.io/metadata.name", "")
-            if place in _OUT and ports != _OUT[place]:
-                yield f"egress: {place} at {sorted(ports)}, not {sorted(_OUT[place])}"
-            if place not in _OUT and {protocol for protocol, _ in ports} != {"TCP"}:
-                yield f"egress: {place} is the gateway, and speaks TCP"
-
-
 def _priority(each: Manifest) -> Iterator[str]:
     if abs(each["value"]) > _PRIORITY_MAX:
         yield f"value: {each['value']} is above pods of the cluster itself"
@@ -268,40 +290,47 @@ def _priority(each: Manifest) -> Iterator[str]:
 
 def _config(each: Manifest) -> Iterator[str]:
     home, data = each["metadata"]["namespace"], each["data"]
+    tenant = home.removeprefix("guise-")
+    own = set(data) == {f"{tenant}.yaml"} and f"id: {tenant}\n" in _plain(data)
+    if each["metadata"]["name"] == "guise-tenants" and home != SYSTEM and not own:
+        yield f"{sorted(data)}: not {tenant}'s spec alone"
     if each["metadata"]["name"] != "guise":
         return
-    if home.removeprefix("guise-") not in data["store"]:
-        yield f"store: {data['store']!r} is not the tenant's"
-    if not data["issuer"]:
+    if home.removeprefix("guise-") not in data.get("store", ""):
+        yield f"store: {data.get('store')!r} is not the tenant's"
+    if "oidc-issuer" not in data:
+        yield "oidc-issuer: there is none"
+    if not data.get("issuer"):
         yield "issuer: nobody's tokens would be taken"
 
 
+def _plain(data: Mapping[str, str]) -> str:
+    return "".join(data.values()).replace("'", "")
+
+
+def _namespace(each: Manifest) -> Iterator[str]:
+    name, labels = each["metadata"]["name"], each["metadata"].get("labels", {})
+    wanted = {PART: "guise"}
+    if name != SYSTEM:
+        wanted[OWNER] = name.removeprefix("guise-")
+    told = {key: text for key, text in labels.items() if "pod-security" not in key}
+    if told != wanted:
+        yield f"labels: {told}, not {wanted}"
+
+
 def _alike(own: Sequence[Manifest]) -> Iterator[str]:
-    """Yield what of one namespace is of two kinds, or lets in whom it does not ask."""
+    """Yield what of one namespace is of two kinds."""
     brokers = [each for each in own if each["kind"] == "Broker"]
     if len({str(each["metadata"]["annotations"]) for each in brokers}) > 1:
         yield "brokers of two classes: one would not hear of the other's dead letters"
-    walls = {
-        each["metadata"]["name"]: each["spec"]
+    boxes = {
+        template["spec"].get("runtimeClassName")
         for each in own
-        if each["kind"] == "NetworkPolicy"
+        if identity(each)[1] != SYSTEM
+        for template in pods(each)
     }
-    if {"from-knative", "to-what-is-needed"} <= walls.keys():
-        out = {
-            peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
-            for rule in walls["to-what-is-needed"]["egress"]
-            for peer in rule["to"]
-            if "namespaceSelector" in peer
-        }
-        let = {
-            value
-            for rule in walls["from-knative"]["ingress"]
-            for peer in rule["from"]
-            for each in peer["namespaceSelector"].get("matchExpressions", [])
-            for value in each["values"]
-        }
-        if strange := let - out - {"knative-serving"}:
-            yield f"{sorted(strange)} is let in, and is not the gateway that is called"
+    if len(boxes) > 1:
+        yield f"runtimeClassName: {boxes}, and a tenant is behind one kernel"
 
 
 def _quota(own: Sequence[Manifest]) -> Iterator[str]:
@@ -310,6 +339,9 @@ def _quota(own: Sequence[Manifest]) -> Iterator[str]:
     if not quotas:
         return
     hard = quotas[0]["spec"]["hard"]
+    for name, amount in sorted(hard.items()):
+        if quantity(amount) < 0:
+            yield f"the quota of {name}: {amount} is no quantity"
     need: Counter[str] = Counter()
     for each in own:
         need.update(_wanted(each))
@@ -342,7 +374,8 @@ _EACH: Final[Mapping[str, Any]] = {
     "Trigger": _trigger,
     "PingSource": _ping,
     "EventPolicy": _policy,
-    "NetworkPolicy": _network,
+    "NetworkPolicy": network.policy,
     "PriorityClass": _priority,
     "ConfigMap": _config,
+    "Namespace": _namespace,
 }
