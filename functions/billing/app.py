@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, cast
 from flask import Response, request
 
 from functions import events
-from functions.auth import BILLING_READ, TokenAuthenticator, cluster_of
+from functions.auth import BILLING_READ, NoCluster, TokenAuthenticator, cluster_of
 from functions.billing.books import Books, clock
+from functions.billing.measuring import Measuring, brake
 from functions.database import check_database
 from functions.keys import BILLING, FileKeys, events_key
 from functions.problems import Failed, InvalidRequest, Unavailable, UnknownTenant
@@ -94,9 +95,12 @@ def create_app(
         stores = Stores.from_settings(settings)
     if watch is None and stores is not None:
         watch = _watch(books, stores, keys)
-    guard(app, cluster_of(settings), EVENTS, TICKS)
+    cluster = cluster_of(settings)
+    guard(app, cluster, EVENTS, TICKS)
     _add_events(app, books, keys, watch)
-    _add_ticks(app, books, keys, stores)
+    measuring = None if stores is None else Measuring(books, keys, stores)
+    vouched = not isinstance(cluster, NoCluster)
+    _add_ticks(app, books, measuring, watch, vouched=vouched)
     _add_statements(app, books, authenticator)
     return app
 
@@ -146,15 +150,29 @@ def _add_events(
 
 
 def _add_ticks(
-    app: Flask, books: Books, keys: KeyProvider, stores: Stores | None
+    app: Flask,
+    books: Books,
+    measuring: Measuring | None,
+    watch: Watch | None,
+    *,
+    vouched: bool,
 ) -> None:
+    """Add the door for ticks; `vouched` is whether it is known who brings them."""
+
     @app.post(TICKS)
     def tick(tenant: str) -> Response:
         def handle(event: Event) -> Response | None:
-            if stores is None:
+            if measuring is None:
                 log.warning("no GUISE_STORE: nothing stored is measured")
                 return None
-            return _reply(measure(event, Tenant(tenant), books, keys, stores))
+            who = Tenant(tenant)
+            usage = measuring.usage(event, who)
+            if usage is None or vouched:
+                return _reply(usage)
+            post(usage, who, books, measuring.keys)
+            if watch is not None:
+                brake(who, watch)
+            return None
 
         return answer_broker(handle)
 
@@ -165,20 +183,6 @@ def _reply(event: Event | None) -> Response | None:
         return None
     headers, body = events.encode(event)
     return Response(body, headers=headers)
-
-
-def measure(
-    tick: Event, tenant: Tenant, books: Books, keys: KeyProvider, stores: Stores
-) -> Event:
-    """Return the usage event of what the tenant stored on the day before the tick.
-
-    Raises `InvalidRequest` (400), `Unavailable` (503), or what the store does.
-    """
-    from functions.billing import storing
-
-    day = storing.day_before(tick, books.now())
-    stored = storing.measure(stores.of(tenant), day)
-    return storing.told(tenant, day, stored, keys)
 
 
 def after(event: Event, tenant: Tenant, posted: Posted, watch: Watch) -> Event | None:

@@ -260,7 +260,8 @@ class Watch:
     def look(self, tenant: Tenant, cause: str = "") -> Event | None:
         """Write how the tenant's budget stands if that changed, and return the event.
 
-        The same `cause` again gets the same event again.  Raises what the store does.
+        The same `cause` again gets the same event again.  Where there was none nobody
+        was told, and the next that comes is.  Raises what the store does.
         """
         if self.budget_of(tenant.id) is None:
             return None
@@ -273,9 +274,10 @@ class Watch:
             if budget is None:
                 return None
             state = decide(budget, period, self.spent(tenant.id, period))
-            if same(before.state, state):
-                return before.event if cause and before.cause == cause else None
-            event = changed(tenant, state, before, self.keys)
+            stands = before.event if same(before.state, state) else None
+            if stands is not None and (not cause or before.cause):
+                return stands if cause and before.cause == cause else None
+            event = stands or changed(tenant, state, before, self.keys)
             try:
                 put(tenant, event, cause, store, before.generation)
             except Changed:

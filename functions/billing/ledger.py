@@ -171,6 +171,20 @@ class Ledger:
         """
         return self._commit(batch)
 
+    def has(self, tenant: str, source: str, name: str) -> bool:
+        """Return whether the event of that source and id is counted."""
+        key = usages.c.source == source, usages.c.id == name
+        return self._any(tenant, *key)
+
+    def has_before(self, tenant: str, stop_ms: int) -> bool:
+        """Return whether anything was used before a moment, since the epoch."""
+        return self._any(tenant, usages.c.at_ms < stop_ms)
+
+    def _any(self, tenant: str, *which: ColumnElement[bool]) -> bool:
+        query = sa.select(usages.c.id).where(usages.c.tenant == tenant, *which)
+        with self.reading(tenant) as db:
+            return db.execute(query.limit(1)).first() is not None
+
     def sums(self, wanted: Selection, by: str = "") -> list[Part]:
         """Return the sums of each group of `by` and each GPU model, in their order.
 

@@ -1,9 +1,8 @@
 """Stored bytes: once a day, what each tenant's store held of the day before.
 
-A PingSource in each tenant's namespace (a timer on one machine) asks; so the tenants
-are known by having one, and no list of them is kept anywhere.  The answer is a usage
-event, signed by billing's own key, which the tenant's broker carries on: back to
-billing's events, where it is counted, and to any other meter.
+A PingSource in each tenant's namespace (a timer on one machine) asks; who asks, and
+who is told, is for `measuring`.  What is measured becomes a usage event, signed by
+billing's own key.
 
 What is counted is what the day ended with, each object for as long of the day as it
 lay there: from its last write, or from the day's beginning.  So nothing is billed for
@@ -20,6 +19,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from functions import events
+from functions.billing import closing
+from functions.billing.invoice import Period, State
 from functions.events import Event
 from functions.keys import BILLING
 from functions.problems import InvalidRequest, Unavailable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
 
+    from functions.billing.ledger import Ledger
     from functions.keys import KeyProvider
     from functions.storage import Store
     from functions.tenant import Tenant
@@ -36,6 +38,12 @@ if TYPE_CHECKING:
 EVERYTHING: Final = Key("")
 SECONDS_MAX: Final = 540
 """How long one listing may take: less than the request may."""
+LATE_DAYS_MAX: Final = 2
+"""Which days are measured: yesterday, and the one before for a tick that comes late.
+
+A broker tries for an hour, and who replays its dead letter has a day more.  A
+month cannot be closed yet while its last day is among them.
+"""
 _MS_PER_HOUR: Final = 3_600_000
 _DAY: Final = timedelta(days=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -53,16 +61,45 @@ class Stored:
 def day_before(event: Event, now: datetime) -> date:
     """Return the day that a tick asks for: in UTC, the one before its own.
 
-    Raises `InvalidRequest` for a tick of no time, or of a day that has not begun.
+    Nobody signs a tick, so its time is no more than a hint of which of the last days
+    is meant.  Raises `InvalidRequest` for a tick of no time, or of any other day.
     """
     if event.type != events.PING:
         raise InvalidRequest(f"billing is not woken by {event.type}")
     if not event.time:
         raise InvalidRequest("the tick has no time")
     ticked = datetime.fromtimestamp(events.milliseconds(event.time) // 1000, UTC)
-    if ticked.date() > now.astimezone(UTC).date():
+    today = now.astimezone(UTC).date()
+    if ticked.date() > today:
         raise InvalidRequest("the tick is of a day that has not begun")
+    if ticked.date() <= today - LATE_DAYS_MAX * _DAY:
+        raise InvalidRequest("the tick is too old: what lay there then is not known")
     return ticked.date() - _DAY
+
+
+def is_due(ledger: Ledger, tenant: Tenant, day: date, now: datetime) -> bool:
+    """Return whether a day of a tenant's is still to be counted.
+
+    Raises `InvalidRequest` where its month is closed: an invoice has it as it is.
+    """
+    source, name = events.billing_source(tenant.id), _name(tenant, day)
+    if ledger.has(tenant.id, source, name):
+        return False
+    month = Period.of(_begins(day))
+    if closing.state(ledger, tenant.id, month, now) in {State.CLOSED, State.ISSUED}:
+        raise InvalidRequest("the tick is of a month that is closed")
+    return True
+
+
+def is_worth_counting(
+    ledger: Ledger, tenant: Tenant, day: date, stored: Stored
+) -> bool:
+    """Return whether a tenant was there on a day: it stored something, or had been.
+
+    Nothing that lay there before its first usage would be a beginning of its own, and
+    a month before that to be closed, and to owe a minimum.
+    """
+    return bool(stored.objects) or ledger.has_before(tenant.id, _ms(_begins(day)))
 
 
 def measure(
@@ -76,7 +113,7 @@ def measure(
 
     Holds one page at a time.  Raises `Unavailable` where it takes too long.
     """
-    begins = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    begins = _begins(day)
     start, stop = _ms(begins), _ms(begins + _DAY)
     deadline_ns = clock() + seconds_max * 10**9
     objects = size = byte_ms = 0
@@ -98,7 +135,6 @@ def measure(
 
 def told(tenant: Tenant, day: date, stored: Stored, keys: KeyProvider) -> Event:
     """Return the signed usage event of a tenant's day; its time is the day's last."""
-    begins = datetime(day.year, day.month, day.day, tzinfo=UTC)
     data: dict[str, Any] = {
         "operation": "storage",
         "day": day.isoformat(),
@@ -108,15 +144,23 @@ def told(tenant: Tenant, day: date, stored: Stored, keys: KeyProvider) -> Event:
         "billable": True,
     }
     event = Event(
-        id=events.derived_id(tenant.id, "storage", day.isoformat()),
+        id=_name(tenant, day),
         source=events.billing_source(tenant.id),
         type=events.USAGE_RECORDED,
         subject=tenant.id,
-        time=events.rfc3339(begins + _DAY - _MILLISECOND),
+        time=events.rfc3339(_begins(day) + _DAY - _MILLISECOND),
         tenant=tenant.id,
         data=data,
     )
     return events.sign(event, keys.signer(BILLING))
+
+
+def _name(tenant: Tenant, day: date) -> str:
+    return events.derived_id(tenant.id, "storage", day.isoformat())
+
+
+def _begins(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def _ms(moment: datetime) -> int:

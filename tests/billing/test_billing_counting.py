@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 
+import pytest
 import sqlalchemy as sa
 
-from functions.billing import closing
+from functions.billing import closing, storing
 from functions.billing.counting import Posted
 from functions.billing.tables import usages
+from functions.problems import InvalidRequest
+from functions.tenant import Tenant
 from tests.billing.house import BOTH
 from tests.billing.test_billing_closing import usage
 from tests.billing.test_billing_order import DECEMBER, JANUARY, NOVEMBER, due
@@ -50,3 +54,25 @@ def test_a_batch_larger_than_a_statement_is_counted_whole(ledger: Ledger) -> Non
 def test_nothing_is_counted_of_no_events(ledger: Ledger) -> None:
     """An empty batch has an empty answer."""
     assert ledger.post_all([]) == []
+
+
+def test_what_is_counted_is_found_again(ledger: Ledger) -> None:
+    """By its source and id, or by its time; each tenant's own."""
+    made = usage("u1", day="2026-11-30")
+    ledger.post_all([made])
+    assert ledger.has("acme", made.source, "u1")
+    assert not ledger.has("acme", made.source, "u2")
+    assert not ledger.has("acme", "/elsewhere", "u1")
+    assert not ledger.has("other", made.source, "u1")
+    assert ledger.has_before("acme", made.at_ms + 1)
+    assert not ledger.has_before("acme", made.at_ms)
+    assert not ledger.has_before("other", made.at_ms + 1)
+
+
+def test_a_day_is_due_until_its_month_is_closed(ledger: Ledger, office: Ledger) -> None:
+    """The function may look; a closed month takes no more of what is stored."""
+    acme, day = Tenant("acme"), date(2026, 11, 30)
+    assert storing.is_due(ledger, acme, day, due(NOVEMBER))
+    closing.close(office, "acme", NOVEMBER, due(NOVEMBER))
+    with pytest.raises(InvalidRequest):
+        storing.is_due(ledger, acme, day, due(NOVEMBER))

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions import events
-from functions.billing import storing
+from functions.billing import closing, storing
 from functions.billing.app import create_app
+from functions.billing.books import Books
 from functions.billing.ledger import Ledger
+from functions.billing.measuring import Measuring
 from functions.billing.usage import usage_of
 from functions.events import Event
 from functions.keys import BILLING, MemoryKeys, events_key
@@ -23,6 +25,7 @@ from functions.storage import Info, Page, Stores
 from functions.storage.memory import MemoryStore
 from functions.tenant import Key, Tenant
 from tests.billing.house import NOW, TokensByName, clock
+from tests.test_auth_cluster import SET, settings, token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,45 +116,66 @@ def ping(time: str = "2026-11-21T00:17:00Z", **changes: Any) -> Event:
 
 
 @pytest.mark.parametrize(
-    ("time", "day"),
+    ("time", "now", "day"),
     [
-        ("2026-11-21T00:17:00Z", "2026-11-20"),
-        ("2026-11-21T23:59:59.999Z", "2026-11-20"),
-        ("2026-11-21T01:17:00+02:00", "2026-11-19"),
-        ("2026-11-01T00:00:00Z", "2026-10-31"),
-        ("2026-03-01T00:17:00Z", "2026-02-28"),
+        ("2026-11-21T00:17:00Z", "2026-11-21T12:00:00Z", "2026-11-20"),
+        ("2026-11-21T23:59:59.999Z", "2026-11-21T23:59:59.999Z", "2026-11-20"),
+        ("2026-11-21T01:17:00+02:00", "2026-11-21T12:00:00Z", "2026-11-19"),
+        ("2026-11-20T00:00:00Z", "2026-11-21T23:59:59.999Z", "2026-11-19"),
+        ("2026-11-21T00:17:00Z", "2026-11-22T01:00:00+02:00", "2026-11-20"),
+        ("2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z", "2026-10-31"),
+        ("2026-02-28T23:17:00Z", "2026-03-01T09:00:00Z", "2026-02-27"),
     ],
 )
-def test_a_tick_asks_for_the_day_before_its_own(time: str, day: str) -> None:
-    """In UTC, however late it comes."""
-    assert storing.day_before(ping(time), NOW).isoformat() == day
+def test_a_tick_asks_for_the_day_before_its_own(time: str, now: str, day: str) -> None:
+    """In UTC, if it comes on its day or on the next."""
+    clock = datetime.fromisoformat(now)
+    assert storing.day_before(ping(time), clock).isoformat() == day
 
 
 @pytest.mark.parametrize(
     "tick",
-    [ping(""), ping("2026-11-22T00:17:00Z"), ping(type=events.USAGE_RECORDED)],
+    [
+        ping(""),
+        ping("2026-11-22T00:17:00Z"),
+        ping("2026-11-19T23:59:59.999Z"),
+        ping("1971-01-02T00:17:00Z"),
+        ping(type=events.USAGE_RECORDED),
+    ],
 )
 def test_a_tick_that_asks_for_no_day_is_malformed(tick: Event) -> None:
-    """Without a time, of tomorrow, or of no clock."""
+    """Without a time, of tomorrow or long ago by billing's clock, or of no clock."""
     with pytest.raises(InvalidRequest):
         storing.day_before(tick, NOW)
 
 
+def test_no_month_is_closed_while_its_last_day_is_measured() -> None:
+    """However late the tick comes that is still taken."""
+    assert storing.LATE_DAYS_MAX < closing.GRACE_DAYS
+
+
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """One billing function, and the store of 1 GiB that it measures."""
+    """One billing function, and the store of 1 GiB that it measures.
+
+    The cluster's own tokens are on, so it answers who brings a tick.
+    """
 
     client: FlaskClient
     keys: MemoryKeys
     store: Written
+    ledger: Ledger
 
     def tick(self, event: Event | None = None) -> TestResponse:
-        headers, body = events.encode(event or ping())
-        return self.client.post("/v1/tenants/acme/ticks", headers=headers, data=body)
+        return self._send("ticks", event or ping())
 
     def post(self, event: Event) -> TestResponse:
+        return self._send("events", event)
+
+    def _send(self, where: str, event: Event) -> TestResponse:
         headers, body = events.encode(event)
-        return self.client.post("/v1/tenants/acme/events", headers=headers, data=body)
+        headers["Authorization"] = f"Bearer {token('guise-billing')}"
+        return self.client.post(f"/v1/tenants/acme/{where}", headers=headers, data=body)
 
     def measured(self) -> Event:
         """Return the event that a tick is answered with."""
@@ -176,14 +200,16 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     """Return a billing function with an empty ledger."""
     ledger = Ledger.open(f"sqlite:///{tmp_path}/billing.db")
     keys, store = MemoryKeys(), Written([(2**30, -1)])
+    (tmp_path / "jwks.json").write_text(SET)
     app = create_app(
+        settings(tmp_path / "jwks.json", "guise-billing"),
         ledger=ledger,
         keys=keys,
         authenticator=TokensByName(),
         stores=Stores("memory://{tenant}", opener=lambda _: store),
         now=clock,
     )
-    yield Shop(app.test_client(), keys, store)
+    yield Shop(app.test_client(), keys, store, ledger)
     ledger.close()
 
 
@@ -214,6 +240,43 @@ def test_stored_bytes_are_counted_once_however_often_they_are_measured(
     assert again.data != first.data
     assert [shop.post(each).status_code for each in (first, first, again)] == [204] * 3
     assert shop.events() == 1
+
+
+def test_what_is_counted_is_not_measured_again(shop: Shop) -> None:
+    """204 from then on: nothing is listed, and nobody is told."""
+    assert shop.post(shop.measured()).status_code == 204
+    again = shop.tick(ping("2026-11-21T09:00:00Z", id="p2"))
+    assert (again.status_code, again.data, shop.store.pages) == (204, b"", 1)
+
+
+def test_a_late_tick_counts_the_day_that_it_is_for(shop: Shop) -> None:
+    """As well as that of the tick that comes on time."""
+    shop.post(shop.measured())
+    late = shop.tick(ping("2026-11-20T00:17:00Z"))
+    usage = events.decode(dict(late.headers), late.data)
+    assert usage.data["day"] == "2026-11-19"
+    assert shop.post(usage).status_code == 204
+    assert shop.events() == 2
+
+
+def test_a_store_in_which_nothing_lies_any_more_is_on_record(shop: Shop) -> None:
+    """Once the tenant has used something on an earlier day."""
+    before = storing.told(ACME, DAY - timedelta(1), storing.Stored(1, 1, 24), shop.keys)
+    shop.post(before)
+    shop.store.objects.clear()
+    usage = shop.measured()
+    assert (usage.data["objects"], usage.data["byte_hours"]) == (0, "0")
+
+
+def test_many_empty_stores_are_kept_in_mind(shop: Shop) -> None:
+    """Whose listing came to nothing is not listed again, as long as few are."""
+    books = Books(lambda: shop.ledger, clock)
+    stores = Stores("memory://{tenant}", opener=lambda _: shop.store)
+    shop.store.objects.clear()
+    measuring = Measuring(books, shop.keys, stores, empty_max=2)
+    for tenant, pages in (("a", 1), ("a", 1), ("b", 2), ("a", 2), ("c", 3), ("a", 4)):
+        assert measuring.usage(ping(), Tenant(tenant)) is None
+        assert shop.store.pages == pages
 
 
 def test_a_gibibyte_that_lay_there_for_a_day_is_billed_as_that(shop: Shop) -> None:

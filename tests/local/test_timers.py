@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from functions import events
+from functions.billing import storing
 from functions.local import manifests
 from functions.local.manifests import Ping
 from functions.local.timers import Pings, Timer
@@ -103,6 +104,19 @@ def test_a_ping_goes_out_once_a_day_over_every_restart(tmp_path: Path) -> None:
     assert (first.type, first.source) == (events.PING, PING.source)
     assert first.time == "2026-11-21T00:17:00.000Z"
     assert first.id != second.id
+
+
+def test_a_ping_that_is_made_up_for_is_of_a_day_that_billing_measures(
+    tmp_path: Path,
+) -> None:
+    """Whatever day was the last on which the machine ran: of the day before this."""
+    file = tmp_path / "pinged.json"
+    file.write_text(f'{{"{PING.source}": "2026-11-02"}}')
+    now = at("2026-11-21T23:59:59Z")
+    with subscriber() as taker, broker(tmp_path, taker.url) as made:
+        Pings([PING], made, file, lambda: now).look()
+        until(lambda: len(taker.seen) == 1)
+    assert storing.day_before(taker.seen[0], now).isoformat() == "2026-11-20"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])
