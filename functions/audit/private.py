@@ -169,6 +169,24 @@ def delete(db: Connection, tenant: str, job: str) -> int:
     )
 
 
+def delete_first(db: Connection, tenant: str, jobs_max: int) -> int:
+    """Delete everything private of so many jobs; return of how many it was.
+
+    Who deletes a tenant's by parts keeps no other's receipts waiting.
+    """
+    query = (
+        sa.select(record_keys.c.job)
+        .where(record_keys.c.tenant == tenant)
+        .order_by(record_keys.c.job)
+        .limit(jobs_max)
+    )
+    jobs = list(db.execute(query).scalars())
+    for table in _PRIVATE if jobs else ():
+        of_tenant = table.c.tenant == tenant
+        db.execute(sa.delete(table).where(of_tenant, table.c.job <= jobs[-1]))
+    return len(jobs)
+
+
 def delete_all(db: Connection, tenant: str) -> int:
     """Delete everything private of a tenant; return how many jobs it was of."""
     jobs = sa.select(sa.func.count()).where(record_keys.c.tenant == tenant)

@@ -140,6 +140,13 @@ class Store:
             yield db
         scrub(self._engine)
 
+    def clearing(self, tenant: str) -> AbstractContextManager[Connection]:
+        """Return a transaction that deletes a part of what is private.
+
+        What it deletes is scrubbed by an `erasing` after it.
+        """
+        return transaction(self._engine, role="guise_audit_eraser", tenant=tenant)
+
     def pruning(self, tenant: str) -> AbstractContextManager[Connection]:
         """Return a transaction that drops leaves, and says how long to keep them.
 

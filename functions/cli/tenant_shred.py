@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from functions.cli.tenant_ending import bury, keys_of, refuse_active
 from functions.cli.tenant_making import current, in_state, restated
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from functions.roster import Spec
     from functions.storage.encrypted import EncryptedStore
     from functions.tenant import Key
+
+JOBS_AT_ONCE: Final = 5_000
+"""Of how many audit forgets in one transaction."""
 
 
 def shred(
@@ -138,12 +142,25 @@ def _database(place: Place, named: str) -> str:
 
 
 def _forget(url: str, tenant: Tenant) -> int:
-    """Delete everything private that audit has of a tenant; return of how many jobs."""
+    """Delete everything private that audit has of a tenant; return of how many jobs.
+
+    By parts, with pauses as long as each took: in SQLite only one writes at a time,
+    and who waits for it asks now and then.
+    """
     from functions.audit import private
     from functions.audit.store import Store
 
-    with closing(Store.open(url)) as store, store.erasing(tenant.id) as db:
-        return private.delete_all(db, tenant.id)
+    jobs = 0
+    with closing(Store.open(url)) as store:
+        some = JOBS_AT_ONCE
+        while some == JOBS_AT_ONCE:
+            began = time.monotonic()
+            with store.clearing(tenant.id) as db:
+                some = private.delete_first(db, tenant.id, JOBS_AT_ONCE)
+            jobs += some
+            time.sleep(time.monotonic() - began)
+        with store.erasing(tenant.id) as db:
+            return jobs + private.delete_all(db, tenant.id)
 
 
 def attempt(place: Place, tenant: Tenant, keys: Iterable[Key]) -> tuple[int, int]:

@@ -16,7 +16,10 @@ import pytest
 
 from functions.audit.store import Selection, select_entries
 from functions.audit.store import Store as LogStore
+from functions.audit.tables import images, record_keys, sidecars
 from functions.cli.tenant_place import Place
+from functions.cli.tenant_shred import JOBS_AT_ONCE
+from functions.database import open_database
 from functions.envelopes import Envelopes
 from functions.keys import FileKeys, events_key
 from functions.local.home import Home
@@ -138,6 +141,26 @@ def test_a_shredded_tenant_s_signing_key_is_the_last(home: Path) -> None:
     guise(home, "shred", "acme", "--yes")
     assert FileKeys(home / "keys").is_destroyed(events_key("acme"))
     guise(home, "delete", "acme", "--yes")
+
+
+def test_what_audit_keeps_privately_goes_by_parts(home: Path) -> None:
+    """All of the tenant's, and nothing of another's."""
+    jobs = [f"j-{number:05}" for number in range(JOBS_AT_ONCE + 10)]
+    some = {"wrapped": b"w", "kind": "started", "sealed": b"s", "mac": b"m"}
+    some["role"] = "target"
+    rows = [some | {"tenant": "acme", "job": job} for job in jobs]
+    rows += [some | {"tenant": "beta", "job": "j-1"}]
+    engine = open_database(Home(home).database_url("audit"))
+    with engine.begin() as db:
+        for table in (record_keys, sidecars, images):
+            names = [column.name for column in table.columns]
+            db.execute(table.insert(), [{n: row[n] for n in names} for row in rows])
+    said = guise(home, "shred", "acme", "--yes").stdout
+    assert f"privately of {len(jobs)} jobs" in said
+    with engine.begin() as db:
+        for table in (record_keys, sidecars, images):
+            assert [row.tenant for row in db.execute(table.select())] == ["beta"]
+    engine.dispose()
 
 
 def test_half_a_picture_of_a_killed_writer_is_not_left_open(tmp_path: Path) -> None:
