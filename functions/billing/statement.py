@@ -225,6 +225,7 @@ def _shown(priced: Iterable[_Priced]) -> dict[str, Any]:
         **counts,
         "gpu_seconds": f"{seconds(_added(priced, 'gpu_ms')):f}",
         "cpu_seconds": f"{seconds(_added(priced, 'cpu_ms')):f}",
+        "byte_hours": str(_added(priced, "byte_hours")),
         "gib_months": f"{gib_months(_added(priced, 'byte_hours')):f}",
         "charges": list(_lines(charges)),
         "amount": plain(total(charge.amount for charge in charges)),

@@ -134,12 +134,13 @@ def measure(
 
 
 def told(tenant: Tenant, day: date, stored: Stored, keys: KeyProvider) -> Event:
-    """Return the signed usage event of a tenant's day; its time is the day's last."""
+    """Return the signed usage event of a tenant's day; its time is the day's last.
+
+    It says no more than the ledger keeps, so that a tenant can write it down again.
+    """
     data: dict[str, Any] = {
         "operation": "storage",
         "day": day.isoformat(),
-        "objects": stored.objects,
-        "bytes": stored.bytes,
         "byte_hours": str(stored.byte_hours),
         "billable": True,
     }

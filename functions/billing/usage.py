@@ -124,16 +124,17 @@ _NO_WORK: Final = UsageData(
 class StorageData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The data of the event that billing itself sends of a tenant's stored bytes.
 
-    `day` is a day in UTC; `bytes` and `objects` are what it ended with, `byte_hours`
-    the time that they had lain there of it, as decimal text.
+    `day` is a day in UTC; `byte_hours` is the size of what it ended with, times how
+    long of it that had lain there, as decimal text.  Older billing said how much it
+    was, too: `bytes` in so many `objects`.
     """
 
     operation: Literal["storage"]
     day: Day
-    objects: Held
-    bytes: Held
     byte_hours: Whole
     billable: bool
+    objects: Held = 0
+    bytes: Held = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ def test_usage_says_what_was_measured(house: House) -> None:
         "output_bytes": 1000,
         "gpu_seconds": "0.136",
         "cpu_seconds": "1.912",
+        "byte_hours": "0",
         "gib_months": "0.000000",
     }
     assert charges
