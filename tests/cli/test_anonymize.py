@@ -15,6 +15,7 @@ import pytest
 from functions.cli.anonymize import Covering, anonymize_all, plan_of
 from functions.cli.work import Place
 from functions.problems import Conflict, InvalidRequest, NotFound, Problem
+from tests.command import run
 from tests.integration.stack import COLLINS, GUISE, HOPPER, Stack, up
 
 if TYPE_CHECKING:
@@ -194,10 +195,8 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def anonymize(stack: Stack, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [GUISE, "anonymize", *arguments, "--home", stack.home]
-    return subprocess.run(
-        [str(each) for each in command], capture_output=True, text=True, check=False
-    )
+    home = ("--home", stack.home)
+    return run("anonymize", *arguments, *home, environ=os.environ.copy())
 
 
 def test_a_folder_is_covered_and_everything_told_to_a_script(

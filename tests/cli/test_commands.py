@@ -1,8 +1,13 @@
-"""The command line, as a person and as a script would use it."""
+"""The command line, as a person and as a script would use it.
+
+What starts a stack of its own, or turns into one, is a process here; what talks to one
+that runs does so from this process.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.command import run
 from tests.integration.stack import COLLINS, GUISE, HOPPER, REPOSITORY, Stack, up
 
 if TYPE_CHECKING:
@@ -20,7 +26,14 @@ pytestmark = pytest.mark.xdist_group("cli")
 
 
 def guise(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command, and hold it to its exit status."""
+    """Run a command here, and hold it to its exit status."""
+    done = run(*arguments, environ=os.environ.copy())
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def process(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command as a process, and hold it to its exit status."""
     command = [str(GUISE), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
@@ -49,7 +62,7 @@ def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_demonstration_tells_a_script_everything(demonstrated: Path) -> None:
     """The last line is one JSON object, and every figure in it was read."""
-    told = last(guise("demo", "--home", demonstrated, "--json"))
+    told = last(process("demo", "--home", demonstrated, "--json"))
     assert set(told) == {
         "result",
         "job",
@@ -72,7 +85,7 @@ def test_the_demonstration_tells_a_script_everything(demonstrated: Path) -> None
 
 def test_the_demonstration_leaves_two_pictures(demonstrated: Path) -> None:
     """The output, and source, target and output side by side."""
-    done = guise("demo", "--home", demonstrated)
+    done = process("demo", "--home", demonstrated)
     for name in ("output.jpg", "side-by-side.jpg"):
         path = demonstrated / "demo" / name
         assert str(path) in done.stdout
@@ -84,7 +97,7 @@ def test_swap_starts_a_stack_by_itself_and_ends_it(demonstrated: Path) -> None:
     """No server, no url: the picture is there, and nothing runs afterwards."""
     out = demonstrated / "out.png"
     arguments = (COLLINS, HOPPER, "-o", out, "--home", demonstrated)
-    done = guise("swap", *arguments, "--consent", "public-domain")
+    done = process("swap", *arguments, "--consent", "public-domain")
     assert "audit entry" in done.stdout
     assert out.read_bytes().startswith(b"\x89PNG")
     assert "nothing runs" in guise("status", "--home", demonstrated).stdout
@@ -217,12 +230,12 @@ def test_a_refused_job_says_why(stack: Stack, tmp_path: Path) -> None:
 )
 def test_a_usage_error_is_2(arguments: tuple[object, ...]) -> None:
     """As everywhere."""
-    guise(*arguments, code=2)
+    process(*arguments, code=2)
 
 
 def test_a_second_stack_in_a_home_is_an_error(stack: Stack) -> None:
     """It says which process has it, and where."""
-    done = guise("up", "--home", stack.home, "--port", 0, code=1)
+    done = process("up", "--home", stack.home, "--port", 0, code=1)
     assert "error:" in done.stderr
     assert stack.urls["door"] in done.stderr
 
@@ -296,6 +309,6 @@ def test_packs_are_listed_pulled_and_verified(tmp_path: Path) -> None:
 
 def test_the_help_names_every_command() -> None:
     """What there is to do is one call away."""
-    text = guise("--help").stdout
+    text = process("--help").stdout
     for name in ("up", "status", "swap", "anonymize", "detect", "demo", "models"):
         assert name in text

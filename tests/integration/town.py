@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
+import os
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,7 +25,8 @@ from functions.local import wiring
 from functions.local.home import AUDIENCE, ISSUER, Home
 from functions.problems import NotFound
 from functions.tenant import Tenant
-from tests.integration.stack import COLLINS, GUISE, HOPPER, SWAP, Stack, until
+from tests.command import run
+from tests.integration.stack import COLLINS, HOPPER, SWAP, Stack, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,9 +38,9 @@ EVERYTHING = (SWAP_WRITE, SWAP_READ, AUDIT_READ, AUDIT_ERASE, BILLING_READ)
 
 def guise(*arguments: str | Path) -> dict[str, Any]:
     """Run a command of ours, and return the JSON it prints."""
-    command = [str(GUISE), *map(str, arguments), "--json"]
-    printed = subprocess.run(command, capture_output=True, check=True, timeout=60)
-    found: dict[str, Any] = json.loads(printed.stdout)
+    done = run(*arguments, "--json", environ=os.environ.copy())
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 

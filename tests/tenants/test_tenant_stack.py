@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from tests.integration.stack import COLLINS, GUISE, HOPPER, SWAP, Stack, until, up
+from tests.command import run
+from tests.integration.stack import COLLINS, HOPPER, SWAP, Stack, until, up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.xdist_group("cli")
+
+JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
+"""How each picture here begins: so long that no noise has it by chance."""
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +30,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def guise(stack: Stack, *arguments: str) -> Any:
     """Run `guise tenant`, and return what it prints for scripts."""
-    command = [str(GUISE), "tenant", *arguments, "--home", str(stack.home), "--json"]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    at = ("--home", stack.home, "--json")
+    ran = run("tenant", *arguments, *at, environ=os.environ.copy())
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return json.loads(ran.stdout.splitlines()[-1])
 
@@ -62,7 +66,7 @@ def test_a_tenant_is_made_stopped_and_deleted_while_the_stack_runs(
     job = made.json()["job"]
     swap, log = f"/v1/swaps/{job}", "/v1/tenants/acme/log/checkpoint"
     folder = stack.home / "tenants" / "acme"
-    assert not [each for each in every(folder) if b"\xff\xd8\xff" in each.read_bytes()]
+    assert not [each for each in every(folder) if JPEG in each.read_bytes()]
 
     guise(stack, "suspend", "acme")
     refused = post(stack, token)
@@ -95,8 +99,8 @@ def every(folder: Path) -> Iterator[Path]:
 
 def told_of(stack: Stack, tenant: str) -> str:
     """Return why the tenant cannot be deleted yet, nothing once it can."""
-    command = [str(GUISE), "tenant", "delete", tenant, "--home", str(stack.home)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    words = ("tenant", "delete", tenant, "--home", stack.home)
+    ran = run(*words, environ=os.environ.copy())
     return "" if "say --yes" in ran.stderr else ran.stderr
 
 
