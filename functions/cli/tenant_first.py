@@ -5,8 +5,10 @@ The stack itself knows no database.
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+from functions.audit.store import Store
 from functions.cli.tenant_ending import bury
 from functions.cli.tenant_log import end_on_record, open_log
 from functions.cli.tenant_making import in_state, make_keys
@@ -20,6 +22,7 @@ from functions.roster import RECEIPT_SECONDS_MAX, changed, put_on_record, write
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from functions.roster.spec import State
     from functions.tenant import Tenant
 
 
@@ -43,21 +46,25 @@ def bury_who_ended(place: Place) -> None:
     So it is where both were restored as they had been before.
     """
     roster = place.roster()
-    for tenant in roster.names() if place.specs.is_dir() else ():
-        try:
-            living = not roster.has_ended(roster.read(tenant))
-        except (UnknownTenant, Unavailable):  # a broken one is served by nobody
-            continue
-        state = end_on_record(place, tenant) if living else None
-        if state is None:
-            continue
-        with place.changing(tenant):
-            bury(place, in_state(roster.read(tenant), state))
-        err().print(
-            f"{tenant.id} was {state}, by its log: its spec was put back; "
-            f"`guise tenant delete {tenant.id} --yes` takes what else was",
-            markup=False,
-        )
+    with closing(Store.open(place.folder.database_url("audit"))) as store:
+        for tenant in roster.names() if place.specs.is_dir() else ():
+            try:
+                living = not roster.has_ended(roster.read(tenant))
+            except (UnknownTenant, Unavailable):  # a broken one is served by nobody
+                continue
+            state = end_on_record(store, tenant) if living else None
+            if state is not None:
+                _bury(place, tenant, state)
+
+
+def _bury(place: Place, tenant: Tenant, state: State) -> None:
+    with place.changing(tenant):
+        bury(place, in_state(place.roster().read(tenant), state))
+    err().print(
+        f"{tenant.id} was {state}, by its log: its spec was put back; "
+        f"`guise tenant delete {tenant.id} --yes` takes what else was",
+        markup=False,
+    )
 
 
 def found(place: Place, tenant: Tenant) -> None:

@@ -12,16 +12,17 @@ from functions.problems import NoReceipt, NotFound
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
+    from functions.audit.store import Store
     from functions.cli.tenant_place import Place
     from functions.events import Event
     from functions.keys import FileKeys
     from functions.roster.spec import State
     from functions.sink import Receipt
 
-ENDINGS: Final[Mapping[str, State]] = {"deleted": "deleted", "shredded": "shredded"}
-"""What a tenant's last change may be called, and its state since."""
+ENDINGS: Final[tuple[State, ...]] = ("shredded", "deleted")
+"""What a change is called after which a tenant is no more; so is its state."""
 
 
 class LogAuditor:
@@ -54,29 +55,26 @@ def has_entries(place: Place, tenant: Tenant) -> bool:
         return bool(select_entries(db, Selection(tenant.id), 1))
 
 
-def end_on_record(place: Place, tenant: Tenant) -> State | None:
-    """Return how a tenant ended, where the last change in the home's log says so.
+def end_on_record(store: Store, tenant: Tenant) -> State | None:
+    """Return how a tenant ended, where a change in a log says so; `shredded` if both.
 
+    Any counts, and not the last alone: who was put back may have been changed since.
     What is pruned says nothing any more.
     """
     import sqlalchemy as sa
     from msgspec import json
 
-    from functions.audit.store import Store
     from functions.audit.tables import entries
 
-    newest = (
+    changes = (
         sa.select(entries.c.leaf)
         .where(entries.c.tenant == tenant.id, entries.c.job == "")  # has an index
         .where(entries.c.type == TENANT_CHANGED, entries.c.leaf.is_not(None))
-        .order_by(entries.c.epoch.desc(), entries.c.idx.desc())
-        .limit(1)
     )
-    url = place.folder.database_url("audit")
-    with closing(Store.open(url)) as store, store.reading(tenant.id) as db:
-        leaf = db.execute(newest).scalar_one_or_none()
-    change = json.decode(leaf)["data"]["change"] if leaf else ""
-    return ENDINGS.get(change)
+    with store.reading(tenant.id) as db:
+        leaves = db.execute(changes).scalars().all()
+    found = {json.decode(leaf)["data"]["change"] for leaf in leaves}
+    return next((state for state in ENDINGS if state in found), None)
 
 
 @contextmanager

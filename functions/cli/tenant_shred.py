@@ -60,7 +60,8 @@ def shred(
         if spec.state == "deleted":
             raise Conflict(
                 f"{tenant.id} is deleted, and with it the key that would sign the "
-                "record of this: who is to be shredded is shredded first"
+                "record of this: who is to be shredded is shredded first; what keys of "
+                f"its objects there are in {place.envelopes} are yours to remove"
             )
         if not yes:
             raise InvalidRequest(

@@ -133,6 +133,8 @@ def test_attack_everything_but_the_log_is_put_back(home: Path, command: str) -> 
     token, backup = ended(home, command)
     restore(home, backup, "tenants")
     restore(home, backup, "keys")
+    edit = said(home, "edit", "acme", "--set", "name=A")
+    assert "acme: changed" in edit  # nobody has looked at the log yet
     with real_up(home) as stack:
         assert answer(stack.urls["door"], token) == httpx.codes.UNAUTHORIZED
     state = "deleted" if command == "delete" else "shredded"
