@@ -80,7 +80,9 @@ LABEL org.opencontainers.image.licenses=Apache-2.0 \
 # Nothing is written: the bytecode is there, and the root file system is read-only.
 ENV PATH=/opt/guise/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PORT=8080 HOME=/tmp
-WORKDIR /tmp
+# Code comes from where nobody can write: Python and gunicorn look where they stand, too.
+ENV PYTHONSAFEPATH=1
+WORKDIR /
 USER 65532:65532
 # gunicorn listens on PORT.  Each image adds how many threads answer, how many seconds a
 # job in hand has after SIGTERM, and the function; a test holds it to the manifests.

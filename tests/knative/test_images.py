@@ -59,6 +59,14 @@ def test_an_image_runs_as_nobody_in_particular(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_an_image_takes_code_from_nowhere_that_can_be_written(target: str) -> None:
+    """Python and gunicorn look where they stand: that is no folder in memory."""
+    lines = run(target)
+    assert [each for each in lines if each.startswith("WORKDIR")] == ["WORKDIR /"]
+    assert "ENV PYTHONSAFEPATH=1" in lines
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_nothing_that_builds_is_in_an_image(target: str) -> None:
     """An image starts on BASE, takes one folder from what built it, and runs one rm."""
     lines = run(target)
