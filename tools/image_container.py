@@ -170,7 +170,7 @@ def _shut_in(root: Path) -> None:
     """Become what a container's process is; called between fork and exec."""
     libc = ctypes.CDLL(None)
     os.chroot(root)
-    os.chdir("/tmp")  # noqa: S108  # the image's WORKDIR
+    os.chdir("/")  # the image's WORKDIR
     for each in range(_CAPABILITIES):
         libc.prctl(_PR_CAPBSET_DROP, each)
     os.setgroups([])
