@@ -9,7 +9,7 @@ issued never changes; a credit note takes it back.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import msgspec
 import sqlalchemy as sa
@@ -33,7 +33,7 @@ from functions.problems import Conflict, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime
+    from datetime import date, datetime
 
     from sqlalchemy import Connection
 
@@ -44,6 +44,14 @@ if TYPE_CHECKING:
 GRACE_DAYS: Final = 3
 """How long after its end a period waits for usage that is still on its way."""
 _DAY_MS: Final = 86_400_000
+
+
+class Said(TypedDict):
+    """What a document that takes another one back says of itself."""
+
+    number: str
+    issued: date
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,21 +149,50 @@ def credit_note(
     reason: str,
     amounts: Mapping[int, int] | None = None,
 ) -> Invoice:
-    """Issue a note that takes back an invoice, or some of its lines; see `notes`."""
+    """Issue a note that takes back an invoice, or some of its lines; see `notes`.
+
+    Of a note, what reverses it, as a whole.
+    """
     with ledger.closing() as db:
         standing = _lock(ledger, db, tenant)
-        invoice = _document(db, tenant, refers)
-        earlier = _documents(db, tenant, documents.c.refers == refers)
-        note = notes.credit_note(
-            invoice,
-            earlier,
-            number=number(tenant, standing.documents + 1),
-            issued=now.date(),
-            reason=reason,
-            amounts=amounts,
-        )
-        _write(db, standing, note, notes.returned(invoice, note))
-    return note
+        taken = _document(db, tenant, refers)
+        said: Said = {
+            "number": number(tenant, standing.documents + 1),
+            "issued": now.date(),
+            "reason": reason,
+        }
+        if taken.refers:
+            if amounts is not None:
+                raise InvalidRequest(f"{refers} is reversed as a whole")
+            made, entries = _reversed(db, taken, said)
+        else:
+            earlier = _standing_notes(db, tenant, refers)
+            made = notes.credit_note(taken, earlier, amounts=amounts, **said)
+            entries = notes.returned(taken, made)
+        _write(db, standing, made, entries)
+    return made
+
+
+def _reversed(db: Connection, note: Invoice, said: Said) -> tuple[Invoice, list[Entry]]:
+    """Return what reverses a note, and what it takes of credits again."""
+    tenant = note.tenant
+    if _documents(db, tenant, documents.c.refers == note.number):
+        raise InvalidRequest(f"{note.number} is reversed already")
+    invoice = _document(db, tenant, note.refers)
+    made = notes.reversal(invoice, note, **said)
+    left = {each.credit.id: each.left_minor for each in _available(db, tenant)}
+    return made, notes.taken_again(notes.returned(invoice, note), made, left)
+
+
+def _standing_notes(db: Connection, tenant: str, refers: str) -> list[Invoice]:
+    """Return the notes on an invoice, but for those that were reversed."""
+    found = _documents(db, tenant, documents.c.refers == refers)
+    numbers = [each.number for each in found]
+    query = sa.select(documents.c.refers).where(
+        documents.c.tenant == tenant, documents.c.refers.in_(numbers)
+    )
+    gone = set(db.execute(query).scalars())
+    return [each for each in found if each.number not in gone]
 
 
 def grant(ledger: Ledger, credit: Credit) -> None:
@@ -220,23 +257,6 @@ def issued_documents(ledger: Ledger, tenant: str) -> list[Invoice]:
     """Return all that a tenant was sent, in the order of the numbers."""
     with ledger.reading(tenant) as db:
         return _documents(db, tenant)
-
-
-def untold(ledger: Ledger) -> list[Invoice]:
-    """Return what was issued and nobody was told of yet."""
-    query = sa.select(documents.c.content).where(documents.c.told_ms.is_(None))
-    with ledger.closing() as db:
-        rows = db.execute(query.order_by(documents.c.tenant, documents.c.number))
-        return [parse(bytes(content)) for content in rows.scalars()]
-
-
-def told(ledger: Ledger, invoice: Invoice, now: datetime) -> None:
-    """Note that the event of a document is delivered."""
-    update = sa.update(documents).where(
-        documents.c.tenant == invoice.tenant, documents.c.number == invoice.number
-    )
-    with ledger.closing() as db:
-        db.execute(update.values(told_ms=_ms(now)))
 
 
 def _ms(moment: datetime) -> int:

@@ -6,22 +6,24 @@ everything is taken back, so is its tax to the coin.
 
 A period that came to less than nothing was a credit note itself.  It is taken back in
 the same way with every sign turned round, and what does that is an invoice.
+
+A note that should not have been is reversed as a whole, once, and counts no more.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from functions.billing.credits import Entry
 from functions.billing.invoice import Line, assemble, issue, tax_line, tax_minor
 from functions.billing.money import coins
 from functions.billing.rates import UNTAXED
-from functions.problems import InvalidRequest
+from functions.problems import Conflict, InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from functions.billing.invoice import Invoice
     from functions.billing.rates import Tax
@@ -48,19 +50,7 @@ def credit_note(
     chosen = left if amounts is None else _chosen(invoice, left, amounts)
     lines = [_credited(invoice, each, minor) for each, minor in chosen.items() if minor]
     lines += _taxes(invoice, earlier, lines)
-    note = assemble(
-        lines,
-        invoice.minor_digits,
-        {
-            "tenant": invoice.tenant,
-            "period": invoice.period,
-            "currency": invoice.currency,
-            "refers": invoice.number,
-            "reason": reason,
-            "issuer": invoice.issuer,
-            "customer": invoice.customer,
-        },
-    )
+    note = assemble(lines, invoice.minor_digits, _fields(invoice, reason))
     before = -sum(each.total_minor for each in earlier)
     # Where credits had paid all of it, it takes back nothing, and returns them.
     if not lines or not _between(before, before - note.total_minor, invoice):
@@ -80,6 +70,65 @@ def _days_to_pay(invoice: Invoice, note: Invoice) -> int:
         return 0
     due, issued = (date.fromisoformat(each) for each in (invoice.due, invoice.issued))
     return (due - issued).days
+
+
+def reversal(
+    invoice: Invoice, note: Invoice, *, number: str, issued: date, reason: str
+) -> Invoice:
+    """Return what reverses a note on `invoice`: line by line, with the sign turned.
+
+    Raises `InvalidRequest` where that is none.
+    """
+    if note.refers != invoice.number or invoice.refers:
+        raise InvalidRequest("what reverses a credit note is not taken back itself")
+    lines = [_turned(note, each) for each in range(1, len(note.lines) + 1)]
+    made = assemble(lines, note.minor_digits, _fields(note, reason))
+    return issue(made, number, issued, _days_to_pay(invoice, made))
+
+
+def _turned(note: Invoice, number: int) -> Line:
+    line = note.lines[number - 1]
+    if line.kind == "tax":
+        base = -(line.base_minor or 0)
+        minor = -line.amount_minor
+        return tax_line(line.period, line.tax, base, minor, note.minor_digits)
+    return _credited(note, number, line.amount_minor)
+
+
+def _fields(invoice: Invoice, reason: str) -> dict[str, Any]:
+    """Return what a document that takes another one back says of it."""
+    return {
+        "tenant": invoice.tenant,
+        "period": invoice.period,
+        "currency": invoice.currency,
+        "refers": invoice.number,
+        "reason": reason,
+        "issuer": invoice.issuer,
+        "customer": invoice.customer,
+    }
+
+
+def taken_again(
+    returned_: Iterable[Entry], made: Invoice, left: Mapping[str, int]
+) -> list[Entry]:
+    """Return the entries that take again what a note had `returned_` of credits.
+
+    `left` is what is left of each.  Raises `Conflict` where that is not enough.
+    """
+    found = []
+    for each in returned_:
+        if left.get(each.credit, 0) < each.amount_minor:
+            raise Conflict(f"credit {each.credit}, which it returned, is used up since")
+        found.append(
+            Entry(
+                id=f"applied {made.number}",
+                credit=each.credit,
+                kind="applied",
+                amount_minor=-each.amount_minor,
+                document=made.number,
+            )
+        )
+    return found
 
 
 def returned(invoice: Invoice, note: Invoice) -> list[Entry]:

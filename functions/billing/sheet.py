@@ -138,7 +138,7 @@ def _sections(invoice: Invoice) -> list[Section]:
     usual = _cards(invoice)[:1]
     for line in invoice.lines:
         if line.kind != "tax":
-            found[_heading(line)].append(_row(line, usual))
+            found[_heading(line)].append(_row(line, usual, invoice.refers))
     return [Section(title, tuple(rows)) for title, rows in found.items()]
 
 
@@ -156,7 +156,7 @@ def _heading(line: Line) -> str:
     return "Credits" if line.kind == "credit" else f"Usage in {month(line.period)}"
 
 
-def _row(line: Line, usual: list[str]) -> Row:
+def _row(line: Line, usual: list[str], refers: str) -> Row:
     if line.kind == "credit":
         what = line.note or f"Credit {line.refers}"
         return Row(what, f"credit {line.refers}", "", "", grouped(line.amount))
@@ -164,7 +164,7 @@ def _row(line: Line, usual: list[str]) -> Row:
     unit = UNITS.get(line.unit, "")
     return Row(
         what=what or _unnamed(line),
-        detail=" \N{MIDDLE DOT} ".join(_details(line, usual)),
+        detail=" \N{MIDDLE DOT} ".join(_details(line, usual, refers)),
         quantity=f"{grouped(line.quantity)} {unit}".strip() if line.quantity else "",
         price=grouped(line.unit_price) if line.quantity else "",
         amount=grouped(line.amount),
@@ -177,8 +177,8 @@ def _unnamed(line: Line) -> str:
     return "Up to the minimum charge"
 
 
-def _details(line: Line, usual: list[str]) -> list[str]:
-    found = [f"line {line.refers} of the invoice"] if line.kind == "credited" else []
+def _details(line: Line, usual: list[str], refers: str) -> list[str]:
+    found = [f"line {line.refers} of {refers}"] if line.kind == "credited" else []
     if line.sku == "gpu.load":
         found.append("measured, never billed")
     if line.included:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import sqlalchemy as sa
+
 from functions import events
-from functions.billing import closing
+from functions.billing.invoice import Invoice, parse
+from functions.billing.tables import documents
 from functions.events import Event
 from functions.keys import BILLING
 from functions.problems import Unavailable
@@ -18,7 +21,6 @@ from functions.sink import Undeliverable
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from functions.billing.invoice import Invoice
     from functions.billing.ledger import Ledger
     from functions.keys import KeyProvider
     from functions.sink import Sink
@@ -51,6 +53,23 @@ def issued_event(invoice: Invoice, keys: KeyProvider) -> Event:
     return events.sign(event, keys.signer(BILLING))
 
 
+def untold(ledger: Ledger) -> list[Invoice]:
+    """Return what was issued and nobody was told of yet."""
+    query = sa.select(documents.c.content).where(documents.c.told_ms.is_(None))
+    with ledger.closing() as db:
+        rows = db.execute(query.order_by(documents.c.tenant, documents.c.number))
+        return [parse(bytes(content)) for content in rows.scalars()]
+
+
+def told(ledger: Ledger, invoice: Invoice, now: datetime) -> None:
+    """Note that the event of a document is delivered."""
+    update = sa.update(documents).where(
+        documents.c.tenant == invoice.tenant, documents.c.number == invoice.number
+    )
+    with ledger.closing() as db:
+        db.execute(update.values(told_ms=int(now.timestamp() * 1000)))
+
+
 def tell(ledger: Ledger, keys: KeyProvider, sink: Sink, now: datetime) -> list[Invoice]:
     """Deliver what nobody was told of; return what could not be delivered now.
 
@@ -58,11 +77,11 @@ def tell(ledger: Ledger, keys: KeyProvider, sink: Sink, now: datetime) -> list[I
     person to see.
     """
     waiting = []
-    for invoice in closing.untold(ledger):
+    for invoice in untold(ledger):
         try:
             sink.deliver(issued_event(invoice, keys), timeout=DELIVERY_SECONDS)
         except (Unavailable, Undeliverable):
             waiting.append(invoice)
         else:
-            closing.told(ledger, invoice, now)
+            told(ledger, invoice, now)
     return waiting

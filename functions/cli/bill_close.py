@@ -108,11 +108,11 @@ def tell_all(
     ledger: Ledger, place: Place, keys: Path | None, now: datetime
 ) -> list[Invoice]:
     """Tell of every document nobody was told of; return those that wait on."""
-    from functions.billing import closing, telling
+    from functions.billing import telling
 
     sink = sink_of(place)
     if sink is None:
-        return closing.untold(ledger)
+        return telling.untold(ledger)
     return telling.tell(ledger, key_folder(place, keys), sink, now)
 
 

@@ -178,7 +178,9 @@ def credits(  # noqa: A001  # the command's name
 @closing.command()
 def refund(  # each is an option
     tenant: Tenant,
-    number: Annotated[str, typer.Option(help="The invoice that is taken back.")],
+    number: Annotated[
+        str, typer.Option(help="What is taken back: an invoice, or a note.")
+    ],
     reason: Annotated[str, typer.Option(help="What the credit note says.")],
     line: Annotated[
         list[str] | None,
@@ -190,7 +192,10 @@ def refund(  # each is an option
     *,
     json: Json = False,
 ) -> None:
-    """Issue a credit note that takes back an invoice, or a part of it."""
+    """Issue a credit note that takes back an invoice, or a part of it.
+
+    Of a credit note, the invoice that reverses it.
+    """
     from functions.cli.bill_credit import issue_note
 
     place = Place(home, database)

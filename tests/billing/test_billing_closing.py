@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from functions import events
-from functions.billing import closing, statement
+from functions.billing import closing, statement, telling
 from functions.billing.canonical import canonical
 from functions.billing.counting import Posted
 from functions.billing.credits import Credit
@@ -234,9 +234,9 @@ def test_what_was_issued_is_told_of_until_somebody_took_it(
     """A document is untold from its transaction on, until it is noted as told."""
     ledger.post(usage("u1"))
     invoice = issued(office)
-    assert closing.untold(office) == [invoice]
-    closing.told(office, invoice, CLOSING)
-    assert closing.untold(office) == []
+    assert telling.untold(office) == [invoice]
+    telling.told(office, invoice, CLOSING)
+    assert telling.untold(office) == []
 
 
 def test_the_same_id_with_other_content_stands_as_it_came_first(ledger: Ledger) -> None:

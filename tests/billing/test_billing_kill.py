@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from functions import events
-from functions.billing import closing
+from functions.billing import closing, telling
 from functions.billing.credits import Credit
 from functions.billing.invoice import Period
 from functions.billing.usage import usage_of
@@ -118,7 +118,7 @@ def test_attack_kill_9_while_a_month_is_closed(
             said.add(repr(sorted(events.as_dict(event).items())))
     assert sorted(told) == TENANTS
     assert {len(said) for said in told.values()} == {1}
-    assert closing.untold(office) == []
+    assert telling.untold(office) == []
     for tenant in TENANTS:
         (made,) = closing.issued_documents(office, tenant)
         assert made.number == f"{tenant}-000001"

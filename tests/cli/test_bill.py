@@ -250,6 +250,10 @@ def test_a_credit_pays_and_a_refund_gives_back(
     assert "acme-000002 takes back -5.00 USD" in said
     note = json.loads(run(capfdbinary, home, *back, "--json"))
     assert note["total"] == "-95.00"
+    again = ("refund", "--tenant", "acme", "--number", note["number"], "--reason", "no")
+    said = run(capfdbinary, home, *again)
+    assert "acme-000004 takes back 95.00 USD of acme-000003" in said
+    assert "reversed already" in run(capfdbinary, home, *again, code=1)
 
 
 @pytest.mark.parametrize(
