@@ -195,8 +195,9 @@ def policy(each: Mapping[str, Any], known: Known) -> Iterator[str]:
 
 def _account(subject: str, home: str, known: Known) -> Iterator[str]:
     """Yield what is wrong with a token's `sub` that a policy lets in."""
-    *prefix, namespace, name = subject.split(":")
-    if prefix != ["system", "serviceaccount"] or namespace != home:
+    ours = f"system:serviceaccount:{home}:"
+    name = subject.removeprefix(ours)
+    if not subject.startswith(ours):
         yield f"sub {subject!r}: no service account of {home}"
     elif not known.has(("ServiceAccount", home, name)):
         yield f"no ServiceAccount {name!r} in {home}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from knative import told
 from knative.isolation import SYSTEM
 from knative.kustomize import identity
-from knative.serving import SCALING
+from knative.serving import SCALING, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -47,6 +47,16 @@ _BY_MAP: Final = {
 """What is mounted where a ConfigMap's key names it, and not the manifest."""
 _DAYS: Final = re.compile(r"[1-9]\d{0,4}")
 _MIGRATION: Final = re.compile(r"(audit|billing)-migrate-\d{4}")
+_LEAST: Final[Mapping[str, tuple[int, int]]] = {
+    "door": (360, 512 * 2**20),
+    "worker": (360, 2 * 2**30),
+    "audit": (60, 256 * 2**20),
+    "billing": (360, 256 * 2**20),
+}
+"""For how many seconds a request may go on at least, and with how much memory.
+
+A job may take 300 s, and its pod's cold start and a wait come before that.
+"""
 _NAMES: Final = frozenset(
     {
         *("door", "worker", "audit", "billing"),
@@ -236,6 +246,12 @@ def _scaled(each: Manifest) -> Iterator[str]:
         return
     template = each["spec"]["template"]
     notes = template["metadata"]["annotations"]
+    seconds, memory = _LEAST[name]
+    if template["spec"]["timeoutSeconds"] < seconds:
+        yield f"timeoutSeconds: its work may take {seconds}"
+    limits = [each["resources"]["limits"] for each in template["spec"]["containers"]]
+    if any(quantity(each["memory"]) < memory for each in limits):
+        yield f"limits: less memory than {memory >> 20} MiB"
     at_rest = notes.get(f"{SCALING}min-scale")
     if at_rest not in ({"0", "1"} if name == "audit" else {"0"}):
         yield f"min-scale: {at_rest} run while nobody asks"

@@ -338,6 +338,8 @@ def _quota(own: Sequence[Manifest]) -> Iterator[str]:
     quotas = [each for each in own if each["kind"] == "ResourceQuota"]
     if not quotas:
         return
+    if len(quotas) > 1:
+        yield "two ResourceQuotas: the narrower of each holds"
     hard = quotas[0]["spec"]["hard"]
     for name, amount in sorted(hard.items()):
         if quantity(amount) < 0:

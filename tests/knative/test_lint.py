@@ -130,6 +130,26 @@ def test_an_object_twice() -> None:
     assert "twice" in str(manifests.lint([*objects, objects[-1]]))
 
 
+def test_a_worker_without_the_time_that_a_job_may_take() -> None:
+    """Whatever the three say together: a job may take 300 s after a cold start."""
+    objects = copy.deepcopy(EVERYTHING["own+"])
+    [worker] = [each for each in objects if each["metadata"]["name"] == "worker"][1:]
+    spec = worker["spec"]["template"]["spec"]
+    spec |= {"timeoutSeconds": 300, "responseStartTimeoutSeconds": 300}
+    args = spec["containers"][0]["args"]
+    args[args.index("--graceful-timeout") + 1] = "265"
+    assert "its work may take 360" in str(manifests.lint(objects))
+
+
+def test_a_second_quota() -> None:
+    """Of two the narrower holds, and only one is counted with."""
+    objects = copy.deepcopy(EVERYTHING["own+"])
+    [quota] = [each for each in objects if each["kind"] == "ResourceQuota"]
+    second = copy.deepcopy(quota)
+    second["metadata"]["name"] = "second"
+    assert "two ResourceQuotas" in str(manifests.lint([*objects, second]))
+
+
 @pytest.mark.parametrize(
     "each",
     [
