@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -279,17 +280,30 @@ TAMPERED = {
 }
 
 
-@pytest.mark.parametrize("what", TAMPERED)
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, Path]:
+    """Return a large log and its backup; for looking at only."""
+    folder = tmp_path_factory.mktemp("large")
+    case = Case(f"sqlite:///{folder}/audit.db", MemoryKeys())
+    case.append(*(f"e{each}" for each in range(LARGE)))
+    return case, case.backup(folder / "b")
+
+
+@pytest.mark.parametrize("what", ["nothing", *TAMPERED])
 def test_attack_a_tampered_backup(
-    what: str, sqlite: Case, tmp_path: Path, elsewhere: str
+    what: str, large: tuple[Case, Path], tmp_path: Path, elsewhere: str
 ) -> None:
     """Nothing is restored from a file that is not what its checkpoints sign."""
-    sqlite.append(*(f"e{each}" for each in range(LARGE)))
-    file = sqlite.backup(tmp_path / "b")
+    case, backup = large
+    file = tmp_path / "b"
+    shutil.copyfile(backup, file)
+    if what == "nothing":  # else the others could not fail
+        assert restored(case, file, elsewhere).logs
+        return
     with closing(sqlite3.connect(file)) as db, db:
         db.execute(TAMPERED[what])
     with pytest.raises(VerificationError):
-        restored(sqlite, file, elsewhere)
+        restored(case, file, elsewhere)
     assert rows(elsewhere, entries) == []
 
 
