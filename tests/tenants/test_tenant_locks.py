@@ -157,3 +157,16 @@ def test_attack_resumed_while_it_ends(home: Path, ending: str) -> None:
     _, said = command.communicate(timeout=60)
     assert b"acme is active: suspend it first" in said
     assert Place(home).stores(ACME).of(ACME).get(A).data == FACE
+
+
+def test_tenants_that_are_made_at_once_share_a_new_home(tmp_path: Path) -> None:
+    """No lock is everybody's: what is common, each finds or makes."""
+    home = tmp_path / "home"
+    budget = "quotas.budget={limit: '10.00', currency: USD}"
+    making = [
+        begun(home, "create", f"t-{number}", "--data", "1", "--set", budget)
+        for number in range(4)
+    ]
+    said = [each.communicate(timeout=60)[1] for each in making]
+    assert [each.returncode for each in making] == [0] * 4, said
+    assert len(Place(home).roster().all()) == 4
