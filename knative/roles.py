@@ -39,7 +39,7 @@ _OFTEN: Final = re.compile(r"[0-4]-59/5 \* \* \* \*")
 _WEEKLY: Final = re.compile(r"[1-5]?\d (1?\d|2[0-3]) \* \* [0-6]")
 WINDOWS: Final = frozenset({("6s", "0s"), ("6s", "20s"), ("60s", "5m")})
 """For how long a worker stays, by tier; `render.WINDOWS` has which is whose."""
-_CLASSES: Final = frozenset({"guise-trial", "guise-standard", "guise-premium"})
+CLASSES: Final = frozenset({"guise-trial", "guise-standard", "guise-premium"})
 _BY_MAP: Final = {
     "GUISE_RATES": "/var/run/guise/rates",
     "GUISE_TENANTS": "/var/run/guise/tenants",
@@ -235,7 +235,7 @@ def _placed(spec: Mapping[str, Any], tenant: str) -> Iterator[str]:
         yield "runtimeClassName: nodes of one's own, and no sandbox"
     if spec.get("runtimeClassName", "gvisor") != "gvisor":
         yield f"runtimeClassName: {spec['runtimeClassName']} is not gvisor"
-    if spec.get("priorityClassName", "guise-trial") not in _CLASSES:
+    if spec.get("priorityClassName", "guise-trial") not in CLASSES:
         yield f"priorityClassName: {spec['priorityClassName']} is no class of ours"
 
 
@@ -246,6 +246,9 @@ def _scaled(each: Manifest) -> Iterator[str]:
         return
     template = each["spec"]["template"]
     notes = template["metadata"]["annotations"]
+    if name not in _LEAST:
+        yield f"a Service of ours is one of {sorted(_LEAST)}"
+        return
     seconds, memory = _LEAST[name]
     if template["spec"]["timeoutSeconds"] < seconds:
         yield f"timeoutSeconds: its work may take {seconds}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from knative import eventing, network
 from knative.isolation import SYSTEM
 from knative.kustomize import identity
-from knative.roles import OWNER, PART, pods, tenant_of
+from knative.roles import CLASSES, OWNER, PART, pods, tenant_of
 from knative.serving import SCALING, quantity
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ WAYS: Final[Mapping[str, frozenset[str]]] = {
     "storage-to-billing": PING,
 }
 """Each Trigger by its name, and the types that it lets pass, all of them."""
+_SPEAKERS: Final = ("door", "worker", "sweeper")
 _STARTS: Final = ("upload-to-worker", "upload-to-audit", "requested-to-worker")
 _NEEDS: Final[Mapping[str, frozenset[tuple[str, str]]]] = {
     "tenant": frozenset(
@@ -141,22 +142,23 @@ def _missing(objects: Sequence[Manifest], *, tokens: bool) -> Iterator[str]:
             yield f"{kind} {home}/{name}: in nobody's namespace"
     for home in sorted(homes):
         needs = set(_NEEDS["system" if home == SYSTEM else "tenant"])
-        if tokens and home != SYSTEM:
+        if tokens:
             needs.add(("EventPolicy", "default"))
         for kind, name in sorted(needs):
             if (kind, home, name) not in there:
                 yield f"{home}: no {kind} {name}"
     if SYSTEM not in homes:
-        yield from _missing_of_pool(objects, there)
+        yield from _missing_of_pool(objects, there, tokens=tokens)
 
 
 def _missing_of_pool(
-    objects: Sequence[Manifest], there: Collection[Key]
+    objects: Sequence[Manifest], there: Collection[Key], *, tokens: bool
 ) -> Iterator[str]:
     """Yield what a tenant of the pool has not."""
     shared = [each for each in objects if identity(each)[1] == SYSTEM]
     for tenant in sorted({tenant_of(each) for each in shared} - {""}):
-        for kind, name in sorted(_NEEDS["member"]):
+        policy = {("EventPolicy", "storage")} if tokens else set()
+        for kind, name in sorted(_NEEDS["member"] | policy):
             if (kind, SYSTEM, f"{tenant}-{name}") not in there:
                 yield f"{SYSTEM}: no {kind} {tenant}-{name}"
 
@@ -266,18 +268,22 @@ def _ping(each: Manifest) -> Iterator[str]:
 
 
 def _policy(each: Manifest) -> Iterator[str]:
-    """Yield who of a tenant's speaks to its broker and is not let in."""
+    """Yield who speaks to a broker and is not let in, or the other way."""
+    _, home, name = identity(each)
+    people = name == "default"
+    # In the system's namespace each tenant's measuring has a policy of its own.
+    asking = {"storage"} if home != SYSTEM else set() if people else {name}
     subjects = {part["sub"] for part in each["spec"]["from"] if "sub" in part}
     refs = {
         (part["ref"]["kind"], part["ref"]["name"])
         for part in each["spec"]["from"]
         if "ref" in part
     }
-    home = each["metadata"]["namespace"]
-    names = ("door", "worker", "sweeper")
-    if subjects != {f"system:serviceaccount:{home}:{name}" for name in names}:
-        yield f"from: not {', '.join(names)} alone"
-    if refs != {("PingSource", "storage"), ("Trigger", "storage-to-billing")}:
+    speak = {f"system:serviceaccount:{home}:{who}" for who in _SPEAKERS}
+    if subjects != (speak if people else set()):
+        yield f"from: not {', '.join(_SPEAKERS)} alone"
+    answers = {("Trigger", f"{one}-to-billing") for one in asking}
+    if refs != {("PingSource", one) for one in asking} | answers:
         yield "from: not the measuring and its answer alone"
     if {part["ref"]["name"] for part in each["spec"]["to"]} != {"default"}:
         yield "to: not the broker default"
@@ -286,6 +292,8 @@ def _policy(each: Manifest) -> Iterator[str]:
 def _priority(each: Manifest) -> Iterator[str]:
     if abs(each["value"]) > _PRIORITY_MAX:
         yield f"value: {each['value']} is above pods of the cluster itself"
+    if each["metadata"]["name"] not in CLASSES:
+        yield f"none of {sorted(CLASSES)}"
 
 
 def _config(each: Manifest) -> Iterator[str]:

@@ -25,7 +25,10 @@ Path = tuple[str | int, ...]
 
 EVERYTHING = manifests.everything()
 PART: Final = 1 if os.environ.get("EVERY_FIELD") else 12
-SETS: Final = ("own+oidc", "trial", "pooled+", "apart+", "gpu+kafka")
+SETS: Final = (
+    *("own+oidc", "trial", "pooled+", "apart+", "gpu+kafka"),
+    *("production-oidc", "pooled+oidc"),
+)
 HARMLESS: Final = {
     "one more try, or a job that may take a second longer": re.compile(
         r"plus .*(retry|backoffLimit|HistoryLimit|Seconds|ttlSecondsAfterFinished)"
@@ -40,6 +43,9 @@ HARMLESS: Final = {
     ),
     "the tenant's own, which its functions read strictly": re.compile(
         r"text ConfigMap/guise-tenants data/acme.yaml"
+    ),
+    "a word for people, or one more of a hundred": re.compile(
+        r"text PriorityClass/\S+ description|plus PriorityClass/\S+ value"
     ),
     "labels of a Job that nothing selects by": re.compile(
         r"drop CronJob/\S+ spec/jobTemplate/metadata"
