@@ -300,6 +300,9 @@ def _settled(each: Manifest, tenancy: Tenancy, cluster: Cluster) -> Manifest:
             place[kind] = [one for one in place[kind] if one["name"] != "jwks"]
     if cluster.region:
         container["env"].append({"name": "GUISE_REGION", "value": cluster.region})
+    if tenancy.cpus and not tenancy.gpus and identity(each)[2] == "worker":
+        cores = min(tenancy.cpus, _cores_of_worker())
+        container["resources"]["limits"]["cpu"] = str(cores)
     if tenancy.gpu_memory_gib and identity(each)[2] == "worker":
         text = str(tenancy.gpu_memory_gib * 2**30)
         container["env"].append({"name": "GUISE_GPU_MEMORY_BYTES_MAX", "value": text})

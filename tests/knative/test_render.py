@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from functions.cli.tenant_render import as_yaml, tenancy_of
-from functions.roster import Isolation, Models, Spec, parse
+from functions.roster import Isolation, Models, Quotas, Spec, parse
 from knative import cluster as clusters
 from knative.cluster import ClusterError
 from knative.kustomize import identity
@@ -70,6 +70,20 @@ def test_a_tier_decides_how_long_a_worker_stays(name: str, most: str) -> None:
         "scale-to-zero-pod-retention-period": retention,
     }
     assert pods(worker)["containerConcurrency"] == 1
+
+
+@pytest.mark.parametrize(("cpus", "cores", "most"), [(1, "1", "1"), (9, "4", "2")])
+def test_a_worker_has_no_more_cores_than_its_tenant(
+    cpus: int, cores: str, most: str
+) -> None:
+    """Four each, or all there are."""
+    where = cluster()
+    made = spec(isolation=Isolation(compute=1), quotas=Quotas(cpus=cpus))
+    objects = render(tenancy_of(made, where, EXAMPLE, manifests.NOWHERE), where)
+    worker = one(objects, "Service", "worker")
+    assert pods(worker)["containers"][0]["resources"]["limits"]["cpu"] == cores
+    assert notes(worker)["max-scale"] == most
+    assert manifests.check("a tenant", objects) == []
 
 
 def test_a_gpu_is_asked_for_where_there_is_one() -> None:
