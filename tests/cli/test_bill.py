@@ -79,7 +79,10 @@ def test_a_fault_with_one_tenant_stops_nobody_else(
 
 
 def test_an_invoice_is_to_whom_the_spec_names(
-    home: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+    home: Path,
+    tmp_path: Path,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where the rate cards name nobody; specs of a home say nothing elsewhere."""
     (home / "tenants").mkdir()
@@ -94,6 +97,10 @@ def test_an_invoice_is_to_whom_the_spec_names(
     copy.write_bytes((home / "billing.db").read_bytes())
     elsewhere = run(capfdbinary, home, *drafted, "--database", f"sqlite:///{copy}")
     assert json.loads(elsewhere)["customer"]["name"] == "acme"
+    monkeypatch.setenv("GUISE_TENANTS", str(home / "tenants"))
+    told = run(capfdbinary, home, *drafted, "--database", f"sqlite:///{copy}")
+    assert json.loads(told)["customer"]["name"] == "Acme & Sons"
+    monkeypatch.delenv("GUISE_TENANTS")
     run(capfdbinary, home, "close", "--period", LONG_AGO, "--rates", rates)
     for name, called in (("acme", "Acme & Sons"), ("other", "Other Limited")):
         named = ("invoice", "--tenant", name, "--number", f"{name}-000001")
