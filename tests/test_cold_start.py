@@ -46,6 +46,8 @@ def test_importing_a_door_imports_nothing_heavy(door: str) -> None:
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert door in loaded
     assert HEAVY.isdisjoint(loaded)
+    # What pushes telemetry comes where there is a collector to push it to.
+    assert not {"functions.otlp", "opentelemetry"} & set(loaded)
 
 
 @pytest.mark.parametrize("url", ["file:///srv/{tenant}", "memory:"])

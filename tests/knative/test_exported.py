@@ -8,12 +8,15 @@ sees what no run here reaches.
 from __future__ import annotations
 
 import re
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from werkzeug.serving import make_server
 
+from functions import traces
 from functions.audit.app import create_app as audit_app
 from functions.audit.copies import Copies
 from functions.audit.log import Log
@@ -25,6 +28,7 @@ from functions.otlp import Exporter
 from functions.problems import Unavailable
 from functions.roster import Policy, Quotas, Spec
 from functions.settings import Settings
+from functions.sink import HttpAuditor
 from functions.storage.memory import MemoryStore
 from functions.swap.journal import Books
 from functions.swap.sweeper import Sweeper
@@ -244,6 +248,33 @@ def takes(labels: Mapping[str, str], wanted: list[tuple[str, str, str]]) -> bool
         if not passes:
             return False
     return True
+
+
+def test_a_trace_leads_into_audit_over_http(tmp_path: Path) -> None:
+    """From whoever asks for a receipt to audit's own span, by one header."""
+    keys = MemoryKeys()
+    log = Log.at(f"sqlite:///{tmp_path}/audit.db", keys)
+    with collecting() as collector:
+        settings = Settings(otlp_url=collector.url)
+        app = audit_app(settings, log=log, keys=keys, authenticator=AuditTokens())
+        house = AuditHouse(log, keys, app.test_client(), "")
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        spans = traces.Spans()
+        above = traces.enter("POST /v1/swaps", spans=spans)
+        HttpAuditor(f"http://127.0.0.1:{server.server_port}").receipt(
+            house.event("e1"), timeout=10
+        )
+        traces.leave(above)
+        eventually(collector.spans)
+        server.shutdown()
+        server.server_close()
+    log.close()
+    [asked] = [each for each in spans.take() if each.name == "ask for a receipt"]
+    [there] = collector.spans()
+    assert (there["traceId"], there["parentSpanId"]) == (above.trace, asked.id)
+    assert there["name"] == "POST /v1/tenants/<tenant>/events"
+    assert ACME.id not in str(there)
 
 
 def test_each_series_says_of_which_tenant_and_version(pushed: Pushed) -> None:
