@@ -78,10 +78,11 @@ def found(place: Place, tenant: Tenant) -> None:
             return
         put_durably(place.making(tenant), b"", mode=0o600)
         make_keys(place, tenant)
-        with open_log(place) as log:
+        keys = place.key_provider()
+        with open_log(place.folder, keys) as log:
             put_on_record(
                 changed("created", spec, actor=place.actor),
-                keys=place.key_provider(),
+                keys=keys,
                 auditor=log,
                 timeout=RECEIPT_SECONDS_MAX,
             )

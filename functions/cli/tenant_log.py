@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Final
 from functions.audit.log import Log
 from functions.audit.recording import record
 from functions.events import TENANT_CHANGED
-from functions.problems import NoReceipt, NotFound
+from functions.problems import NoReceipt
 from functions.tenant import Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from functions.audit.store import Store
-    from functions.cli.tenant_place import Place
     from functions.events import Event
     from functions.keys import FileKeys
+    from functions.local.home import Home
     from functions.roster.spec import State
     from functions.sink import Receipt
 
@@ -44,13 +44,13 @@ class LogAuditor:
         """Do nothing: it is awake."""
 
 
-def has_entries(place: Place, tenant: Tenant) -> bool:
-    """Return whether the home's log has anything of a tenant; no other is looked at."""
+def has_entries(home: Home, tenant: Tenant) -> bool:
+    """Return whether the home's log has anything of a tenant."""
     from functions.audit.store import Selection, Store, select_entries
 
-    if not (place.is_local and (place.folder.root / "audit.db").is_file()):
+    if not (home.root / "audit.db").is_file():
         return False
-    url = place.folder.database_url("audit")
+    url = home.database_url("audit")
     with closing(Store.open(url)) as store, store.reading(tenant.id) as db:
         return bool(select_entries(db, Selection(tenant.id), 1))
 
@@ -78,14 +78,8 @@ def end_on_record(store: Store, tenant: Tenant) -> State | None:
 
 
 @contextmanager
-def open_log(place: Place) -> Iterator[LogAuditor]:
-    """Yield the log in the home's database, made where there is none.
-
-    Raises `NotFound` where the keys are not the home's: the log is another's.
-    """
-    if not place.is_local:
-        raise NotFound("say --audit: the log of these tenants is not in --home")
-    keys = place.key_provider()
+def open_log(home: Home, keys: FileKeys) -> Iterator[LogAuditor]:
+    """Yield the log in the home's database, made where there is none."""
     keys.create("audit")
-    with closing(Log.at(place.folder.database_url("audit"), keys)) as log:
+    with closing(Log.at(home.database_url("audit"), keys)) as log:
         yield LogAuditor(log, keys)

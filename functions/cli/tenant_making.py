@@ -189,7 +189,7 @@ def _left(place: Place, tenant: Tenant) -> Iterator[str]:
     folder = folder_of(place.store_of(tenant))
     if folder and any(path.is_file() for path in folder.rglob("*")):
         yield f"there are objects in {folder}"
-    if has_entries(place, tenant):
+    if place.is_local and has_entries(place.folder, tenant):
         yield "its log has entries"
 
 

@@ -12,7 +12,7 @@ import typer
 
 from functions.cli.tenant_locks import held
 from functions.keys import put_durably, sync_folder
-from functions.problems import Conflict
+from functions.problems import Conflict, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,7 +191,10 @@ class Place:
 
     @contextmanager
     def auditor(self) -> Iterator[Auditor]:
-        """Yield who gives receipts: a function at a URL, or the home's log itself."""
+        """Yield who gives receipts: a function at a URL, or the home's log itself.
+
+        Raises `NotFound` where the keys are not the home's: the log is another's.
+        """
         from functions.sink import HttpAuditor
 
         running = self.folder.running() if self.is_local else None
@@ -201,9 +204,11 @@ class Place:
         if url:
             yield HttpAuditor(url.rstrip("/"))
             return
+        if not self.is_local:
+            raise NotFound("say --audit: the log of these tenants is not in --home")
         from functions.cli.tenant_log import open_log
 
-        with open_log(self) as auditor:
+        with open_log(self.folder, self.key_provider()) as auditor:
             yield auditor
 
     def tell(self, change: Change, spec: Spec, before: Spec | None = None) -> Receipt:
