@@ -73,12 +73,21 @@ class Torn(Book):
         return super().spec(tenant)
 
 
-class Shut(MemoryStore):
-    """A second store that takes nothing."""
+class Odd(MemoryStore):
+    """A second store that is away at first, and has another's third copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
 
     def put_if_absent(self, key: Key, data: bytes) -> int:
-        """Fail."""
-        raise Unavailable(internal="away")
+        """Fail, write, or find something else there."""
+        self.calls += 1
+        if self.calls == 1:
+            raise Unavailable(internal="away")
+        if self.calls == 3:
+            super().put_if_absent(key, b"another log")
+        return super().put_if_absent(key, data)
 
 
 def named(collector: Collector) -> Pushed:
@@ -161,9 +170,9 @@ def sweeps(collector: Collector, house: House) -> None:
 
 
 def audits(collector: Collector, folder: Path) -> None:
-    """Run audit: an event, another of its name, and a second store that is away."""
+    """Run audit: an event, another of its name; a second store that is odd."""
     metrics, keys = Metrics(), MemoryKeys()
-    copies = Copies("memory:", metrics, opener=lambda _: Shut(), pause_seconds=0.02)
+    copies = Copies("memory:", metrics, opener=lambda _: Odd(), pause_seconds=0.02)
     url = f"sqlite:///{folder}/audit.db"
     log = Log.at(url, keys, committed=copies.take)
     copies.start(lambda: log.store)
@@ -175,7 +184,9 @@ def audits(collector: Collector, folder: Path) -> None:
     )
     house = AuditHouse(log, keys, app.test_client(), url)
     assert house.post(house.event("e1")).status_code == 200
-    eventually(lambda: "guise_audit_copies" in metrics.text())
+    eventually(lambda: 'outcome="written"' in metrics.text())
+    assert house.post(house.event("e2")).status_code == 200
+    eventually(lambda: 'outcome="fork"' in metrics.text())
     other = house.event("e1", data={"job": "another", "attempt": 1})
     house.post(other)
     copies.close()
