@@ -16,7 +16,7 @@ import msgspec
 
 import knative
 from functions import events
-from functions.cli.tenant_render import tenancy_of
+from functions.cli.tenant.render import tenancy_of
 from functions.roster import Isolation, Models, Quotas, Retention, Spec
 from functions.settings import variables
 from knative.cluster import Cluster, Option, read
@@ -43,6 +43,8 @@ OPTIONS: tuple[Option, ...] = (
 )
 SYSTEM_OPTIONS = ("minio", "telemetry-system")
 """What the system may have besides; the others are `SYSTEMS`."""
+SERVERS = frozenset({"GUNICORN_CMD_ARGS"})
+"""Variables that are the server's own, and no setting."""
 NOWHERE = Path("nowhere")
 WORKER = "registry.example.com/guise-worker-cpu@sha256:" + "2" * 64
 
@@ -151,7 +153,7 @@ def flags_of(name: str) -> list[str]:
 
 def lint(objects: Sequence[Manifest], needed: Sequence[str] = ()) -> list[str]:
     """Return what our linter says of objects on a cluster with these flags alone."""
-    return faults(objects, variables=variables(), types=TYPES, flags=needed)
+    return faults(objects, variables=variables() | SERVERS, types=TYPES, flags=needed)
 
 
 def check(name: str, objects: Sequence[Manifest]) -> list[str]:

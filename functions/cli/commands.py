@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from functions.cli.audit_commands import audit
-from functions.cli.bill_commands import bill
-from functions.cli.jobs_commands import jobs
-from functions.cli.models_commands import release
-from functions.cli.models_making import making
-from functions.cli.tenant_commands import tenant as tenants
+from functions.cli.audit.commands import audit
+from functions.cli.bill.commands import bill
+from functions.cli.jobs.commands import jobs
+from functions.cli.models.commands import release
+from functions.cli.models.commands.making import making
+from functions.cli.tenant.commands import tenant as tenants
 
 app = typer.Typer(
     name="guise",
@@ -273,7 +273,7 @@ def pull(
     json: Json = False,
 ) -> None:
     """Fetch, convert and verify a pack, unless it is there."""
-    from functions.cli.packs import pull_pack
+    from functions.cli.models.packs import pull_pack
 
     pull_pack(pack, root, json=json)
 
@@ -285,7 +285,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """List the packs there are, their licences, and whether they verify."""
-    from functions.cli.packs import list_packs
+    from functions.cli.models.packs import list_packs
 
     list_packs(root, json=json)
 
@@ -301,6 +301,6 @@ def verify(
     json: Json = False,
 ) -> None:
     """Check every byte of a pack, and with --trust who signed it."""
-    from functions.cli.packs import verify_pack
+    from functions.cli.models.packs import verify_pack
 
     verify_pack(folder, trust, json=json)

@@ -16,7 +16,7 @@ import msgspec
 
 from functions import events
 from functions.cli.client import Client
-from functions.cli.packs import have, summary
+from functions.cli.models.packs import have, summary
 from functions.cli.serve import own
 from functions.cli.terminal import busy, print_json, say
 from functions.problems import Failed, Unavailable

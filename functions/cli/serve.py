@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
 
-from functions.cli.packs import have
+from functions.cli.models.packs import have
 from functions.cli.terminal import busy, out, print_json, say
 from functions.problems import InvalidRequest, Unavailable
 from functions.tenant import Tenant
@@ -67,7 +67,7 @@ def run(
     json: bool,
 ) -> NoReturn:
     """Have the pack, then become the stack; see `functions.cli.up`."""
-    from functions.cli.tenant_first import before_up
+    from functions.cli.tenant.first import before_up
 
     who = Tenant(tenant)
     folder = _pack(models, home, quiet=json)
@@ -126,7 +126,7 @@ def own(
     home: Path, models: Path | None = None, *, idle_seconds: float, quiet: bool
 ) -> Iterator[Running]:
     """Yield a stack of our own on free ports, in a process of its own, and end it."""
-    from functions.cli.tenant_first import before_up
+    from functions.cli.tenant.first import before_up
 
     folder = _pack(models, home, quiet=quiet)
     before_up(home, Tenant(TENANT))

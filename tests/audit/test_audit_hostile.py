@@ -21,8 +21,8 @@ from functions.audit.notes import open_kept
 from functions.audit.private import ENTRIES_MAX
 from functions.audit.searching import search
 from functions.audit.store import Store
-from functions.cli.audit_place import Place
-from functions.cli.audit_requests import search_log
+from functions.cli.audit.place import Place
+from functions.cli.audit.requests import search_log
 from functions.keys import MemoryKeys
 from functions.problems import Unavailable
 from functions.settings import SettingsError

@@ -17,7 +17,7 @@ from functions.audit.app import create_app
 from functions.audit.bundle import log_verifiers
 from functions.audit.log import Log
 from functions.cli import main
-from functions.cli.audit_monitor import FILE_BYTES_MAX
+from functions.cli.audit.monitor import FILE_BYTES_MAX
 from functions.keys import FileKeys, events_key
 from functions.storage.file import FileStore
 from tests.audit.house import TokensByName

@@ -15,8 +15,8 @@ from functions.billing import budgeting, budgets
 from functions.billing.app import create_app
 from functions.billing.budgets import Budget
 from functions.billing.rates import RateCards
-from functions.cli.bill_budget import Wanted, run
-from functions.cli.bill_place import Place
+from functions.cli.bill.budget import Wanted, run
+from functions.cli.bill.place import Place
 from functions.keys import BILLING, FileKeys, MemoryKeys
 from functions.problems import Failed, InvalidRequest
 from functions.storage import Stores, open_store

@@ -44,7 +44,7 @@ left = int(sys.argv[1])
 def count(frame, kind, _):
     global left
     name = frame.f_code.co_filename
-    if "/functions/billing/" not in name and "/functions/cli/bill_" not in name:
+    if "/functions/billing/" not in name and "/functions/cli/bill/" not in name:
         return None
     if kind == "line":
         left -= 1

@@ -27,8 +27,8 @@ from functions.billing.reconcile import (
     samples_of,
 )
 from functions.billing.usage import usage_of
-from functions.cli.bill_place import Place
-from functions.cli.bill_reconcile import DIFFERENT, NO_GPU, Look, reconcile, run
+from functions.cli.bill.place import Place
+from functions.cli.bill.reconcile import DIFFERENT, NO_GPU, Look, reconcile, run
 from functions.events import Event, milliseconds, swap_source
 from functions.problems import Failed, NotFound
 from tests.billing.house import BOTH, NOW, usage_data

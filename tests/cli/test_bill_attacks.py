@@ -11,8 +11,8 @@ import pytest
 from functions.billing import closing
 from functions.billing.ledger import Ledger
 from functions.billing.rates import FILE
-from functions.cli.bill_close import sink_of
-from functions.cli.bill_place import Place
+from functions.cli.bill.close import sink_of
+from functions.cli.bill.place import Place
 from functions.local.home import Home, Running
 from tests.cli.finance import LONG_AGO, lines, run
 from tests.cli.test_bill import home

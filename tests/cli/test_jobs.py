@@ -10,7 +10,7 @@ from msgspec import structs
 from typer.testing import CliRunner
 
 from functions.cli import main
-from functions.cli.jobs import Nobody, Place
+from functions.cli.jobs.work import Nobody, Place
 from functions.events import USAGE_RECORDED
 from functions.local.home import Home
 from functions.problems import Conflict, Gone, NotFound, Unavailable
@@ -212,7 +212,7 @@ def test_a_store_elsewhere_is_named_by_its_url(
 
 def test_the_help_names_every_command() -> None:
     """What there is to do."""
-    from functions.cli.jobs_commands import jobs
+    from functions.cli.jobs.commands import jobs
 
     said = CliRunner().invoke(jobs, ["--help"]).output
     for name in ("list", "show", "retry", "cancel", "sweep"):

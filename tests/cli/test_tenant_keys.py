@@ -19,9 +19,9 @@ from functions.audit.log import Log
 from functions.audit.recording import record
 from functions.audit.store import Store as LogStore
 from functions.audit.tables import images, record_keys, sidecars
-from functions.cli import tenant_shred
 from functions.cli.commands import app
-from functions.cli.tenant_place import Place
+from functions.cli.tenant import shred as tenant_shred
+from functions.cli.tenant.place import Place
 from functions.commitments import SIDECAR, commitment, sidecar_of
 from functions.events import Event
 from functions.keys import FileKeys, events_key

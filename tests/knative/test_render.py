@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import yaml
 
-from functions.cli.tenant_render import as_yaml, tenancy_of
+from functions.cli.tenant.render import as_yaml, tenancy_of
 from functions.roster import Isolation, Models, Quotas, Spec, parse
 from knative import cluster as clusters
 from knative.cluster import ClusterError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from functions.cli.tenant_commands import tenant
+from functions.cli.tenant.commands import tenant
 from functions.roster import Spec, parse, plain
 from functions.roster import mixes as rules
 from functions.tenant import Tenant

@@ -17,8 +17,8 @@ import pytest
 from functions.audit.store import Selection, select_entries
 from functions.audit.store import Store as LogStore
 from functions.audit.tables import images, record_keys, sidecars
-from functions.cli.tenant_place import Place
-from functions.cli.tenant_shred import JOBS_AT_ONCE
+from functions.cli.tenant.place import Place
+from functions.cli.tenant.shred import JOBS_AT_ONCE
 from functions.database import open_database
 from functions.envelopes import Envelopes
 from functions.keys import FileKeys, events_key

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from functions.audit.store import Selection, select_entries
 from functions.audit.store import Store as LogStore
 from functions.cli.commands import app
-from functions.cli.tenant_first import before_up
-from functions.cli.tenant_place import Place
+from functions.cli.tenant.first import before_up
+from functions.cli.tenant.place import Place
 from functions.keys import FileKeys, events_key
 from functions.local.home import Home, Running
 from functions.tenant import Tenant

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from functions.cli.tenant_place import Place
+from functions.cli.tenant.place import Place
 from functions.envelopes import Envelopes
 from functions.local.home import Home, Places
 from functions.problems import Conflict

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from functions.audit.pruning import retention_of
 from functions.audit.store import Store as LogStore
 from functions.billing.budgeting import budget_of
-from functions.cli.bill_place import Place as Ledger
+from functions.cli.bill.place import Place as Ledger
 from functions.cli.commands import app
-from functions.cli.tenant_place import Place
+from functions.cli.tenant.place import Place
 from functions.keys import FileKeys, events_key
 from functions.local.home import Home
 from functions.problems import Unavailable, UnknownTenant

@@ -22,10 +22,10 @@ from functions.audit.store import Selection, select_entries
 from functions.audit.store import Store as LogStore
 from functions.auth import TokenAuthenticator, jwks_document
 from functions.cli.commands import app
-from functions.cli.jobs import Place as Jobs
-from functions.cli.tenant_ending import empty
-from functions.cli.tenant_place import Place
-from functions.cli.tenant_token import KNOWN
+from functions.cli.jobs.work import Place as Jobs
+from functions.cli.tenant.ending import empty
+from functions.cli.tenant.place import Place
+from functions.cli.tenant.token import KNOWN
 from functions.events import TENANT_CHANGED
 from functions.keys import FileKeys, events_key
 from functions.local.home import ISSUER, Home

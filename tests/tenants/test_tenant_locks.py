@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from functions.cli.tenant_place import Place
+from functions.cli.tenant.place import Place
 from functions.tenant import Tenant
 from tests.integration.stack import until
 from tests.tenants.home import environ, guise

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from functions.cli.commands import app
-from functions.cli.tenant_place import Place
+from functions.cli.tenant.place import Place
 from functions.problems import Conflict, InvalidRequest, NotFound, Problem
 from functions.storage.base import StoreDamaged
 from functions.tenant import Key, Tenant

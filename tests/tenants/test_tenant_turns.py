@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from functions.cli.tenant_place import Place
+from functions.cli.tenant.place import Place
 from functions.problems import Conflict
 from functions.tenant import Tenant
 from tests.waiting import waiting

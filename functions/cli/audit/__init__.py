@@ -1,0 +1,1 @@
+"""`guise audit …`: `commands` name the options, the others do the work."""

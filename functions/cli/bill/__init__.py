@@ -1,0 +1,1 @@
+"""`guise bill …`: `commands` name the options, the others do the work."""

@@ -1,0 +1,1 @@
+"""`guise jobs …`: `commands` names the options, `work` does it."""

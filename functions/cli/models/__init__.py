@@ -1,0 +1,1 @@
+"""`guise models …`: `commands` name the options, the others do the work."""

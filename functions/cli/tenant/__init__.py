@@ -1,0 +1,1 @@
+"""`guise tenant …`: `commands` name the options, the others do the work."""
