@@ -111,6 +111,7 @@ def test_attack_a_flood_about_one_job_that_hides_another(house: House) -> None:
     assert jobs.erase(house, "j-1").status_code == 200
 
 
+@pytest.mark.no_cover  # it counts bytes; to trace it takes as long again
 def test_attack_a_search_that_takes_all_memory(house: House) -> None:
     """Large entries about one job: what is held of them at once is bounded."""
     Job(house, "j-1").run()

@@ -143,6 +143,7 @@ def test_an_empty_log_has_nothing_to_show(house: House, path: str) -> None:
     assert house.get(path).status_code == 404
 
 
+@pytest.mark.no_cover  # the same lines, 70,000 times
 def test_every_entry_of_a_log_of_three_levels_is_proved(house: House) -> None:
     """Proofs are folded from tiles, of which each is read once."""
     fill(house, SIZE)
