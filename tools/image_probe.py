@@ -49,10 +49,15 @@ class Spread:
 
     def __str__(self) -> str:
         """Return it as a line to print."""
+        busy = f"{self.load:.1f} threads want {os.cpu_count()} cores"
+        return f"{self.brief} of {self.count}; {busy}"
+
+    @property
+    def brief(self) -> str:
+        """How long answers took, and nothing else."""
         return (
             f"median {self.median:.1f} ms, p99 {self.p99:.1f} ms, "
-            f"longest {self.longest:.1f} ms of {self.count}; "
-            f"{self.load:.1f} threads want {os.cpu_count()} cores"
+            f"longest {self.longest:.1f} ms"
         )
 
 

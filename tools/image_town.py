@@ -182,15 +182,19 @@ class Town:
         return Job(partial(client.create, request, target, [EXAMPLES / SOURCE]))
 
     def probe(self, target: Path) -> None:
-        """Measure how soon a worker says that it is ready while it swaps."""
-        worker = self._of["worker"]
+        """Measure how soon a worker says that it is ready while it swaps.
+
+        What a function with nothing to do takes meanwhile is the machine's own.
+        """
+        worker, idle = self._of["worker"], self._of["billing"]
         for _ in range(MOMENTS):
-            with probing(worker.port) as took:
+            with probing(worker.port) as took, probing(idle.port) as idles:
                 job = self._swap(target)
                 job.join()
             rule = f"a worker at work is ready in {READY_MS_MAX} ms"
             enough = took.count >= PROBES_MIN
-            self._check(rule, enough and took.longest < READY_MS_MAX, took)
+            told = f"{took}; billing, which does nothing: {idles.brief}"
+            self._check(rule, enough and took.longest < READY_MS_MAX, told)
             self._check("its job was done", job.done, job.told)
 
     def end(self, target: Path) -> None:
