@@ -24,11 +24,14 @@ from functools import partial
 from selectors import EVENT_READ
 from typing import TYPE_CHECKING, Any, Final
 
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.http.body import ChunkedReader  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import (  # type: ignore[import-untyped]
     TConn,
     ThreadWorker,
 )
+
+from functions.logs import JsonFormatter, configure_logging
 
 if TYPE_CHECKING:
     import socket
@@ -53,6 +56,20 @@ _OVER: Final = 0xA5
 """What freed memory is written over with; any byte but 0 does."""
 _KEPT_BYTES: Final = 2**30
 """How much memory that is free stays with the process; what is beyond goes back."""
+
+
+class JsonLogger(Logger):  # type: ignore[misc]  # untyped
+    """Writes gunicorn's own lines as `GUISE_LOG_FORMAT=json` writes the functions'.
+
+    `--logger-class functions.server.JsonLogger`, or by GUNICORN_CMD_ARGS.
+    """
+
+    def setup(self, cfg: Any) -> None:  # noqa: ANN401  # untyped
+        """Give each handler our form, and the root's, whoever logs before the app."""
+        super().setup(cfg)
+        configure_logging(form="json")
+        for handler in (*self.error_log.handlers, *self.access_log.handlers):
+            handler.setFormatter(JsonFormatter())
 
 
 class Patient(ThreadWorker):  # type: ignore[misc]  # untyped

@@ -37,6 +37,7 @@ NEEDS: Final[Mapping[str, frozenset[str]]] = {
 _TOGETHER: Final = (
     ("GUISE_OIDC_JWKS", "GUISE_OIDC_AUDIENCE", "GUISE_OIDC_ISSUER"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "GUISE_LOG_FORMAT"),
+    ("GUNICORN_CMD_ARGS", "GUISE_LOG_FORMAT"),
 )
 """All of these, or none."""
 _LITERAL: Final[Mapping[str, frozenset[str]]] = {
@@ -52,6 +53,7 @@ _LITERAL: Final[Mapping[str, frozenset[str]]] = {
         "GUISE_OIDC_JWKS": {f"{_RUN}/oidc/jwks.json"},
         "GUISE_AUDIT_URL": {f"http://audit.{SYSTEM}.{CLUSTER}"},
         "GUISE_LOG_FORMAT": {"json"},
+        "GUNICORN_CMD_ARGS": {"--logger-class functions.server.JsonLogger"},
         "OTEL_EXPORTER_OTLP_ENDPOINT": {
             f"http://collector.observability.{CLUSTER}:4318"
         },
@@ -93,6 +95,8 @@ def faults(each: Manifest, spec: Mapping[str, Any], what: Role) -> Iterator[str]
     if missing := needed - env.keys():
         yield f"env: it is not told {sorted(missing)}"
     for some in _TOGETHER:
+        if "GUNICORN_CMD_ARGS" in some and what.name == "sweeper":
+            continue  # no server
         if 0 < len(env.keys() & set(some)) < len(some):
             yield f"env: all of {some}, or none"
     values = {name: entry["value"] for name, entry in env.items() if "value" in entry}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import subprocess
 import sys
@@ -100,6 +102,35 @@ def test_who_ends_refuses_and_finishes(tmp_path: Path) -> None:
             assert process.wait(20) == 0
         finally:
             process.kill()
+
+
+def test_every_line_of_a_process_is_json_where_that_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    """Gunicorn's own from its first on, and what an app says before it is one."""
+    early = "import logging\nlogging.getLogger('early').warning('before the app')\n"
+    (tmp_path / "slow.py").write_text(early + APP)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "gunicorn", "-k", "functions.server.Patient"]
+    command += ["--threads", "2", "--no-control-socket", "--chdir", str(tmp_path)]
+    command += ["--bind", f"127.0.0.1:{port}", "slow:app"]
+    args = {"GUNICORN_CMD_ARGS": "--logger-class functions.server.JsonLogger"}
+    with subprocess.Popen(
+        command, env=os.environ | args, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            connected(port).close()
+            process.terminate()
+            _, told = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    lines = [json.loads(line) for line in told.splitlines()]
+    said = [line["message"] for line in lines]
+    assert said[0].startswith("Starting gunicorn")
+    assert "before the app" in said
+    assert {line["logger"] for line in lines} == {"gunicorn.error", "early"}
 
 
 def connected(port: int) -> socket.socket:
