@@ -56,8 +56,10 @@ def test_the_store_of_the_stack_that_ran_is_emptied_and_no_other(
     other = f"file://{tmp_path}/other/{{tenant}}"
     guise(home, "delete", "acme", "--yes", "--store", other, code=1)
     assert FileStore(srv / "acme").get(A).data == b"a face"
+    # A stack that ran for long enough has put what is its own beside it.
+    found = FileStore(srv / "acme").list(Key("")).objects
     said = guise(home, "delete", "acme", "--yes")
-    assert "1 objects" in said.stdout
+    assert f"{len(found)} objects" in said.stdout
     assert not (srv / "acme").exists()
 
 
