@@ -9,10 +9,11 @@ A pod that goes to zero cannot wait to be scraped, and one that is scraped does 
 to zero.  So each request's end wakes a thread, which pushes; between two pushes there
 is a pause, and who asks for more meanwhile is answered by the next.  No request waits
 for it, none fails by it, and with nothing asked nothing is sent.  Counters are
-cumulative: what one push could not tell the next one tells again.  A counter that stood
-still is not told again, so a push is as long as what happened and not as the list of
-tenants; one that moved comes with what it was a second before, at first 0, or an
-increase after a long rest, which Prometheus looks for in a few minutes, were nobody's.
+cumulative: what one push could not tell the next one tells again.  A counter that moved
+comes with what it was a second before, at first 0, or an increase after a long rest,
+which Prometheus looks for in a few minutes, were nobody's.  One that stood still is
+told again twice a minute, which `rate` goes by, and not each time: a push is as long
+as what happened, and not as the list of tenants.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ TRIES_MAX: Final = 3
 VERSION: Final = "version"
 """The label with the version of the code, to compare two side by side."""
 _SECOND_NS: Final = 10**9
+_STILL_NS: Final = 30 * _SECOND_NS
+"""How long a counter that does not move goes untold."""
 _CUMULATIVE: Final = 2
 """AGGREGATION_TEMPORALITY_CUMULATIVE of `metrics.proto`."""
 _KINDS: Final = {"internal": 1, "server": 2, "client": 3}
@@ -83,7 +86,7 @@ class Exporter:
         self._every = {VERSION: __version__, **metrics.every}
         if tenant:
             self._every[TENANT] = tenant
-        self._before = before
+        self._refresh = before
         self._pause = pause
         self._began_ns = time.time_ns()
         self._told: Told = {}
@@ -140,12 +143,12 @@ class Exporter:
         It takes no longer than twice `PUSH_SECONDS_MAX`, and raises nothing.
         """
         try:
-            self._before()
+            self._refresh()
+            self._metrics.gauge("spans_lost", self.spans.lost)
             metrics, told = self._metrics_document()
             self._post("metrics", metrics)
             self._told |= told
-            if spans := self.spans.take():
-                self._post("traces", self._traces_document(spans))
+            self._push_spans()
         except Unavailable as problem:
             log.warning("telemetry is not pushed: %s", problem)
             return False
@@ -153,6 +156,15 @@ class Exporter:
             log.exception("telemetry is not pushed")
             return False
         return True
+
+    def _push_spans(self) -> None:
+        spans = self.spans.take()
+        try:
+            if spans:
+                self._post("traces", self._traces_document(spans))
+        except Unavailable:
+            self.spans.keep(spans)  # for the next push
+            raise
 
     def _post(self, what: str, document: object) -> None:
         body = msgspec.json.encode(document)
@@ -168,7 +180,7 @@ class Exporter:
         families: dict[str, dict[str, Any]] = {}
         told: Told = {}
         for series, value in now.counts.items():
-            for at_ns, part in self._moments(series, now_ns, value, 0.0):
+            for at_ns, part in self._untold(series, now_ns, value, 0.0):
                 points = self._points(families, series, "sum")
                 points.append(self._point(series[1], at_ns) | {"asDouble": part})
                 told[series] = now_ns, value
@@ -176,7 +188,7 @@ class Exporter:
             points = self._points(families, series, "gauge")
             points.append(self._point(series[1], now_ns) | {"asDouble": value})
         for series, each in now.durations.items():
-            for at_ns, some in self._moments(series, now_ns, each, Durations()):
+            for at_ns, some in self._untold(series, now_ns, each, Durations()):
                 points = self._points(families, series, "histogram")
                 points.append(self._point(series[1], at_ns) | _durations(some))
                 told[series] = now_ns, each
@@ -184,15 +196,15 @@ class Exporter:
         resource = {"resource": self._resource, "scopeMetrics": [scope]}
         return {"resourceMetrics": [resource]}, told
 
-    def _moments(
+    def _untold(
         self, series: Series, now_ns: int, value: T, nothing: T
     ) -> list[tuple[int, T]]:
-        """Return the points to tell: none of a counter that stood still."""
-        told_ns, told = self._told.get(series, (0, nothing))
-        if told == value and told_ns:
-            return []
+        """Return the moments that the collector lacks of a counter."""
+        last_ns, last = self._told.get(series, (0, nothing))
+        if last_ns and last == value:
+            return [(now_ns, value)] if now_ns - last_ns >= _STILL_NS else []
         before_ns = now_ns - _SECOND_NS
-        before = [(before_ns, told)] if before_ns > told_ns else []
+        before = [(before_ns, last)] if before_ns > last_ns else []
         return [*before, (now_ns, value)]
 
     def _points(
@@ -245,7 +257,7 @@ def _durations(each: Durations) -> dict[str, Any]:
 
 
 def _span(span: Span) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    document: dict[str, Any] = {
         "traceId": span.trace,
         "spanId": span.id,
         "name": span.name,
@@ -255,7 +267,7 @@ def _span(span: Span) -> dict[str, Any]:
         "attributes": _attributes(span.attributes),
     }
     if span.parent:
-        told["parentSpanId"] = span.parent
+        document["parentSpanId"] = span.parent
     if span.failed:
-        told["status"] = {"code": _ERROR}
-    return told
+        document["status"] = {"code": _ERROR}
+    return document

@@ -25,27 +25,30 @@ if TYPE_CHECKING:
 Kind = Literal["internal", "server", "client"]
 
 SPANS_MAX: Final = 2_000
-"""Kept until they are sent; what comes on top is dropped, and counted."""
+"""Kept until a collector has them; what comes on top is lost, and counted."""
 _PARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 _NOWHERE: Final = ("0" * 32, "0" * 16)
 
 
 class Spans:
-    """Spans that have ended, until somebody takes them."""
+    """Spans that have ended, until somebody takes them; `lost` found no room."""
 
     def __init__(self, spans_max: int = SPANS_MAX) -> None:
         self._lock = threading.Lock()
         self._max = spans_max
         self._ended: list[Span] = []
-        self.dropped = 0
+        self.lost = 0
 
     def add(self, span: Span) -> None:
         """Keep a span, if there is room."""
+        self.keep([span])
+
+    def keep(self, spans: list[Span]) -> None:
+        """Keep spans as far as there is room: what ended, or was taken in vain."""
         with self._lock:
-            if len(self._ended) < self._max:
-                self._ended.append(span)
-            else:
-                self.dropped += 1
+            room = self._max - len(self._ended)
+            self._ended += spans[:room]
+            self.lost += len(spans[room:])
 
     def take(self) -> list[Span]:
         """Return what is kept, and keep it no more."""

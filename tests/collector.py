@@ -16,12 +16,16 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Collector(ThreadingHTTPServer):
-    """Keeps each document under the path that it came to; `status` is its answer."""
+    """Keeps each document under the path that it came to; `status` is its answer.
+
+    A path in `failing` gets 503, and what came to it is not kept.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         self.status = 200
+        self.failing: set[str] = set()
         self.seen: list[tuple[str, dict[str, Any]]] = []
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -70,9 +74,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:  # as its base
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.server.status == 200:
+        status = 503 if self.path in self.server.failing else self.server.status
+        if status == 200:
             self.server.seen.append((self.path, json.loads(body)))
-        self.send_response(self.server.status)
+        self.send_response(status)
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"{}")

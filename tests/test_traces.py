@@ -78,9 +78,9 @@ def test_outside_a_request_there_is_no_span() -> None:
 
 
 def test_spans_that_nobody_fetches_end_at_a_bound() -> None:
-    """What is dropped is counted."""
+    """What is lost is counted."""
     spans = traces.Spans(spans_max=2)
     for _ in range(5):
         traces.leave(traces.enter("GET /", spans=spans))
     assert len(spans.take()) == 2
-    assert spans.dropped == 3
+    assert spans.lost == 3
