@@ -157,12 +157,15 @@ def test_a_device_share_is_a_part_of_one_device(text: str) -> None:
         "http://worker/a b",
         "http://worker/\r\nX: 1",
         "http://wörker",
+        "http://user:password@worker",
+        "http://worker/#part",
     ],
 )
 def test_a_url_that_could_not_be_called_is_a_fault(url: str) -> None:
     """It is found at the start, not when the first event is lost."""
-    with pytest.raises(SettingsError, match="GUISE_AUDIT_URL"):
+    with pytest.raises(SettingsError, match="GUISE_AUDIT_URL") as said:
         Settings.from_env({"GUISE_AUDIT_URL": url})
+    assert "password" not in str(said.value)
 
 
 @pytest.mark.parametrize(
