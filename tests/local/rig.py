@@ -50,6 +50,8 @@ def create_app():
             os._exit(7)
         if path.startswith("/slow/"):
             time.sleep(float(path.rpartition("/")[2]))
+        while path.startswith("/until/") and not os.path.exists(path[7:]):
+            time.sleep(0.01)
         body = str(os.getpid()).encode()
         start_response("200 OK", [("Content-Length", str(len(body)))])
         return [body]

@@ -25,17 +25,20 @@ if TYPE_CHECKING:
 
 def test_a_connection_wakes_a_service_and_idling_ends_it(tmp_path: Path) -> None:
     """Asleep there is no process; awake there are two; idle there is none again."""
-    with running(tmp_path, idle_seconds=1.0) as rig:  # time to look, on a busy machine
+    with running(tmp_path) as rig, ThreadPoolExecutor(1) as pool:
         before = rig.service()
-        status, _ = rig.get()
+        asking = pool.submit(rig.get, "/until/seen")
+        until(lambda: len(rig.service().pids) > 1)
         pids = rig.service().pids
+        (tmp_path / "seen").touch()
+        status, _ = asking.result()
         rig.until("asleep")
         after = rig.service()
     assert (before.state, before.pids, before.starts) == ("asleep", (), 0)
     assert (status, len(pids)) == (200, 2)
     assert (after.pids, after.starts) == ((), 1)
     assert 0 < after.boot_seconds < 30
-    until(lambda: not alive(pids), 5)  # the kernel ends the pipe first
+    until(lambda: not alive(pids))  # the kernel ends the pipe first
 
 
 def test_two_hundred_connections_at_once_on_a_sleeping_service(tmp_path: Path) -> None:
@@ -250,7 +253,7 @@ def test_a_killed_arbiter_takes_its_worker_along(tmp_path: Path) -> None:
         pids = rig.service().pids
         os.kill(pids[0], 9)
         rig.until("asleep")
-        until(lambda: not alive(pids), 5)  # the kernel ends the pipe first
+        until(lambda: not alive(pids))  # the kernel ends the pipe first
         assert rig.get()[0] == 200
 
 
