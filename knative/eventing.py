@@ -80,7 +80,8 @@ def trigger(each: Mapping[str, Any], known: Known) -> Iterator[str]:
 def _path(subscriber: Mapping[str, Any], each: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with where at a Service events go."""
     uri, name = subscriber.get("uri", ""), subscriber["ref"].get("name")
-    tail = "ticks" if "storage-" in each["metadata"]["name"] else "events"
+    ticks = each["metadata"]["name"].endswith("storage-to-billing")
+    tail = "ticks" if ticks else "events"
     wanted = r"/events" if name == "worker" else rf"/v1/tenants/[a-z0-9-]+/{tail}"
     if not re.fullmatch(wanted, uri):
         yield f"uri {uri!r}: {name} takes events at {wanted}"

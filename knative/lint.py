@@ -30,7 +30,7 @@ SECRETS: Final = frozenset(
 )
 """Secrets that docs/operations.md has an operator make."""
 CONFIG_MAPS: Final[Mapping[str, Collection[str]]] = {
-    "guise": ("store", "issuer", "witness", "rates", "oidc-issuer"),
+    "guise": ("store", "issuer", "region", "witness", "rates", "oidc-issuer"),
     "guise-jwks": (),
     "guise-tenants": (),
     "guise-everybody": ("folder",),
@@ -235,7 +235,7 @@ def _speaks(each: Manifest) -> bool:
     """Return whether an object's pods tell a broker of what they do."""
     kind, _, name = identity(each)
     if kind == "CronJob":
-        return "prune" not in name
+        return not name.endswith("-audit-prune")
     return kind == "Service" and name in {"door", "worker"}
 
 

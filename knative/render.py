@@ -84,7 +84,7 @@ def render(tenancy: Tenancy, cluster: Cluster) -> list[Manifest]:
     objects = (_own if tenancy.compute else _member)(tenancy, cluster)
     if "kafka" in cluster.options:
         objects = [_at_kafka(each) for each in objects]
-    return pin(objects, cluster.images.by_name())
+    return pin(_labelled(objects, tenancy.id), cluster.images.by_name())
 
 
 def flags(tenancy: Tenancy, cluster: Cluster) -> list[str]:
@@ -165,6 +165,7 @@ def _values(tenancy: Tenancy, cluster: Cluster) -> dict[str, str | int]:
         "store": tenancy.store,
         "issuer": cluster.issuer,
         "oidc_issuer": cluster.oidc_issuer,
+        "region": cluster.region,
         "tier": tenancy.tier,
         "window": window,
         "retention": retention,
@@ -298,8 +299,6 @@ def _settled(each: Manifest, tenancy: Tenancy, cluster: Cluster) -> Manifest:
                 else each["spec"]["template"]["spec"]
             )
             place[kind] = [one for one in place[kind] if one["name"] != "jwks"]
-    if cluster.region:
-        container["env"].append({"name": "GUISE_REGION", "value": cluster.region})
     if tenancy.cpus and not tenancy.gpus and identity(each)[2] == "worker":
         cores = min(tenancy.cpus, _cores_of_worker())
         container["resources"]["limits"]["cpu"] = str(cores)
@@ -307,6 +306,13 @@ def _settled(each: Manifest, tenancy: Tenancy, cluster: Cluster) -> Manifest:
         text = str(tenancy.gpu_memory_gib * 2**30)
         container["env"].append({"name": "GUISE_GPU_MEMORY_BYTES_MAX", "value": text})
     return each
+
+
+def _labelled(objects: Iterable[Manifest], tenant: str) -> list[Manifest]:
+    """Return objects with the label by which all of a tenant's are found."""
+    for each in objects:
+        each["metadata"].setdefault("labels", {})["guise.dev/tenant"] = tenant
+    return list(objects)
 
 
 def _at_kafka(each: Manifest) -> Manifest:

@@ -45,6 +45,15 @@ _BY_MAP: Final = {
     "GUISE_TENANTS": "/var/run/guise/tenants",
 }
 """What is mounted where a ConfigMap's key names it, and not the manifest."""
+_PRUNE: Final = "audit-prune"
+_OF_TENANT: Final = re.compile(
+    r"(?P<tenant>.+)-(sweeper|audit-prune|storage(-to-billing)?|usage-to-billing"
+    r"|endings-to-audit|upload-to-(worker|audit))"
+)
+"""What is called so in the system's namespace is a tenant's.
+
+The id comes first and no such end is another's, so that none is two tenants'.
+"""
 _DAYS: Final = re.compile(r"[1-9]\d{0,4}")
 _MIGRATION: Final = re.compile(r"(audit|billing)-migrate-\d{4}")
 _LEAST: Final[Mapping[str, tuple[int, int]]] = {
@@ -91,14 +100,14 @@ def role(each: Manifest) -> Role | None:
     own = "pool-keys" if home == SYSTEM else "events-key"
     if kind == "Service":
         return _service(each, name, own)
-    if kind == "CronJob" and name.endswith("sweeper"):
+    if kind == "CronJob" and not name.endswith(f"-{_PRUNE}"):
         return Role(
             "sweeper", "guise-door", "sweeper", SWEEPER, own, login="store-login"
         )
     if kind == "CronJob":
-        tenant = name.removeprefix("audit-prune-")
+        tenant = name.removesuffix(f"-{_PRUNE}")
         return Role(
-            "audit-prune",
+            _PRUNE,
             "guise-audit",
             "audit",
             ("guise", "audit", "prune", "--tenant", tenant),
@@ -146,11 +155,8 @@ def tenant_of(each: Manifest) -> str:
     _, home, name = identity(each)
     if home != SYSTEM:
         return home.removeprefix("guise-")
-    for part in ("-sweeper", "-storage-to-", "-storage", "-endings-to-", "-usage-to-"):
-        before, found, _ = name.partition(part)
-        if found:
-            return before
-    return name.partition("-upload-to-")[0] if "-upload-to-" in name else ""
+    match = _OF_TENANT.fullmatch(name)
+    return match["tenant"] if match else ""
 
 
 def faults(objects: Sequence[Manifest]) -> Iterator[str]:
@@ -167,8 +173,15 @@ def faults(objects: Sequence[Manifest]) -> Iterator[str]:
                     _placed(template["spec"], tenant_of(each)),
                 ):
                     yield f"{kind} {home}/{name}: {fault}"
-        for fault in chain(_scaled(each), _timed(each)):
+        for fault in chain(_owned(each), _scaled(each), _timed(each)):
             yield f"{kind} {home}/{name}: {fault}"
+
+
+def _owned(each: Manifest) -> Iterator[str]:
+    """Yield where the label is not the tenant's, by which its objects are deleted."""
+    said = each["metadata"].get("labels", {}).get(OWNER, "")
+    if identity(each)[1] and said != tenant_of(each):
+        yield f"labels: {OWNER} is {said!r}, not {tenant_of(each)!r}"
 
 
 def _labelled(each: Manifest, template: Mapping[str, Any], what: Role) -> Iterator[str]:
@@ -210,7 +223,7 @@ def _is(spec: Mapping[str, Any], what: Role) -> Iterator[str]:
 def _prepared(spec: Mapping[str, Any], what: Role) -> Iterator[str]:
     """Yield what runs first that should not, or the other way."""
     prepares = [one["command"] for one in spec.get("initContainers", [])]
-    if what.name != "audit-prune":
+    if what.name != _PRUNE:
         if prepares:
             yield f"initContainers: {prepares}"
     elif len(prepares) != 1 or prepares[0][:-1] != [
@@ -283,7 +296,7 @@ def _timed(each: Manifest) -> Iterator[str]:
     spec, due = each["spec"], _WEEKLY
     if spec["startingDeadlineSeconds"] <= _MOMENT_SECONDS:
         yield "startingDeadlineSeconds: it would never be in time"
-    if name.endswith("sweeper"):
+    if not name.endswith(f"-{_PRUNE}"):
         due = _OFTEN
         if spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] > _SWEEP_SECONDS:
             yield "activeDeadlineSeconds: the next sweep is due before that"

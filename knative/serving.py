@@ -30,6 +30,7 @@ RESERVED_NAMES: Final = frozenset(
 )
 SCRATCH: Final = "/tmp"  # noqa: S108  # the pod's own, in memory
 SCALING: Final = "autoscaling.knative.dev/"
+_OWNER: Final = "guise.dev/tenant"
 VISIBILITY: Final = "networking.knative.dev/visibility"
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 _WHOLE: Final = re.compile(r"0|[1-9][0-9]{0,5}")
@@ -86,7 +87,7 @@ def service(each: Mapping[str, Any], flags: Collection[str]) -> Iterator[str]:
 
 def _visible(metadata: Mapping[str, Any]) -> Iterator[str]:
     for name, value in metadata.get("labels", {}).items():
-        known = name.startswith("app.kubernetes.io/") or name == VISIBILITY
+        known = name.startswith("app.kubernetes.io/") or name in {VISIBILITY, _OWNER}
         if not known or (name == VISIBILITY and value != "cluster-local"):
             yield f"label {name}: {value} is none of ours"
     public = VISIBILITY not in metadata.get("labels", {})

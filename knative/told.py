@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 CLUSTER: Final = "svc.cluster.local"
 _RUN: Final = "/var/run/guise"
 _EVERYBODY: Final = frozenset({"GUISE_PROFILE", "GUISE_KEYS"})
-_SWAPPING: Final = _EVERYBODY | {"GUISE_TENANTS", "GUISE_STORE", "K_SINK"}
+_SWAPPING: Final = _EVERYBODY | {
+    *("GUISE_TENANTS", "GUISE_STORE", "GUISE_REGION", "K_SINK")
+}
 _ASKED: Final = _EVERYBODY | {"GUISE_JWKS", "GUISE_ISSUER"}
 NEEDS: Final[Mapping[str, frozenset[str]]] = {
     "door": _SWAPPING | _ASKED | {"GUISE_WORKER_URL", "GUISE_AUDIT_URL"},
@@ -63,11 +65,12 @@ _KEYS: Final[Mapping[str, str]] = {
     "GUISE_STORE": "store",
     "GUISE_ISSUER": "issuer",
     "GUISE_OIDC_ISSUER": "oidc-issuer",
+    "GUISE_REGION": "region",
     "GUISE_WITNESS": "witness",
     "GUISE_RATES": "rates",
 }
 """Which key of the ConfigMap `guise` a variable has."""
-_OPTIONAL: Final = frozenset({"GUISE_WITNESS", "GUISE_RATES"})
+_OPTIONAL: Final = frozenset({"GUISE_WITNESS", "GUISE_RATES", "GUISE_REGION"})
 _VOLUMES: Final[Mapping[str, Mapping[str, Any]]] = {
     "tenants": {"name": "guise-tenants"},
     "everybody": {"name": "guise-everybody", "optional": True},

@@ -156,7 +156,9 @@ def _missing_of_pool(
 ) -> Iterator[str]:
     """Yield what a tenant of the pool has not."""
     shared = [each for each in objects if identity(each)[1] == SYSTEM]
-    for tenant in sorted({tenant_of(each) for each in shared} - {""}):
+    # Of a tenant with a namespace its own log's pruning is there, and nothing else.
+    kept = [e for e in shared if not identity(e)[2].endswith("-audit-prune")]
+    for tenant in sorted({tenant_of(each) for each in kept} - {""}):
         policy = {("EventPolicy", "storage")} if tokens else set()
         for kind, name in sorted(_NEEDS["member"] | policy):
             if (kind, SYSTEM, f"{tenant}-{name}") not in there:
@@ -306,8 +308,9 @@ def _config(each: Manifest) -> Iterator[str]:
         return
     if home.removeprefix("guise-") not in data.get("store", ""):
         yield f"store: {data.get('store')!r} is not the tenant's"
-    if "oidc-issuer" not in data:
-        yield "oidc-issuer: there is none"
+    for key in ("oidc-issuer", "region"):
+        if key not in data:
+            yield f"{key}: there is none"
     if not data.get("issuer"):
         yield "issuer: nobody's tokens would be taken"
 

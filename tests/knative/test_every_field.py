@@ -37,9 +37,9 @@ HARMLESS: Final = {
         r"plus .*containerConcurrency"
     ),
     "the cluster's own to say": re.compile(
-        r"text ConfigMap/guise data/(store|issuer|oidc-issuer)"
-        r"|text .*(GUISE_JWKS|GUISE_REGION|GUISE_GPU_MEMORY_BYTES_MAX)/value"
-        r"|drop .*(GUISE_REGION|GUISE_GPU_MEMORY_BYTES_MAX)"
+        r"text ConfigMap/guise data/(store|issuer|oidc-issuer|region)"
+        r"|text .*(GUISE_JWKS|GUISE_GPU_MEMORY_BYTES_MAX)/value"
+        r"|drop .*GUISE_GPU_MEMORY_BYTES_MAX"
     ),
     "the tenant's own, which its functions read strictly": re.compile(
         r"text ConfigMap/guise-tenants data/acme.yaml"

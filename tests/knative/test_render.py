@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from functions.cli.tenant.render import as_yaml, tenancy_of
-from functions.roster import Isolation, Models, Quotas, Spec, parse
+from functions.roster import Isolation, Models, Quotas, Retention, Spec, parse
 from knative import cluster as clusters
 from knative.cluster import ClusterError
 from knative.kustomize import identity
@@ -143,7 +143,7 @@ def test_the_highest_level_has_nodes_and_a_sandbox_of_its_own() -> None:
     assert "nodeSelector" not in pods(job)
     worker = pods(one(objects, "Service", "worker"))
     assert worker["priorityClassName"] == "guise-standard"
-    prune = one(objects, "CronJob", "audit-prune-acme")
+    prune = one(objects, "CronJob", "acme-audit-prune")
     assert "400" in str(prune["spec"])
     assert "runtimeClassName" not in str(tenant("own", cluster()))
 
@@ -158,6 +158,21 @@ def test_a_tenant_of_the_pool_has_no_namespace() -> None:
         "CronJob",
     }
     assert all("acme" in each["metadata"]["name"] for each in objects)
+
+
+@pytest.mark.parametrize(
+    "ids", [("sweeper", "audit-prune"), ("a", "a-storage"), ("x-sweeper", "x")]
+)
+def test_no_two_tenants_objects_have_one_name(ids: tuple[str, str]) -> None:
+    """However they are called; and each object says by its label whose it is."""
+    where, objects = cluster(), []
+    for name in ids:
+        made = Spec(id=name, retention=Retention(log_days=9))
+        own = render(tenancy_of(made, where, EXAMPLE, manifests.NOWHERE), where)
+        labels = [each["metadata"]["labels"]["guise.dev/tenant"] for each in own]
+        assert set(labels) == {name}
+        objects += own
+    assert manifests.lint(objects) == []
 
 
 @pytest.mark.parametrize("name", ["on", "null", "true", "0", "0x1f", "1e3", "y", "n"])
@@ -221,6 +236,21 @@ def test_keys_come_from_an_address_or_a_config_map() -> None:
     door = one(tenant("own", cluster(jwks="")), "Service", "door")
     assert env(door)["GUISE_JWKS"]["value"].startswith("/var/run/guise/jwks/")
     assert "guise-jwks" in str(door)
+
+
+def test_each_is_told_where_alone_tenants_are_served() -> None:
+    """Door, worker and sweeper, of the pool as well: by the ConfigMap guise."""
+    told = {"configMapKeyRef": {"name": "guise", "key": "region", "optional": True}}
+    objects = tenant("own", cluster())
+    assert one(objects, "ConfigMap", "guise")["data"]["region"] == "europe-west4"
+    for each in (*objects, *manifests.system("trial")):
+        if identity(each)[0] == "Service" and identity(each)[2] in {"door", "worker"}:
+            assert env(each)["GUISE_REGION"]["valueFrom"] == told
+    for sweeper in (
+        one(objects, "CronJob", "sweeper"),
+        one(tenant("pooled", cluster()), "CronJob", "acme-sweeper"),
+    ):
+        assert env(sweeper["spec"]["jobTemplate"])["GUISE_REGION"]["valueFrom"] == told
 
 
 def test_a_pack_may_be_an_image_of_its_own() -> None:

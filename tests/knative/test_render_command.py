@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OWN = Spec(id="acme", isolation=Isolation(compute=1))
 POOLED = Spec(id="bolt")
+AWAY = Spec(id="away", region="us-east1")
 GONE = Spec(id="gone", state="deleted")
 
 
@@ -28,6 +29,13 @@ def folder(tmp_path: Path) -> Path:
     for spec in (OWN, POOLED, GONE):
         (tmp_path / f"{spec.id}.yaml").write_bytes(write(spec))
     return tmp_path
+
+
+@pytest.fixture
+def away(folder: Path) -> Path:
+    """Return the folder with somebody besides who is of another region."""
+    (folder / "away.yaml").write_bytes(write(AWAY))
+    return folder
 
 
 def run(folder: Path, *arguments: str) -> int | str | None:
@@ -95,6 +103,7 @@ def test_everybody_and_what_the_pool_knows(
         (CLUSTER, "name a tenant"),
         (("gone", *CLUSTER), "gone is deleted"),
         (("nobody", *CLUSTER), "no spec of nobody"),
+        (("acme", "acme", *CLUSTER), "twice"),
         (("acme", "--cluster", "nowhere.yml"), "nowhere.yml is not there"),
     ],
 )
@@ -109,6 +118,23 @@ def test_what_cannot_be_rendered(
     printed = capsys.readouterr()
     assert said in printed.err
     assert printed.out == ""
+
+
+@pytest.mark.parametrize("said", ["region: europe-west4", "region: ''"])
+def test_nobody_is_rendered_where_another_region_is(
+    away: Path, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    """Nor does the pool hear of them, whose region that is not; the others go on."""
+    text = manifests.EXAMPLE.read_text().replace("region: europe-west4", said)
+    (away / "cluster.yml").write_text(text)
+    where = ("--cluster", str(away / "cluster.yml"))
+    assert run(away, "away", *where) == 1
+    assert "away: region: the spec says us-east1" in capsys.readouterr().err
+    assert run(away, "--all", *where) == 1
+    printed = capsys.readouterr()
+    assert "all but 1 are rendered: away: region" in printed.err
+    pool = list(yaml.safe_load_all(printed.out))[-1]
+    assert set(pool["data"]) == {"bolt.yaml"}
 
 
 def test_of_all_it_is_said_whose_cannot_be(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
@@ -15,13 +16,13 @@ from functions.roster.reading import write
 from functions.storage.locate import PLACE, Stores
 from functions.tenant import Tenant
 from knative.cluster import ClusterError, read
-from knative.kustomize import KustomizeError
+from knative.kustomize import KustomizeError, identity
 from knative.render import Tenancy, everybody, pool, render
 from models import channels
 from models.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from functions.cli.tenant.place import Place
@@ -50,7 +51,7 @@ def render_tenants(
     if not specs:
         raise InvalidRequest("name a tenant, or say --all")
     objects = [one for spec in specs for one in _rendered(spec, cluster, file, packs)]
-    sys.stdout.write(as_yaml(objects))
+    _print(objects)
 
 
 def _render_all(place: Place, cluster: Cluster, file: Path, packs: Path) -> None:
@@ -65,16 +66,24 @@ def _render_all(place: Place, cluster: Cluster, file: Path, packs: Path) -> None
             if not spec.living:
                 continue
             known[spec.id] = write(spec).decode()
+            objects += _rendered(spec, cluster, file, packs)
             if not spec.isolation.compute:
                 pooled[spec.id] = known[spec.id]
-            objects += _rendered(spec, cluster, file, packs)
         except ManifestError as error:
             faults.append(str(error))
         except Unavailable as error:  # its spec is broken: the pool goes without
             faults.append(f"{tenant.id}: {error}")
-    sys.stdout.write(as_yaml([*objects, everybody(known), pool(pooled)]))
+    _print([*objects, everybody(known), pool(pooled)])
     if faults:
         raise ManifestError(f"all but {len(faults)} are rendered: {'; '.join(faults)}")
+
+
+def _print(objects: Sequence[Manifest]) -> None:
+    """Print objects, or raise `ManifestError` where one would replace another."""
+    counted = Counter(map(identity, objects))
+    if twice := ["/".join(each) for each, count in counted.items() if count > 1]:
+        raise ManifestError(f"twice, so one would replace the other: {twice}")
+    sys.stdout.write(as_yaml(objects))
 
 
 def as_yaml(objects: Iterable[Manifest]) -> str:
@@ -125,7 +134,15 @@ def _rendered(
 
 
 def tenancy_of(spec: Spec, cluster: Cluster, file: Path, packs: Path) -> Tenancy:
-    """Return what a tenant's spec comes to on a cluster."""
+    """Return what a tenant's spec comes to on a cluster.
+
+    Raises `ClusterError` for a tenant who is to be served in another region alone.
+    """
+    if spec.region not in {"", cluster.region}:
+        here = cluster.region or "no region"
+        raise ClusterError(
+            f"region: the spec says {spec.region}, and the cluster's file {here}"
+        )
     pack, version = _pack(spec, cluster, packs) if spec.isolation.compute else ("", "")
     trust = file.parent / cluster.trust if cluster.trust else None
     return Tenancy(
