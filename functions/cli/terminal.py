@@ -42,6 +42,11 @@ def say(text: str) -> None:
     out().print(text, markup=False)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of something, such as `1 face` and `2 faces`."""
+    return f"{number} {noun if number == 1 else noun + 's'}"
+
+
 def fail(kind: str, text: str) -> NoReturn:
     """Print one line that names the error, and exit with 1."""
     err().print(f"error: {text} ({kind})", markup=False, style="red")

@@ -205,7 +205,7 @@ class TestShred:
         assert "--force" in why
         assert store(stopped).get(A).data == JPEG
         text = done("shred", "acme", "--force", *at)
-        assert "1 jobs that were accepted end nowhere" in text
+        assert "1 accepted job will never end" in text
         with pytest.raises(Gone):
             store(stopped).get(A)
 
@@ -251,7 +251,7 @@ class TestShred:
         """It can be deleted."""
         done("create", "plain", "--home", home)
         done("suspend", "plain", "--home", home)
-        assert "no key of ours" in refused(
+        assert "is not encrypted by us" in refused(
             Conflict, "shred", "plain", "--yes", "--home", home
         )
 
@@ -291,7 +291,7 @@ class TestRotate:
         }
         assert "--destroy-old" in done("rotate", *at)
         text = done("rotate", *at, "--destroy-old")
-        assert "3 older versions are destroyed" in text
+        assert "destroyed: 3 older versions" in text
         assert store(home).get(A).data == JPEG
 
     def test_with_an_object_that_does_not_open_no_version_is_destroyed(
@@ -309,9 +309,21 @@ class TestRotate:
     def test_a_tenant_without_keys_of_its_own_has_none_to_rotate(
         self, home: Path
     ) -> None:
-        """Its bucket's, or none."""
-        done("create", "plain", "--home", home)
-        assert "no key of ours" in refused(Conflict, "rotate", "plain", "--home", home)
+        """What to do is said: two commands, or what its bucket's KMS has."""
+        at = ("plain", "--home", home)
+        done("create", *at)
+        done("suspend", *at)
+        for command in (("rotate",), ("shred", "--yes")):
+            why = refused(Conflict, *command, *at)
+            edit = "guise tenant edit plain --set isolation.data=1"
+            assert f"`{edit}`, then `guise tenant envelop plain`" in why
+        bucket = ("--store", "s3://b-{tenant}?endpoint=http://127.0.0.1:1")
+        why = refused(Conflict, "rotate", *at, *bucket)
+        assert "in its KMS" in why
+        assert "envelop" not in why
+        done(*edit.split()[2:], "--home", home)
+        done("envelop", *at)
+        done("rotate", *at)
 
 
 class TestEnvelop:

@@ -47,3 +47,10 @@ def test_each_command_that_is_shown_exists() -> None:
     for name, rest in shown:
         known = {option for each in commands[name].params for option in each.opts}
         assert set(re.findall(r"--[a-z]+", rest)) <= known
+
+
+def test_each_command_there_is_is_shown() -> None:
+    """In the list at the top of the page, each with what it is for."""
+    listed = PAGE.split("```")[1]
+    commands = typer.main.get_command(tenant).commands  # type: ignore[attr-defined]  # a group
+    assert {name for name in commands if not re.search(rf"\b{name}\b", listed)} == set()

@@ -236,6 +236,38 @@ def test_what_is_left_of_the_shredded_is_said(home: Path) -> None:
     assert (said["state"], said["keys_kept"]) == ("shredded", [])
 
 
+def test_what_a_deletion_of_the_shredded_takes_is_said(home: Path) -> None:
+    """The files that no key opens, by number; and the list shows that it was done."""
+    guise(home, "resume", "acme")
+    store = Place(home).stores(ACME).of(ACME)
+    for number in range(2):
+        store.put(ACME.upload(f"uploads/{number}.jpg"), JPEG)
+    guise(home, "suspend", "acme")
+    guise(home, "shred", "acme", "--yes")
+    assert "shredded " in guise(home, "list").stdout
+    assert "shredded, deleted" not in guise(home, "list").stdout
+    assert "files of acme, which no key" in guise(home, "delete", "acme", code=1).stderr
+    said = guise(home, "delete", "acme", "--yes").stdout
+    assert "acme is deleted: 3 files that no key opens" in said
+    assert "shredded, deleted" in guise(home, "list").stdout
+    assert "acme: shredded, deleted, " in guise(home, "show", "acme").stdout
+    assert json.loads(guise(home, "list", "--json").stdout)["deleted"]
+    again = guise(home, "delete", "acme", "--yes").stdout
+    assert "acme was deleted before: 0 files" in again
+
+
+def test_a_store_that_is_one_tenants_own_is_emptied(home: Path) -> None:
+    """The folder stays, which is not ours; nothing of who was shredded is in it."""
+    folder = home / "tenants/acme"
+    only = ("--store", folder.as_uri())
+    guise(home, "shred", "acme", "--yes", *only)
+    (folder / "link").symlink_to(home)
+    said = json.loads(guise(home, "delete", "acme", "--yes", "--json", *only).stdout)
+    assert said["files"] > 0
+    assert list(folder.iterdir()) == []
+    assert (home / "keys").is_dir()
+
+
 def test_who_writes_while_all_is_cleared_is_told_to_try_again(tmp_path: Path) -> None:
     """And of what they wrote nothing is there."""
     store = FileStore(tmp_path)

@@ -285,7 +285,7 @@ def test_an_id_is_one_tenant_s_for_ever(home: Path) -> None:
     """Not even a deleted one is used again; nor is a key that was destroyed."""
     at = ("--home", home)
     done("create", "acme", *at)
-    assert "for ever" in refused(Conflict, "create", "acme", *at)
+    assert "`guise tenant show acme` says" in refused(Conflict, "create", "acme", *at)
     done("suspend", "acme", *at)
     done("delete", "acme", "--yes", *at)
     assert "for ever" in refused(Conflict, "create", "acme", *at)
@@ -618,6 +618,7 @@ def test_deleting_takes_everything_but_log_and_bills(home: Path) -> None:
         "tenant": "acme",
         "state": "deleted",
         "objects": 5,
+        "files": 0,
         "before": False,
         "keys_kept": [],
     }
@@ -640,7 +641,7 @@ def test_a_deletion_that_was_cut_off_goes_on(home: Path) -> None:
     text = path.read_text().replace("suspended", "deleted")
     path.write_text(text)
     stored(home).of(ACME).put(ACME.upload("uploads/a.jpg"), b"a face")
-    assert "1 objects" in done("delete", "acme", "--yes", *at)
+    assert "1 object," in done("delete", "acme", "--yes", *at)
     assert "was deleted before: 0 objects" in done("delete", "acme", "--yes", *at)
     assert told("delete", "acme", "--yes", *at)["before"]
     assert [each["change"] for each in changes(home)] == ["created", "suspended"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from functions.cli.tenant.making import current, in_state, restated
 from functions.cli.tenant.rotate import envelopes_of, refuse_misfit
-from functions.cli.terminal import busy, print_json, say
+from functions.cli.terminal import busy, counted, print_json, say
 from functions.keys import events_key
 from functions.problems import Conflict, InvalidRequest, NotFound
 from functions.tenant import OUTBOX, Key, Tenant
@@ -50,24 +53,36 @@ def delete(place: Place, name: str, *, yes: bool) -> None:
         stays = _stays(place, spec, kept)
         if not yes:
             raise InvalidRequest(
-                f"this deletes every object of {tenant.id}, and the key that signs its "
-                f"events, for good; {stays}: say --yes"
+                f"this deletes {_taken(tenant, store)}, for good; {stays}: say --yes"
                 + (", or first `guise tenant shred`, which ends them" if kept else "")
             )
+        before = spec.state == "deleted" or place.is_cleared(tenant)
         _end(place, tenant, store)
         with busy("deleting", quiet=place.json):
             objects = empty(store) if store else 0
-            _remove_folder(place, tenant)
+            files = _clear_folder(place, tenant, everything=store is None)
         place.key_provider().destroy(events_key(tenant.id))
+        if store is None and not before:
+            place.mark_cleared(tenant)
     if place.json:
         state = spec.state if store is None else "deleted"
-        before = spec.state == "deleted"
         told = {"tenant": tenant.id, "state": state, "objects": objects}
-        print_json({**told, "before": before, "keys_kept": kept})
+        print_json({**told, "files": files, "before": before, "keys_kept": kept})
+        return
+    when = "was deleted before" if before else "is deleted"
+    if store is None:
+        went = f"{counted(files, 'file')} that no key opens"
     else:
-        when = "was deleted before" if spec.state == "deleted" else "is deleted"
-        say(f"{tenant.id} {when}: {objects} objects, and the key of its events")
-        say(f"{stays}; nobody is ever called so again")
+        went = f"{counted(objects, 'object')}, and the key of its events"
+    say(f"{tenant.id} {when}: {went}")
+    say(f"{stays}; nobody is ever called so again")
+
+
+def _taken(tenant: Tenant, store: Store | None) -> str:
+    """Return what a deletion takes, in words."""
+    if store is None:
+        return f"the files of {tenant.id}, which no key opens"
+    return f"every object of {tenant.id}, and the key that signs its events"
 
 
 def _keys_kept(place: Place, tenant: Tenant, store: Store | None) -> list[int]:
@@ -206,13 +221,42 @@ def keys_of(store: Store, prefix: Key = EVERYTHING) -> Iterator[Key]:
             return
 
 
-def _remove_folder(place: Place, tenant: Tenant) -> None:
-    """Remove what a file store keeps beside objects: folders, marks, half a write."""
+def files_of(folder: Path) -> Iterator[Path]:
+    """Yield every file of a store but its own locks, which are empty."""
+    from functions.storage.file import LOCKS
+
+    for place, _, names in os.walk(folder):
+        for path in (Path(place) / name for name in names):
+            status = path.lstat()
+            lock = path.parent == folder / LOCKS and not status.st_size
+            if stat.S_ISREG(status.st_mode) and not lock:
+                yield path
+
+
+def _clear_folder(place: Place, tenant: Tenant, *, everything: bool) -> int:
+    """Remove what a file store keeps beside objects: folders, marks, half a write.
+
+    With `everything` the objects too, as files; returns how many files that were.
+    """
     from functions.storage.file import FileStore
     from functions.storage.locate import folder_of, is_template
 
     folder = folder_of(place.store_of(tenant))
-    if folder and is_template(place.store_url()) and folder.exists():
+    if folder is None or not folder.exists():
+        return 0
+    files = sum(1 for _ in files_of(folder)) if everything else 0
+    if is_template(place.store_url()):
         shutil.rmtree(folder)
-    elif folder and folder.exists():
+    elif everything:
+        _clear(folder)  # which is not ours to remove
+    else:
         FileStore(folder).sweep(0)
+    return files
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

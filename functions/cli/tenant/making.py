@@ -139,7 +139,10 @@ def _create(place: Place, spec: Spec, text: bytes) -> None:
     tenant = spec.tenant
     path = place.path(tenant)
     if path.exists():
-        raise Conflict(f"{path} is there already: an id is one tenant's, for ever")
+        raise Conflict(
+            f"{path} is there already: an id is one tenant's, for ever; "
+            f"`guise tenant show {tenant.id}` says whose"
+        )
     if spec.state != "active":
         raise InvalidRequest(f"state: a new tenant is active, and not {spec.state}")
     if place.roster().fate(tenant):

@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path  # Typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from functions.tenant import Tenant
 
 HOME = Path(".guise")
+_CLEARED: Final = "what no key opened was deleted"
 
 Id = Annotated[str, typer.Argument(help="The tenant's id.")]
 Home = Annotated[
@@ -253,12 +254,31 @@ class Place:
     def entomb(self, spec: Spec) -> None:
         """Leave a mark, durably, that a tenant has ended as its spec says."""
         from functions.events import now
-        from functions.roster.folder import TOMBSTONE
 
         text = f"{spec.state} by {now()}; leave this file beside the spec for ever\n"
-        path = self.specs / f"{spec.id}{TOMBSTONE}"
+        path = self._tombstone(spec.tenant)
         if self.roster().fate(spec.tenant) != spec.state or not path.exists():
             put_durably(path, text.encode(), mode=0o600)
+
+    def mark_cleared(self, tenant: Tenant) -> None:
+        """Have a shredded tenant's tombstone say that what was left is deleted."""
+        from functions.events import now
+
+        path = self._tombstone(tenant)
+        text = path.read_text() + f"{_CLEARED} by {now()}\n"
+        put_durably(path, text.encode(), mode=0o600)
+
+    def is_cleared(self, tenant: Tenant) -> bool:
+        """Return whether what was left of a shredded tenant is said to be deleted."""
+        try:
+            return _CLEARED in self._tombstone(tenant).read_text()
+        except FileNotFoundError:
+            return False
+
+    def _tombstone(self, tenant: Tenant) -> Path:
+        from functions.roster.folder import TOMBSTONE
+
+        return self.specs / f"{tenant.id}{TOMBSTONE}"
 
     def making(self, tenant: Tenant) -> Path:
         """Return what is there from when a tenant is begun until there is a spec."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from functions.cli.tenant.making import current
-from functions.cli.terminal import busy, print_json, say
+from functions.cli.terminal import busy, counted, print_json, say
 from functions.problems import Conflict, Failed
 from functions.tenant import OUTBOX, Tenant
 
@@ -44,9 +44,11 @@ def rotate(place: Place, name: str, *, destroy_old: bool) -> None:
         told = {"tenant": tenant.id, "version": newest, "objects": found.done}
         print_json({**told, "destroyed": destroyed, "kept": kept})
         return
-    say(f"{found.done} objects of {tenant.id} are under version {newest} of its key")
+    objects = counted(found.done, "object")
+    say(f"under version {newest} of the key of {tenant.id}: {objects}")
     if destroyed:
-        say(f"{destroyed} older versions are destroyed: older backups do not open")
+        older = counted(destroyed, "older version")
+        say(f"destroyed: {older}; backups made under them do not open")
     if kept:
         say("older versions are kept, for backups; --destroy-old destroys them")
 
@@ -81,7 +83,7 @@ def envelop(place: Place, name: str) -> None:
     if place.json:
         print_json({"tenant": tenant.id, "objects": objects})
     else:
-        say(f"{objects} objects of {tenant.id} are encrypted")
+        say(f"encrypted: {counted(objects, 'object')} of {tenant.id}")
 
 
 def _refuse_open(tenant: Tenant, keys: Sequence[Key]) -> None:
@@ -97,11 +99,25 @@ def enveloped(place: Place, tenant: Tenant) -> tuple[Envelopes, EncryptedStore]:
 
     store = place.stores(tenant).of(tenant)
     if not isinstance(store, EncryptedStore):
-        raise Conflict(
-            f"the data of {tenant.id} is under no key of ours: a folder whose tenant "
-            "has isolation.data 1 is; of a bucket, rotate or destroy its KMS key"
-        )
+        raise Conflict(_why_bare(place, tenant))
     return envelopes_of(place, tenant), store
+
+
+def _why_bare(place: Place, tenant: Tenant) -> str:
+    """Return why a tenant has no key of ours, and what to do, in words."""
+    from functions.storage import locate
+
+    if locate.folder_of(place.store_of(tenant)) is None:
+        return (
+            f"the data of {tenant.id} lies in a bucket, and no key of it is ours: "
+            "rotate or destroy the bucket's own key, in its KMS"
+        )
+    return (
+        f"the data of {tenant.id} is not encrypted by us (its isolation.data is 0), so "
+        "there is no key to rotate or destroy. To have one: "
+        f"`guise tenant edit {tenant.id} --set isolation.data=1`, then "
+        f"`guise tenant envelop {tenant.id}`"
+    )
 
 
 def refuse_misfit(place: Place, tenant: Tenant, store: EncryptedStore) -> None:

@@ -41,7 +41,7 @@ def list_all(place: Place) -> None:
         table.add_row(
             line["tenant"],
             name,
-            line["state"],
+            _standing(line),
             line.get("tier", ""),
             level,
             line.get("region", ""),
@@ -64,11 +64,25 @@ def _line(place: Place, tenant: Tenant) -> dict[str, Any]:
         "tenant": spec.id,
         "name": spec.name,
         "state": spec.state,
+        "deleted": _is_deleted(place, spec),
         "tier": spec.tier,
         "level": spec.level,
         "why": spec.why,
         "region": spec.region,
     }
+
+
+def _is_deleted(place: Place, spec: Spec) -> bool:
+    """Return whether a tenant's objects were deleted, also those nobody could read."""
+    return spec.state == "deleted" or (
+        spec.state == "shredded" and place.is_cleared(spec.tenant)
+    )
+
+
+def _standing(line: Mapping[str, Any]) -> str:
+    """Return a tenant's state, and whether a shredded one was deleted besides."""
+    state = str(line["state"])
+    return "shredded, deleted" if state == "shredded" and line["deleted"] else state
 
 
 def show(place: Place, name: str) -> None:
@@ -80,7 +94,8 @@ def show(place: Place, name: str) -> None:
         derived = {"level": spec.level, "why": spec.why, "weight": str(spec.weight)}
         print_json({**plain(spec), **derived, "priority": spec.priority, "used": used})
         return
-    say(f"{spec.id}: {spec.state}, {spec.tier}, level {spec.level}: {spec.why}")
+    state = _standing({"state": spec.state, "deleted": _is_deleted(place, spec)})
+    say(f"{spec.id}: {state}, {spec.tier}, level {spec.level}: {spec.why}")
     from rich.table import Table
 
     table = Table("field", "value", "used", box=None)

@@ -13,13 +13,11 @@ In this order, and each step may be cut off and repeated:
 from __future__ import annotations
 
 import os
-import stat
 import time
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from functions.cli.tenant.ending import bury, keys_of, refuse_active
+from functions.cli.tenant.ending import bury, files_of, keys_of, refuse_active
 from functions.cli.tenant.making import current, in_state, restated
 from functions.cli.tenant.rotate import (
     enveloped,
@@ -27,13 +25,14 @@ from functions.cli.tenant.rotate import (
     folder_of,
     refuse_misfit,
 )
-from functions.cli.terminal import busy, print_json, say
+from functions.cli.terminal import busy, counted, print_json, say
 from functions.keys import events_key
 from functions.problems import Conflict, Failed, InvalidRequest, Problem
 from functions.tenant import OUTBOX, Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
+    from pathlib import Path
 
     from functions.cli.tenant.place import Place
     from functions.roster import Spec
@@ -85,11 +84,13 @@ def shred(
         print_json({**told, "before": spec.state == "shredded"})
         return
     when = "was shredded before" if spec.state == "shredded" else "is shredded"
-    say(f"{tenant.id} {when}: {destroyed} keys are destroyed")
+    say(f"{tenant.id} {when}: {counted(destroyed, 'key')} destroyed")
     if lost:
-        say(f"{lost} jobs that were accepted end nowhere: no result, no entry, no bill")
-    say(f"audit forgot what it kept privately of {jobs} jobs; the log still verifies")
-    say(f"{tried} objects by name and {files} files were tried: none opens")
+        say(f"{counted(lost, 'accepted job')} will never end, in no log and on no bill")
+    private = f"audit forgot what it kept privately of {counted(jobs, 'job')}"
+    say(f"{private}; the log still verifies")
+    named = counted(tried, "object")
+    say(f"tried: {named} by name and {counted(files, 'file')}: none opens")
     say("not promised: what an SSD, a snapshot or a backup of the key folder keeps")
 
 
@@ -182,23 +183,11 @@ def attempt(place: Place, tenant: Tenant, keys: Iterable[Key]) -> tuple[int, int
         if _opens(store, key):
             raise Failed(f"{key} still opens")
     files = 0
-    for path in _files(folder):
+    for path in files_of(folder):
         files += 1
         if _may_open(store, path):
             raise Failed(f"{path} may still open")
     return tried, files
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield every file but the store's own locks, which are empty."""
-    from functions.storage.file import LOCKS
-
-    for place, _, names in os.walk(folder):
-        for path in (Path(place) / name for name in names):
-            status = path.lstat()
-            lock = path.parent == folder / LOCKS and not status.st_size
-            if stat.S_ISREG(status.st_mode) and not lock:
-                yield path
 
 
 def _may_open(store: EncryptedStore, path: Path) -> bool:
