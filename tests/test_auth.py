@@ -437,11 +437,11 @@ class TestGarbage:
 
     def test_a_huge_token(self, door: TokenAuthenticator) -> None:
         """It is refused by its length, before anything of it is decoded."""
-        began = time.monotonic()
+        began = time.thread_time()
         for bearer in ("x" * 10**7, token(junk="x" * 10**6), "." * 10**6):
             with pytest.raises(Unauthenticated, match="characters"):
                 door.caller(f"Bearer {bearer}")
-        assert time.monotonic() - began < 2
+        assert time.thread_time() - began < 2
         fitting = token(junk="x" * ((TOKEN_CHARS_MAX - 500) * 3 // 4))
         assert door.caller(f"Bearer {fitting}").subject == "ann"
 

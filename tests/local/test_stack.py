@@ -402,7 +402,7 @@ def test_a_tenant_comes_while_the_stack_runs(tmp_path: Path) -> None:
         began = time.monotonic()
         until(requests.is_dir)
         until(lambda: "guise-late/upload-to-worker" in made.status.queue)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10  # a second, and a busy machine's
         (requests / "job-1.json").write_bytes(WHOLE)
         until((made.home / "run" / "seen.jsonl").exists)
         until(lambda: len(made.seen()) == 2)

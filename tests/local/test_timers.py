@@ -63,14 +63,14 @@ def test_work_that_hangs_does_not_hold_the_end() -> None:
 
     def hang() -> None:
         entered.set()
-        release.wait(10)
+        release.wait(60)
 
     timer = Timer("test", 0.01, hang)
     timer.start()
-    entered.wait(10)
+    entered.wait(60)
     began = time.monotonic()
     timer.stop(wait_seconds=0.1)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
     release.set()
 
 

@@ -66,10 +66,10 @@ def test_a_bomb_is_refused_before_decoding() -> None:
     """A 30 KB PNG of 60,000 x 60,000 pixels costs microseconds, not gigabytes."""
     bomb = png(60_000, 60_000, chunk(b"IDAT", zlib.compress(bytes(30_000_000))))
     assert len(bomb) < 40_000
-    began = time.perf_counter()
+    began = time.thread_time()  # what it takes, and not what others take meanwhile
     with pytest.raises(TooLarge):
         decode(bomb)
-    assert time.perf_counter() - began < 0.05
+    assert time.thread_time() - began < 0.05
 
 
 def test_a_long_thin_bomb_is_refused() -> None:

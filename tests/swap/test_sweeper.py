@@ -150,7 +150,7 @@ def test_a_sweep_takes_a_bounded_time() -> None:
     books = replace(house.books, sink=Slow())
     began = time.monotonic()
     swept = sweep(books)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5  # of the eight that all of them would take
     assert swept.more
     assert 0 < swept.later < 20
 
