@@ -9,7 +9,7 @@ issued never changes; a credit note takes it back.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 import sqlalchemy as sa
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
     from functions.billing.credits import Entry
     from functions.billing.ledger import Ledger
     from functions.billing.rates import RateCards
-
-GRACE_DAYS: Final = 3
-"""How long after its end a period waits for usage that is still on its way."""
-_DAY_MS: Final = 86_400_000
 
 
 class Said(TypedDict):
@@ -79,15 +75,20 @@ def tenants(ledger: Ledger) -> list[str]:
         return list(db.execute(query).scalars())
 
 
+def has_account(ledger: Ledger, tenant: str) -> bool:
+    """Return whether a tenant was ever counted, granted or billed anything here."""
+    query = sa.select(accounts.c.tenant).where(accounts.c.tenant == tenant)
+    with ledger.reading(tenant) as db:
+        return db.execute(query).first() is not None
+
+
 def close(ledger: Ledger, tenant: str, period: Period, now: datetime) -> None:
     """Close a period, and with it all before; closed already is fine.
 
     Raises `InvalidRequest` while it is open or in grace, or where an earlier period
     has usage that no invoice took up.
     """
-    over_ms = period.stop_ms + GRACE_DAYS * _DAY_MS
-    if _ms(now) < over_ms:
-        raise InvalidRequest(f"{period} can be closed {GRACE_DAYS} days after its end")
+    order.refuse_early(period, now)
     with ledger.closing() as db:
         standing = _lock(ledger, db, tenant)
         if str(period) <= standing.closed:

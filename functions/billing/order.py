@@ -7,7 +7,8 @@ since nothing was used in it, has no invoice later.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from functions.billing.drafting import Bill
+
+GRACE_DAYS: Final = 3
+"""How long after its end a period waits for usage that is still on its way."""
+
+
+def refuse_early(period: Period, now: datetime) -> None:
+    """Raise `InvalidRequest` for a period that is open or in grace: until when."""
+    end = datetime.fromtimestamp(period.stop_ms // 1000, UTC)
+    due = end + timedelta(days=GRACE_DAYS)
+    if now < due:
+        raise InvalidRequest(
+            f"{period} is not due until {due.date()}: a month is closed {GRACE_DAYS} "
+            "days after its end, and until then there is nothing to do"
+        )
 
 
 def latest(db: Connection, tenant: str) -> str:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions import events
-from functions.billing import closing, storing
+from functions.billing import order, storing
 from functions.billing.app import create_app
 from functions.billing.books import Books
 from functions.billing.ledger import Ledger
@@ -154,7 +154,7 @@ def test_a_tick_that_asks_for_no_day_is_malformed(tick: Event) -> None:
 
 def test_no_month_is_closed_while_its_last_day_is_measured() -> None:
     """However late the tick comes that is still taken."""
-    assert storing.LATE_DAYS_MAX < closing.GRACE_DAYS
+    assert storing.LATE_DAYS_MAX < order.GRACE_DAYS
 
 
 @dataclass(frozen=True, slots=True)

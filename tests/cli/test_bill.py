@@ -64,6 +64,18 @@ def test_a_month_is_held_until_it_is_issued(
     assert {each["number"] for each in issued} == {"acme-000001", "other-000001"}
 
 
+def test_a_month_that_is_not_due_is_no_fault_to_mend(
+    home: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """It says from when on it can be closed, and that there is nothing to do."""
+    now = datetime.now(UTC)
+    for month in (Period.of(now), Period.parse("2999-01")):
+        said = run(capfdbinary, home, "close", "--period", month, code=1)
+        assert f"{month} is not due until {month.following}-04" in said
+        assert "there is nothing to do" in said
+        assert said.count("\n") == 1
+
+
 def test_a_fault_with_one_tenant_stops_nobody_else(
     home: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:

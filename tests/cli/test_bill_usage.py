@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from functions.billing.rates import FILE
 from functions.events import Event, billing_source
+from functions.keys import FileKeys, events_key
+from functions.roster import Spec, write
 from tests.cli.finance import furnished, post, run
 
 if TYPE_CHECKING:
@@ -73,3 +76,41 @@ def test_a_day_alone_begins_at_midnight_in_utc(
         shown = run(capfdbinary, home, "usage", "--tenant", "acme", *span, "--json")
         totals.append(json.loads(shown)["total"]["requests"])
     assert totals == [0, 300_000, 300_000]
+
+
+NOBODY = ("usage", "invoice", "credits", "close --period 2025-03")
+
+
+@pytest.mark.parametrize("command", NOBODY)
+def test_a_mistyped_tenant_is_refused(
+    home: Path, capfdbinary: pytest.CaptureFixture[bytes], command: str
+) -> None:
+    """An empty bill of nobody would look like an answer; nor is one begun."""
+    before = (home / "billing.db").read_bytes()
+    for name in ("amce", "No One"):
+        said = run(capfdbinary, home, *command.split(), "--tenant", name, code=1)
+        assert f"nobody is called {name}" in said
+        assert "(urn:guise:problem:not-found)" in said
+    assert (home / "billing.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("known", ["spec", "key", "contract"])
+def test_a_tenant_who_used_nothing_yet_has_an_empty_bill(
+    home: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], known: str
+) -> None:
+    """Whoever has a spec, a key that signs, or a contract is somebody."""
+    rates = tmp_path / "rates.toml"
+    rates.write_text(FILE.read_text())
+    if known == "spec":
+        (home / "tenants").mkdir()
+        (home / "tenants/fresh.yaml").write_bytes(write(Spec(id="fresh")))
+    elif known == "key":
+        FileKeys(home / "keys").create(events_key("fresh"))
+    else:
+        with rates.open("a") as file:
+            file.write(
+                '\n[[contract]]\ntenant = "fresh"\nversion = "fresh-1"\n'
+                "from = 2025-01-01T00:00:00Z\n"
+            )
+    shown = ("invoice", "--tenant", "fresh", "--period", "2025-03", "--rates", rates)
+    assert json.loads(run(capfdbinary, home, *shown))["tenant"] == "fresh"

@@ -57,18 +57,22 @@ def close_period(what: Closing, *, now: datetime | None = None) -> None:
     """Close a period for each tenant, issue the invoices unless held, and tell.
 
     Each tenant is a transaction of its own: what fails is said at the end, and stops
-    nobody else's.
+    nobody else's.  Raises `InvalidRequest` for a month that is not due, before anything
+    is begun, and `NotFound` for a tenant that nobody knows.
     """
-    from functions.billing import closing
+    from functions.billing import closing, order
     from functions.billing.invoice import Period
     from functions.problems import Failed, Problem
 
     now = now or datetime.now(UTC)
     period = Period.parse(what.period)
+    order.refuse_early(period, now)
     cards = rate_cards(what.rates, what.place.called())
     made: list[Invoice] = []
     faults: list[str] = []
     with ending(what.place.ledger()) as ledger:
+        if what.tenant:
+            what.place.refuse_nobody(ledger, what.tenant, cards, what.keys)
         for tenant in [what.tenant] if what.tenant else _everybody(ledger, cards):
             try:
                 closing.close(ledger, tenant, period, now)

@@ -80,6 +80,7 @@ def list_credits(place: Place, tenant: str, *, json: bool) -> None:
     from functions.billing.money import coins, minor_digits
 
     with ending(place.ledger()) as ledger:
+        place.refuse_nobody(ledger, tenant, rate_cards(None))
         found = closing.available(ledger, tenant)
     if json:
         for each in found:

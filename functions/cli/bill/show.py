@@ -55,6 +55,7 @@ def show_usage(place: Place, asked: Asked, rates: Path | None, *, json: bool) ->
     )
     with ending(place.ledger()) as ledger:
         cards = rate_cards(rates)
+        place.refuse_nobody(ledger, asked.tenant, cards)
         found = statement.usage(ledger, cards, asked.tenant, span, asked.by)
     if json:
         print_json(found)
@@ -84,6 +85,7 @@ def write_invoice(  # each is an option of the command's
     """Write a document, named by its number or its month, in a form."""
     with ending(place.ledger()) as ledger:
         cards = rate_cards(rates, place.called())
+        place.refuse_nobody(ledger, tenant, cards)
         invoice = _named(ledger, tenant, name, cards)
     suffix = to.suffix.removeprefix(".") if to else ""
     form = form or (suffix if suffix in _FORMS else "json")
