@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SUBJECT_CHARS_MAX: Final = 255
 """OpenID Connect Core 1.0, section 2."""
-_NOBODY: Final = "the token's tenant is none"
+_NOBODY: Final = "the token names no tenant that is known here"
 
 
 class TokenAuthenticator:

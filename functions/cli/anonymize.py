@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from functions.cli.terminal import err, print_json, say
+from functions.cli.terminal import counted, err, print_json, say
 from functions.cli.work import FORMATS
 from functions.problems import Conflict, InvalidRequest, NotFound, Problem, Unavailable
 
@@ -305,7 +305,8 @@ def _tell_person(plan: Plan, ended: Sequence[Ended]) -> None:
     for each in ended if len(ended) == 1 else ():
         if each.problem is None:
             index = each.record["receipt"]["index"]
-            faces = f"{each.count('done')} faces covered, {each.count('kept')} kept"
+            faces = f"{counted(each.count('done'), 'face')} covered"
+            faces += f", {each.count('kept')} kept"
             say(f"{each.task.to}: {faces}, audit entry {index}")
     if len(ended) > 1:
         say(_summary(ended))
@@ -317,8 +318,9 @@ def _summary(ended: Sequence[Ended]) -> str:
     done = [each for each in ended if each.problem is None]
     faces = sum(each.count("done") for each in done)
     kept = sum(each.count("kept") for each in done)
-    text = f"{len(done)} pictures done, {faces} faces covered, {kept} kept"
-    return f"{text}; {len(ended) - len(done)} pictures failed"
+    text = f"{counted(len(done), 'picture')} done, {counted(faces, 'face')} covered"
+    failed = counted(len(ended) - len(done), "picture")
+    return f"{text}, {kept} kept; {failed} failed"
 
 
 def _faceless(ended: Iterable[Ended]) -> list[Path]:

@@ -71,7 +71,10 @@ def up(
     *,
     json: Json = False,
 ) -> None:
-    """Run everything on this machine until Ctrl-C; services sleep until asked."""
+    """Run everything on this machine until Ctrl-C.
+
+    Services sleep until they are asked.
+    """
     from functions.cli.serve import run
 
     run(
@@ -87,7 +90,10 @@ def up(
 
 @app.command()
 def status(home: Home = HOME, *, json: Json = False) -> None:
-    """Show services, processes, the queue and dead letters; wakes nothing."""
+    """Show services, processes, the queue and dead letters.
+
+    It wakes nothing.
+    """
     from functions.cli.serve import show_status
 
     show_status(home, json=json)
@@ -108,7 +114,13 @@ def replay(
 
 @app.command()
 def swap(
-    source: Annotated[list[Path], typer.Argument(help="SOURCE… TARGET")],
+    source: Annotated[
+        list[Path],
+        typer.Argument(help="Pictures of the face.", metavar="SOURCE"),
+    ],
+    target: Annotated[
+        Path, typer.Argument(help="What it is put onto.", metavar="TARGET")
+    ],
     out: Out,
     consent: Annotated[
         Literal["consent", "contract", "public-domain", "own-likeness"],
@@ -149,15 +161,15 @@ def swap(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Put the face of SOURCE (one or more pictures of it) onto TARGET."""
+    """Put the face of SOURCE onto TARGET.
+
+    SOURCE is one or more pictures of the same face.
+    """
     from functions.cli.work import Place, swap_faces
 
-    *sources, target = source
-    if not sources:
-        raise typer.BadParameter("give at least one source and the target")
     swap_faces(
         Place(home, url, token_file, json=json, models=models),
-        sources,
+        source,
         target,
         out,
         faces=faces,
@@ -205,7 +217,10 @@ def anonymize(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Cover every face in photographs for good; exit 1 if any could not be done."""
+    """Cover every face in photographs for good.
+
+    Exit 1 if any could not be done.
+    """
     from functions.cli.anonymize import Covering, anonymize_all
     from functions.cli.work import Place
 
@@ -251,7 +266,10 @@ def inspect(
     *,
     json: Json = False,
 ) -> None:
-    """Show what a picture says of itself; exit 0 only if all of it verifies."""
+    """Show what a picture says of itself.
+
+    Exit 0 only if all of it verifies.
+    """
     from functions.cli.inspect import inspect_file
 
     inspect_file(file, home, trust, key, json=json)
@@ -259,7 +277,10 @@ def inspect(
 
 @app.command()
 def demo(home: Home = HOME, *, json: Json = False) -> None:
-    """Swap a face in a real photograph through the real functions, and tell."""
+    """Swap a face in a photograph, and tell what happens.
+
+    Through the real functions, in a real photograph.
+    """
     from functions.cli.demo import run
 
     run(home, json=json)
@@ -284,7 +305,7 @@ def list_(
     *,
     json: Json = False,
 ) -> None:
-    """List the packs there are, their licences, and whether they verify."""
+    """List the packs, their licences, and whether they verify."""
     from functions.cli.models.packs import list_packs
 
     list_packs(root, json=json)

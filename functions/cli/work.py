@@ -6,9 +6,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from functions.cli.client import Client
-from functions.cli.terminal import busy, out, print_json, say
-from functions.problems import InvalidRequest, NotFound, Unauthenticated
+from functions.cli.client import Answered, Client
+from functions.cli.terminal import busy, counted, out, print_json, say
+from functions.problems import (
+    InvalidRequest,
+    NotFound,
+    Unauthenticated,
+    Unreadable,
+    Unsupported,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -76,7 +82,11 @@ def swap_faces(
 def detect_faces(place: Place, image: Path) -> None:
     """Print where the faces are."""
     _readable(image)
-    with place.client() as client, busy("looking for faces", quiet=place.json):
+    with (
+        _naming([image]),
+        place.client() as client,
+        busy("looking for faces", quiet=place.json),
+    ):
         record = client.create({"operation": "detect"}, image)
     if place.json:
         print_json(record)
@@ -99,21 +109,42 @@ def _work(
 ) -> None:
     for path in (*sources, target):
         _readable(path)
-    with place.client() as client:
+    with _naming((*sources, target)), place.client() as client:
         with busy(str(request["operation"]), quiet=place.json):
             record = client.create(request, target, sources)
         to.write_bytes(client.result(record["job"]))
     if place.json:
         print_json(record | {"out": str(to)})
     else:
-        faces = len(record.get("faces", []))
+        faces = counted(len(record.get("faces", [])), "face")
         index = record["receipt"]["index"]
-        say(f"{to}: {faces} faces, {record['swap_ms']} ms, audit entry {index}")
+        say(f"{to}: {faces}, {record['swap_ms']} ms, audit entry {index}")
 
 
 def _readable(path: Path) -> None:
     if not path.is_file():
         raise NotFound(f"{path} is not a file")
+
+
+@contextmanager
+def _naming(paths: Sequence[Path]) -> Iterator[None]:
+    """Say which file the service could not read: to it they have no names."""
+    try:
+        yield
+    except Answered as problem:
+        if problem.document().get("status") == Unreadable.status:
+            for path in paths:
+                _refuse_unreadable(path)
+        raise
+
+
+def _refuse_unreadable(path: Path) -> None:
+    from functions.swap.media import read_header
+
+    try:
+        read_header(path.read_bytes())
+    except (Unreadable, Unsupported) as problem:
+        raise type(problem)(f"{path}: {problem.detail}") from problem
 
 
 def _selector(text: str) -> object:

@@ -266,7 +266,7 @@ def test_force_writes_over_an_output(stack: Stack, tmp_path: Path) -> None:
     assert anonymize(stack, HOPPER, "-o", out).returncode == 1
     assert out.read_text() == "old"
     done = anonymize(stack, HOPPER, "-o", out, "--force")
-    assert "1 faces covered, 0 kept, audit entry" in done.stdout
+    assert "1 face covered, 0 kept, audit entry" in done.stdout
     assert out.read_bytes().startswith(b"\x89PNG")
 
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
+import typer
 
+from functions.cli.commands import app
 from tests.command import run
 from tests.integration.stack import COLLINS, GUISE, HOPPER, REPOSITORY, Stack, up
 
@@ -98,6 +102,7 @@ def test_swap_starts_a_stack_by_itself_and_ends_it(demonstrated: Path) -> None:
     out = demonstrated / "out.png"
     arguments = (COLLINS, HOPPER, "-o", out, "--home", demonstrated)
     done = process("swap", *arguments, "--consent", "public-domain")
+    assert ": 1 face, " in done.stdout
     assert "audit entry" in done.stdout
     assert out.read_bytes().startswith(b"\x89PNG")
     assert "nothing runs" in guise("status", "--home", demonstrated).stdout
@@ -220,6 +225,49 @@ def test_a_refused_job_says_why(stack: Stack, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"# Notes", "These bytes are not a JPEG, PNG or WebP image. "),
+        (b"GIF89a", "GIF is not accepted; send JPEG, PNG or WebP. "),
+    ],
+)
+def test_a_file_that_is_no_picture_is_named(
+    stack: Stack, tmp_path: Path, data: bytes, why: str
+) -> None:
+    """The service knows no names; whoever typed them does."""
+    notes = tmp_path / "notes.md"
+    notes.write_bytes(data)
+    to = ("-o", tmp_path / "x.jpg", "--consent", "public-domain")
+    for words in (
+        ("swap", COLLINS, notes, *to),
+        ("swap", notes, HOPPER, *to),
+        ("detect", notes),
+    ):
+        done = guise(*words, "--home", stack.home, code=1)
+        assert f"error: {notes}: {why}(urn:guise:problem:un" in done.stderr
+
+
+def test_a_picture_that_is_corrupt_inside_is_refused_as_it_was(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """Its header says nothing of it: the service's own words stand."""
+    path = tmp_path / "corrupt.png"
+    chunks = (b"IHDR", struct.pack(">2I5B", 8, 8, 8, 2, 0, 0, 0)), (b"IDAT", b"no zlib")
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data))
+            + name
+            + data
+            + struct.pack(">I", zlib.crc32(name + data))
+            for name, data in (*chunks, (b"IEND", b""))
+        )
+    )
+    done = guise("detect", path, "--home", stack.home, code=1)
+    assert "corrupt. (urn:guise:problem:unreadable)" in done.stderr
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("swap", COLLINS, "-o", "x.jpg", "--consent", "public-domain"),
@@ -312,3 +360,20 @@ def test_the_help_names_every_command() -> None:
     text = process("--help").stdout
     for name in ("up", "status", "swap", "anonymize", "detect", "demo", "models"):
         assert name in text
+
+
+def test_the_usage_names_what_a_swap_is_given() -> None:
+    """Pictures of a face, and the one that it goes onto; one by itself is too few."""
+    assert "{SOURCE}... {TARGET}" in guise("swap", "--help").stdout
+    assert "'SOURCE'" in guise("swap", HOPPER, "-o", "x.jpg", code=2).stderr
+
+
+def test_no_list_of_commands_cuts_a_sentence() -> None:
+    """Each command's first line fits beside its name on a narrow terminal."""
+    narrow = {**os.environ, "COLUMNS": "80"}
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group
+    groups = [name for name in commands if hasattr(commands[name], "commands")]
+    assert len(groups) > 3
+    for words in ((), *((name,) for name in groups)):
+        text = run(*words, "--help", environ=narrow).stdout
+        assert "..." not in text.partition("Commands:")[2]

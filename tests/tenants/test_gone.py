@@ -63,6 +63,7 @@ def test_attack_token_of_a_deleted_tenant(tmp_path: Path, state: State | None) -
     with pytest.raises(Unauthenticated) as never:
         asked.caller(bearer("NOT A TENANT"))
     assert gone.value.document() == never.value.document()
+    assert gone.value.detail == "the token names no tenant that is known here"
 
 
 def test_a_token_opens_nothing_while_its_spec_is_broken(tmp_path: Path) -> None:

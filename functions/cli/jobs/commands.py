@@ -83,7 +83,10 @@ def retry(
     *,
     json: Json = False,
 ) -> None:
-    """Ask for a job again, send its dead letters, or run a failed one as a new job."""
+    """Try a job again.
+
+    Ask for it again, send its dead letters, or run a failed one as a new job.
+    """
     from functions.cli.jobs.work import Place, retry_job
 
     retry_job(Place(home, tenant, store, json=json), job)
@@ -114,7 +117,10 @@ def sweep(
     *,
     json: Json = False,
 ) -> None:
-    """Bring on what is stuck, and delete what is kept no longer; `up` does both."""
+    """Bring on what is stuck, and delete what is kept no longer.
+
+    `up` does both.
+    """
     from functions.cli.jobs.work import Place, sweep_jobs
 
     sweep_jobs(Place(home, tenant, store, json=json))

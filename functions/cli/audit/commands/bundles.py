@@ -32,7 +32,10 @@ def export(  # noqa: PLR0913  # a command's options
     *,
     json: Json = False,
 ) -> None:
-    """Write a log, or a period or a job of it, to one file that anybody can check."""
+    """Write a log to one file that anybody can check.
+
+    Or a period of it, or a job.
+    """
     from functions.cli.audit.export import Chosen, export_bundle
 
     chosen = Chosen(tenant, since, until, job)
@@ -59,7 +62,10 @@ def verify(
     *,
     json: Json = False,
 ) -> None:
-    """Check a bundle without network, database, or trust in whoever made it."""
+    """Check a bundle without any trust in whoever made it.
+
+    It needs neither network nor database.
+    """
     from functions.cli.audit.verify import verify_file
 
     verify_file(bundle, key, tenant_keys, leaf, json=json)
@@ -77,7 +83,10 @@ def show_keys(
         typer.Option("--rotate", help="First make a new key, which signs from now on."),
     ] = False,
 ) -> None:
-    """Print the log's verifier keys, one a line, for whoever checks it."""
+    """Print the log's verifier keys, one a line.
+
+    They are for whoever checks it.
+    """
     from functions.cli.audit.export import print_keys
 
     print_keys(Place(home, database, keys), tenant, rotate=rotate)

@@ -47,7 +47,10 @@ def search(
     *,
     json: Json = False,
 ) -> None:
-    """Say which jobs used exactly this image, each proven by an entry of the log."""
+    """Say which jobs used exactly this image.
+
+    Each is proven by an entry of the log.
+    """
     from functions.cli.audit.requests import search_log
 
     search_log(Place(home, database, keys), tenant, image, sha256, json=json)
@@ -68,9 +71,10 @@ def erase(
     log_only: LogOnly = False,
     json: Json = False,
 ) -> None:
-    """Erase a job, in the tenant's store and beside the log; print a statement.
+    """Erase a job, and print a statement of it.
 
-    Exits with 1 where the store could not be reached, and says so.
+    In the tenant's store and beside the log.  Exits with 1 where the store could not be
+    reached, and says so.
     """
     from functions.cli.audit.requests import erase_job
     from functions.cli.jobs.work import Place as Jobs

@@ -40,7 +40,10 @@ def retention(
     *,
     json: Json = False,
 ) -> None:
-    """Show or set for how long a tenant's entries are kept; for ever unless set."""
+    """Show or set for how long a tenant's entries are kept.
+
+    They are for ever, unless set.
+    """
     from functions.cli.audit.pruning import show_retention
 
     show_retention(Place(home, database), tenant, days, json=json)
@@ -54,7 +57,10 @@ def prune(
     *,
     json: Json = False,
 ) -> None:
-    """Drop entries older than the tenant's retention; their hashes and proofs stay."""
+    """Drop entries older than the tenant's retention.
+
+    Their hashes and proofs stay.
+    """
     from functions.cli.audit.pruning import prune_log
 
     prune_log(Place(home, database), tenant, json=json)
@@ -70,7 +76,10 @@ def backup(
     *,
     json: Json = False,
 ) -> None:
-    """Write every tenant's log to one SQLite file, verified; keys are not in it."""
+    """Write every tenant's log to one SQLite file, verified.
+
+    Keys are not in it.
+    """
     from functions.cli.audit.backups import back_up
 
     back_up(Place(home, database, keys), out, witness, json=json)
@@ -89,7 +98,10 @@ def restore(
     *,
     json: Json = False,
 ) -> None:
-    """Fill a database from a backup, and open the next epoch of every log."""
+    """Fill a database from a backup.
+
+    The next epoch of every log is opened.
+    """
     from functions.cli.audit.backups import bring_back
 
     place = Place(home, into, keys)

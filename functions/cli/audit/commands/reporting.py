@@ -42,10 +42,10 @@ def report(  # noqa: PLR0913, PLR0917  # a command's options
     *,
     json: Json = False,
 ) -> None:
-    """Verify a log, then write what was done in a period as a page for people.
+    """Verify a log, then write a page of what was done.
 
-    Without --from, the current month, or all that a bundle holds.  The page needs no
-    network and no script.
+    It is for people, and of a period: without --from, the current month, or all that a
+    bundle holds.  The page needs no network and no script.
     """
     from functions.cli.audit.report import Wanted, report_bundle, report_kept
 

@@ -46,7 +46,10 @@ def monitor(  # noqa: PLR0913, PLR0917  # a command's options
     *,
     json: Json = False,
 ) -> None:
-    """Hold the log to every checkpoint that was kept; exit 1 if it broke its word."""
+    """Hold the log to every checkpoint that was kept.
+
+    Exit 1 if it broke its word.
+    """
     from functions.cli.audit.monitor import Watch, keep_watching
 
     place = Place(home, database, keys)
@@ -63,7 +66,10 @@ def evidence(
     *,
     json: Json = False,
 ) -> None:
-    """Check what a file proves of a log, with its key and nothing else."""
+    """Check what a file proves of a log.
+
+    It takes the log's key and nothing else.
+    """
     from functions.cli.audit.monitor import check_evidence
 
     check_evidence(file, Place(home, keys=keys), key, json=json)

@@ -46,7 +46,10 @@ def budget(  # noqa: PLR0913  # each is an option
     lift: Annotated[bool, typer.Option("--lift", help="Take the budget away.")] = False,
     json: Json = False,
 ) -> None:
-    """Show, set or lift a tenant's budget, and write it where the door reads it."""
+    """Show, set or lift a tenant's budget.
+
+    It is written where the door reads it, too.
+    """
     from functions.cli.bill.budget import Wanted, run
 
     wanted = Wanted(tenant, limit, alerts, hard=hard, lift=lift, json=json)

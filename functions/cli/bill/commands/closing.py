@@ -29,7 +29,10 @@ Out = Annotated[
 
 @closing.command()
 def migrate(home: Home = HOME, database: Database = "", *, json: Json = False) -> None:
-    """Bring the ledger's tables to this version's; as their owner on PostgreSQL."""
+    """Bring the ledger's tables to this version's.
+
+    On PostgreSQL as their owner.
+    """
     from functions.cli.bill.close import migrate_ledger
 
     migrate_ledger(Place(home, database).url(), json=json)
@@ -47,7 +50,10 @@ def usage(  # each is an option
     ] = "",
     by: Annotated[
         Literal["", "day", "operation", "device", "job"],
-        typer.Option(help="Group by this; by '', the total alone."),
+        typer.Option(
+            help="Group by this; by '', the total alone.",
+            metavar="<day|operation|device|job>",
+        ),
     ] = "day",
     rates: Rates = None,
     home: Home = HOME,
@@ -55,7 +61,10 @@ def usage(  # each is an option
     *,
     json: Json = False,
 ) -> None:
-    """Show what a tenant used and what it comes to; this month, unless told."""
+    """Show what a tenant used and what it comes to.
+
+    This month, unless told.
+    """
     from functions.cli.bill.show import Asked, show_usage
 
     show_usage(Place(home, database), Asked(tenant, start, stop, by), rates, json=json)
@@ -95,14 +104,21 @@ def invoice(  # each is an option
     number: Annotated[str, typer.Option(help="Or the number of a document.")] = "",
     kind: Annotated[
         Literal["", "json", "csv", "focus", "html", "pdf"],
-        typer.Option("--as", help="In which form; else as --out ends, else JSON."),
+        typer.Option(
+            "--as",
+            help="In which form; else as --out ends, else JSON.",
+            metavar="<json|csv|focus|html|pdf>",
+        ),
     ] = "",
     out: Out = None,
     rates: Rates = None,
     home: Home = HOME,
     database: Database = "",
 ) -> None:
-    """Write an invoice or a credit note: JSON, CSV, FOCUS, a page, or a PDF."""
+    """Write an invoice or a credit note.
+
+    As JSON, CSV, FOCUS, a page, or a PDF.
+    """
     from functions.cli.bill.show import write_invoice
 
     where = Place(home, database)
@@ -169,7 +185,10 @@ def credits(  # noqa: A001  # the command's name
     *,
     json: Json = False,
 ) -> None:
-    """List a tenant's credits and what is left of each, in the order of use."""
+    """List a tenant's credits and what is left of each.
+
+    They are in the order of use.
+    """
     from functions.cli.bill.credit import list_credits
 
     list_credits(Place(home, database), tenant, json=json)
@@ -192,9 +211,9 @@ def refund(  # each is an option
     *,
     json: Json = False,
 ) -> None:
-    """Issue a credit note that takes back an invoice, or a part of it.
+    """Issue a credit note that takes back an invoice.
 
-    Of a credit note, the invoice that reverses it.
+    Or a part of it; of a credit note, the invoice that reverses it.
     """
     from functions.cli.bill.credit import issue_note
 

@@ -28,10 +28,11 @@ def reconcile(
     *,
     json: Json = False,
 ) -> None:
-    """Compare leased device time with what the GPUs say: busy, idle, unexplained.
+    """Compare leased device time with what the GPUs say.
 
-    Exit 0: they agree. 1: more is unexplained than tolerated, or devices were leased
-    beyond what there is of them. 3: there is no GPU here that could be asked.
+    It is busy, idle or unexplained.  Exit 0: they agree. 1: more is unexplained than
+    tolerated, or devices were leased beyond what there is of them. 3: there is no GPU
+    here that could be asked.
     """
     from functions.cli.bill.reconcile import Look, run
 

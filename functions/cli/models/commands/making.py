@@ -64,7 +64,10 @@ def prepare(
     fp16: Fp16 = False,
     json: Json = False,
 ) -> None:
-    """Make a pack once more, and say whether it is the same, byte for byte."""
+    """Make a pack once more, and say whether it is the same.
+
+    Byte for byte, that is.
+    """
     from functions.cli.models.packs import bring_pack, wished
 
     wish = wished(pack, version, accept_private or (), halved=fp16)

@@ -28,7 +28,10 @@ def put(
     *,
     json: Json = False,
 ) -> None:
-    """Write a file into a tenant's store, encrypted where the tenant's data are."""
+    """Write a file into a tenant's store.
+
+    It is encrypted where the tenant's data are.
+    """
     from functions.cli.tenant.objects import put as run
 
     run(Place(home, tenants, keys, store, json=json), tenant_id, source, key)
@@ -66,7 +69,10 @@ def ls(
     *,
     json: Json = False,
 ) -> None:
-    """List a tenant's objects: bytes and name; --json prints one a line."""
+    """List a tenant's objects: bytes and name.
+
+    --json prints one a line.
+    """
     from functions.cli.tenant.objects import ls as run
 
     run(Place(home, tenants, keys, store, json=json), tenant_id, prefix)

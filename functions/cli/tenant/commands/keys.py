@@ -44,7 +44,10 @@ def rotate(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Make a new version of a tenant's key, and wrap every object's key under it."""
+    """Make a new version of a tenant's key.
+
+    Every object's own key is wrapped under it anew.
+    """
     from functions.cli.tenant.rotate import rotate as run
 
     place = Place(home, tenants, keys, store, json=json)
@@ -61,7 +64,7 @@ def envelop(
     *,
     json: Json = False,
 ) -> None:
-    """Encrypt what lies in a tenant's folder as it is, object by object."""
+    """Encrypt what lies in a tenant's folder as it is."""
     from functions.cli.tenant.rotate import envelop as run
 
     run(Place(home, tenants, keys, store, json=json), tenant_id)
@@ -84,7 +87,10 @@ def shred(  # noqa: PLR0913  # each is an option
     ] = False,
     json: Json = False,
 ) -> None:
-    """Destroy a suspended tenant's keys: nothing of it opens any more, for good."""
+    """Destroy a suspended tenant's keys, for good.
+
+    Nothing of it opens any more.
+    """
     from functions.cli.tenant.shred import shred as run
 
     place = Place(home, tenants, keys, store, audit, actor, json)
