@@ -259,8 +259,8 @@ class FileKeys:
     def _found(self, name: str, suffix: str) -> Path:
         """Return where a file is to be read: in its folder, or as a Secret has it."""
         path = self._path(name, suffix)
-        mounted = self._root / f"{name.replace('/', '.')}{suffix}"
-        return path if path.exists() or not mounted.exists() else mounted
+        of_secret = self._root / f"{mounted(name)}{suffix}"
+        return path if path.exists() or not of_secret.exists() else of_secret
 
     def _path(self, name: str, suffix: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -369,6 +369,11 @@ class MemoryKeys:
     def secret(self, name: str) -> bytes:
         """Return the secret of `name`, drawn at first sight."""
         return self._secrets.setdefault(name, secrets.token_bytes(SECRET_BYTES))
+
+
+def mounted(name: str) -> str:
+    """Return what a key is called in a Secret of Kubernetes, which takes no slash."""
+    return name.replace("/", ".")
 
 
 def events_key(tenant: str) -> str:

@@ -104,7 +104,10 @@ class Cluster(_Part, frozen=True):
         if "{tenant}" not in self.store:
             raise ValueError("store: there is no {tenant} in it")
         if "oidc" in self.options and not self.oidc_issuer:
-            raise ValueError("oidc_issuer: the option oidc needs the cluster's name")
+            raise ValueError(
+                "oidc_issuer: the option oidc needs the cluster's name, as `kubectl "
+                "get --raw /.well-known/openid-configuration` has it: issuer"
+            )
 
     def held(self, pack: str, version: str) -> Held:
         """Return the images of a pack's version, or raise `ClusterError`."""

@@ -10,6 +10,7 @@ import typer
 from functions.cli.audit.commands import audit
 from functions.cli.bill.commands import bill
 from functions.cli.jobs.commands import jobs
+from functions.cli.keys.commands import keys
 from functions.cli.models.commands import release
 from functions.cli.models.commands.making import making
 from functions.cli.tenant.commands import tenant as tenants
@@ -25,6 +26,7 @@ app = typer.Typer(
 packs = typer.Typer(no_args_is_help=True, help="Packs of models.")
 app.add_typer(packs, name="models")
 app.add_typer(jobs, name="jobs")
+app.add_typer(keys, name="keys")
 app.add_typer(audit, name="audit")
 app.add_typer(bill, name="bill")
 app.add_typer(tenants, name="tenant")

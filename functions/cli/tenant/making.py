@@ -14,8 +14,15 @@ from msgspec import structs
 
 from functions.cli.tenant import settling as tenant_settling
 from functions.cli.terminal import print_json, say
-from functions.keys import BILLING, events_key, put_durably
-from functions.problems import Conflict, Gone, InvalidRequest, NotFound, UnknownTenant
+from functions.keys import BILLING, events_key, mounted, put_durably
+from functions.problems import (
+    Conflict,
+    Gone,
+    InvalidRequest,
+    NoReceipt,
+    NotFound,
+    UnknownTenant,
+)
 from functions.roster import Spec, parse, plain, write
 from functions.roster.reading import document, of_plain
 from functions.settings import DEVELOPMENT_MARK
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 
     from functions.cli.tenant.place import Place
     from functions.roster.spec import State
+    from functions.sink import Receipt
 
 BEGINNINGS: Final[Mapping[str, Mapping[str, int]]] = {
     "trial": {
@@ -67,6 +75,26 @@ def create(
         text = None
     with place.changing(tenant):
         _create(place, spec, text or write(spec))
+
+
+def prepare(place: Place, name: str) -> None:
+    """Make the key of who is to be a tenant, and say into which Secrets it goes.
+
+    Audit takes nothing of a tenant whose public half it has not.  Raises `Conflict`
+    or `Gone` for an id that was ever used.
+    """
+    tenant, key = _named(name), events_key(name)
+    with place.changing(tenant):
+        _refuse_taken(place, tenant)
+        put_durably(place.making(tenant), b"", mode=0o600)
+        make_keys(place, tenant)
+    path, own = place.key_folder / key, f"events-key of guise-{name}"
+    if place.json:
+        print_json({"tenant": name, "public": f"{path}.pub", "private": f"{path}.key"})
+        return
+    say(f"{path}.pub → audit-keys, billing-keys, as {mounted(key)}.pub")
+    say(f"{path}.key, .pub → pool-keys, or {own}, as {mounted(key)}.key, .pub")
+    say(f"then: guise tenant create {name}")
 
 
 def _named(text: str) -> Tenant:
@@ -137,24 +165,14 @@ def current(place: Place, tenant: Tenant) -> Spec:
 
 def _create(place: Place, spec: Spec, text: bytes) -> None:
     tenant = spec.tenant
-    path = place.path(tenant)
-    if path.exists():
-        raise Conflict(
-            f"{path} is there already: an id is one tenant's, for ever; "
-            f"`guise tenant show {tenant.id}` says whose"
-        )
+    _refuse_taken(place, tenant)
     if spec.state != "active":
         raise InvalidRequest(f"state: a new tenant is active, and not {spec.state}")
-    if place.roster().fate(tenant):
-        raise Gone(f"{tenant.id} was deleted, or shredded: nobody is so called again")
-    making = place.making(tenant)
-    if not making.exists():  # else it was cut off, and what is there it has made
-        _refuse_former(place, tenant)
     tenant_settling.check(place, spec, None)
-    put_durably(making, b"", mode=0o600)
+    put_durably(place.making(tenant), b"", mode=0o600)
     _prepare(place, spec)
-    receipt = place.tell("created", spec)
-    place.put(tenant, text)
+    receipt = _told(place, spec)
+    path = place.put(tenant, text)
     undone = tenant_settling.settle(place, spec, None)
     if place.json:
         told = {"tenant": spec.id, "spec": str(path), "level": spec.level}
@@ -163,6 +181,35 @@ def _create(place: Place, spec: Spec, text: bytes) -> None:
     say(f"{spec.id} is a tenant, at level {spec.level}: {spec.why}")
     say(f"its spec: {path}; entry {receipt.index} of its log")
     _say_next(place, spec, undone)
+
+
+def _refuse_taken(place: Place, tenant: Tenant) -> None:
+    """Raise `Conflict` or `Gone` for an id that was ever used."""
+    path = place.path(tenant)
+    if path.exists():
+        raise Conflict(
+            f"{path} is there already: an id is one tenant's, for ever; "
+            f"`guise tenant show {tenant.id}` says whose"
+        )
+    if place.roster().fate(tenant):
+        raise Gone(f"{tenant.id} was deleted, or shredded: nobody is so called again")
+    if not place.making(tenant).exists():  # else it has made what is there
+        _refuse_former(place, tenant)
+
+
+def _told(place: Place, spec: Spec) -> Receipt:
+    """Put a tenant's making on record; of another's audit say what it must have."""
+    try:
+        return place.tell("created", spec)
+    except NoReceipt as error:
+        if place.is_local:
+            raise
+        name = events_key(spec.id)
+        raise NoReceipt(
+            f"{spec.id} is no tenant yet, as audit gave no receipt: {error}; the "
+            f"Secret audit-keys must have {place.key_folder / name}.pub, as "
+            f"{mounted(name)}.pub: then say the same again"
+        ) from error
 
 
 def _refuse_former(place: Place, tenant: Tenant) -> None:

@@ -203,7 +203,8 @@ class Place:
         url = self.audit or os.environ.get("GUISE_AUDIT_URL", "")
         url = self.chosen(url, None if self.places is None else here, here)
         if url:
-            yield HttpAuditor(url.rstrip("/"))
+            token = os.environ.get("GUISE_AUDIT_TOKEN_FILE", "")
+            yield HttpAuditor(url.rstrip("/"), token=Path(token) if token else None)
             return
         if not self.is_local:
             raise NotFound("say --audit: the log of these tenants is not in --home")

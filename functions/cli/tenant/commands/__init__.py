@@ -91,6 +91,25 @@ def create(  # noqa: PLR0913  # each is an option
     run(place, tenant_id, source, fields | parse_fields(sets or []))
 
 
+@tenant.command()
+def prepare(
+    tenant_id: Id,
+    home: Home = HOME,
+    tenants: Tenants = None,
+    keys: Keys = None,
+    store: Store = "",
+    *,
+    json: Json = False,
+) -> None:
+    """Make the key of who is to be a tenant.
+
+    A cluster's audit must have it first.
+    """
+    from functions.cli.tenant.making import prepare as run
+
+    run(Place(home, tenants, keys, store, json=json), tenant_id)
+
+
 @tenant.command("list")
 def list_(
     home: Home = HOME,

@@ -1,0 +1,1 @@
+"""`guise keys …`: `commands` names the options, `making` does it."""
