@@ -86,25 +86,53 @@ def test_every_other_command_of_the_readme_works(checkout: Path) -> None:
 class Accepting(BaseHTTPRequestHandler):
     """A door whose worker cannot be waited for."""
 
+    status = 202
+    answer = b'{"job":"j1","outcome":"accepted"}'
+
     def do_POST(self) -> None:
-        """Answer 202, as the door does."""
+        """Answer as the door does."""
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(202)
+        self.send_response(self.status)
         self.end_headers()
-        self.wfile.write(b'{"job":"j1","outcome":"accepted"}')
+        self.wfile.write(self.answer)
 
 
-def test_a_job_that_is_only_accepted_is_no_picture(checkout: Path) -> None:
-    """What the README has for curl fails then, whatever is in out.jpg."""
+class Refusing(Accepting):
+    """A door that does not do what it is asked."""
+
+    status = 403
+    answer = b'{"type":"urn:guise:problem:tenant-suspended"}'
+
+
+@pytest.mark.parametrize("door_kind", [Accepting, Refusing])
+def test_an_answer_that_is_no_picture_is_shown(
+    checkout: Path,
+    door_kind: type[Accepting],
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    """What the README has for curl fails then, and why is on the screen."""
     (checkout / ".guise" / "token").write_text("a token")
-    with HTTPServer(("127.0.0.1", 0), Accepting) as door:
+    with HTTPServer(("127.0.0.1", 0), door_kind) as door:
         serving = threading.Thread(target=door.handle_request)
         serving.start()
         curl = blocks("sh")[2].replace("8080", str(door.server_port))
         with pytest.raises(subprocess.CalledProcessError):
             sh(curl, checkout)
         serving.join()
-    assert b"accepted" in (checkout / "out.jpg").read_bytes()
+    assert capfdbinary.readouterr().out == door_kind.answer
+
+
+def test_a_door_that_is_not_there_shows_no_earlier_picture(
+    checkout: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """It would be taken for the answer; curl's own words are what there is."""
+    (checkout / ".guise" / "token").write_text("a token")
+    (checkout / "out.jpg").write_bytes(b"an earlier picture")
+    with pytest.raises(subprocess.CalledProcessError):
+        sh(blocks("sh")[2].replace("8080", str(free_ports())), checkout)
+    said = capfdbinary.readouterr()
+    assert said.out == b""
+    assert b"curl: (7)" in said.err
 
 
 def sh(script: str, folder: Path) -> None:

@@ -151,7 +151,7 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
         # Until the models are proved, the device's threads prove them, too.
         helpers = loaded.helpers if loaded.proof.ready else None
         lease = services.device.lease(job.tenant, helpers, slot=slot)
-        with _proved(loaded, entry), lease as entry.meter:
+        with _proved_on_leaving(loaded, entry), lease as entry.meter:
             entry.stages.did("wait")
             entry.note(loaded.device, loaded.model_digest, loaded.vetted)
             let_in(job, images, engine, entry.gate)
@@ -170,11 +170,11 @@ def run(job: SwapJob, accepted: Accepted, services: Services) -> Record:
         ledger.confirm(held, limits, tenant=job.tenant, store=services.books.store)
         entry.output = keep(job, held, data, form, services.books.store)
         entry.stages.did("store")
-    return entry.ended()
+    return entry.ended()  # which `account` committed as it was left
 
 
 @contextmanager
-def _proved(loaded: Loaded, entry: Entry) -> Iterator[None]:
+def _proved_on_leaving(loaded: Loaded, entry: Entry) -> Iterator[None]:
     """Wait, after the body, until the models are proved; a refusal is an answer too."""
     try:
         yield
@@ -281,12 +281,14 @@ def keep(
 ) -> Output:
     """Store this attempt's output under its own key.
 
-    If absent: a try of the same attempt that was given up for want of an answer may
-    still be on its way to the store, and must not write over what is committed.
+    Of two tries of one attempt the later wins: it has the claim, and alone can commit.
+    The earlier was given up for want of an answer.  What it sent and is still on its
+    way comes if absent only, so it never lands on what is committed; what of it is in
+    the store already nobody has committed, and it is written over.
     """
     key = job.tenant.output(job.id, held.attempt, form)
     try:
         store.put_if_absent(key, data)
     except Changed:
-        store.put(key, data)  # that try was here before us
+        store.put(key, data)  # the earlier try's: it loses
     return Output(key, MEDIA_TYPES[form], len(data), hashlib.sha256(data).hexdigest())
