@@ -43,7 +43,7 @@ demo: .venv/.setup ## swap a face through the real functions, from nothing
 .PHONY: test
 test: .venv/.setup-dev ## run every test, with branch coverage
 	@$(BIN)/guise models pull lite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -q --cov=functions --cov=models
 	@$(BIN)/coverage report --format=total --omit='$(PIXELS)' --fail-under=95 >/dev/null \
 		|| { echo 'branch coverage outside engine and media is under 95 %'; exit 1; }
 	@$(BIN)/coverage report --format=total --include='$(PIXELS)' --fail-under=85 >/dev/null \
