@@ -48,7 +48,7 @@ def test_a_month_is_closed_for_everybody_once(
     shown = run(capfdbinary, home, "close", "--period", LONG_AGO)
     assert "acme-000001" in shown
     assert "120.00 USD" in shown
-    assert "2 documents wait to be told of" in shown
+    assert "to be told of: 2 documents" in shown
 
 
 def test_a_month_is_held_until_it_is_issued(

@@ -397,10 +397,10 @@ def test_show_says_what_a_spec_comes_to(home: Path) -> None:
     found = told("show", "acme", "--home", home)
     assert (found["level"], found["weight"], found["priority"]) == (0, "4", 2)
     assert found["quotas"]["storage_gib"] == 1_000
-    assert found["used"] == {"quotas.storage_gib": "0.005 in 1 objects"}
+    assert found["used"] == {"quotas.storage_gib": "0.005 in 1 object"}
     said = done("show", "acme", "--home", home)
     assert "level 0: data, model and compute are all at 0" in said
-    assert "0.005 in 1 objects" in said
+    assert "0.005 in 1 object" in said
 
 
 def test_show_of_a_broken_spec_says_every_fault(home: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from functions.cli.terminal import err, out, print_json, say
+from functions.cli.terminal import counted, err, out, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,4 +174,4 @@ def _show(made: list[Invoice], waiting: list[Invoice], *, json: bool) -> None:
     else:
         say("nothing to invoice")
     if waiting:
-        say(f"{len(waiting)} documents wait to be told of: no broker took them")
+        say(f"to be told of: {counted(len(waiting), 'document')}; no broker took them")

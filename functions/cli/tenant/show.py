@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from functions.cli.tenant.making import current
-from functions.cli.terminal import harmless, out, print_json, say
+from functions.cli.terminal import counted, harmless, out, print_json, say
 from functions.problems import NotFound, Problem, Unavailable
 from functions.roster import plain
 from functions.tenant import Key, Tenant
@@ -69,6 +69,7 @@ def _line(place: Place, tenant: Tenant) -> dict[str, Any]:
         "level": spec.level,
         "why": spec.why,
         "region": spec.region,
+        "compute": spec.isolation.compute,
     }
 
 
@@ -159,7 +160,7 @@ def _stored(place: Place, tenant: Tenant) -> str | None:
     except Problem:
         return None  # no store is not nothing stored
     more = " at least" if cursor else ""
-    return f"{size / _GIB:.3f} in {objects} objects{more}"
+    return f"{size / _GIB:.3f} in {counted(objects, 'object')}{more}"
 
 
 def _spent(place: Place, spec: Spec) -> Iterator[tuple[str, str]]:
