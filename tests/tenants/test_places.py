@@ -59,7 +59,7 @@ def test_the_store_of_the_stack_that_ran_is_emptied_and_no_other(
     # A stack that ran for long enough has put what is its own beside it.
     found = FileStore(srv / "acme").list(Key("")).objects
     said = guise(home, "delete", "acme", "--yes")
-    assert f"{len(found)} objects" in said.stdout
+    assert f"is deleted: {len(found)} object" in said.stdout
     assert not (srv / "acme").exists()
 
 
