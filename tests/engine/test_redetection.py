@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
     Attack = Callable[[Pixels, float], Pixels]
 
-# A thousand pictures run the same lines again and again: what runs is known elsewhere.
-pytestmark = pytest.mark.no_cover
-
 DATA: Any = data  # no types are published for these
 RESTORATION: Any = restoration
 METHODS: tuple[Method, ...] = get_args(Method)
