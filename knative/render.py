@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -95,7 +96,7 @@ def flags(tenancy: Tenancy, cluster: Cluster) -> list[str]:
     return sorted(set(chain.from_iterable(needed)))
 
 
-def pool(documents: Mapping[str, str]) -> Manifest:
+def pool_config_map(documents: Mapping[str, str]) -> Manifest:
     """Return the ConfigMap by which the pooled functions know their tenants.
 
     `documents` are specs as YAML, by tenant.
@@ -103,7 +104,7 @@ def pool(documents: Mapping[str, str]) -> Manifest:
     return _config_map("guise-system", "guise-tenants", _files(documents))
 
 
-def everybody(documents: Mapping[str, str]) -> Manifest:
+def everybody_config_map(documents: Mapping[str, str]) -> Manifest:
     """Return the ConfigMap by which audit and billing know who there is.
 
     `documents` are specs as YAML, by tenant.  Its key `folder` is where they find them.
@@ -193,21 +194,15 @@ def _worker_pods(tenancy: Tenancy) -> int:
     return max(1, tenancy.cpus // _cores_of_worker())
 
 
+@cache
 def _cores_of_worker() -> int:
-    return int(
-        _template("worker")["spec"]["containers"][0]["resources"]["limits"]["cpu"]
-    )
-
-
-def _template(name: str) -> dict[str, Any]:
-    """Return the pods' template of a service of the pool: that of a tenant's own."""
-    [found] = [
+    """Return the cores of a worker of the pool, which are those of a tenant's own."""
+    [worker] = [
         each
-        for each in build(knative.folder() / "trial")
-        if identity(each) == ("Service", "guise-system", name)
+        for each in build(knative.folder() / "pooled")
+        if identity(each) == ("Service", "guise-system", "worker")
     ]
-    template: dict[str, Any] = found["spec"]["template"]
-    return template
+    return int(_container(worker)["resources"]["limits"]["cpu"])
 
 
 def _quota(folder: Path, values: Values) -> dict[str, str]:
@@ -285,27 +280,38 @@ def _images_of_worker(tenancy: Tenancy, cluster: Cluster) -> dict[str, str]:
 
 
 def _settled(each: Manifest, tenancy: Tenancy, cluster: Cluster) -> Manifest:
-    """Return a Service with the settings that only a cluster's file or a spec has."""
-    if each["kind"] != "Service":
-        return each
-    container = each["spec"]["template"]["spec"]["containers"][0]
-    known = {entry["name"]: entry for entry in container["env"]}
-    if cluster.jwks and "GUISE_JWKS" in known:
-        known["GUISE_JWKS"]["value"] = cluster.jwks
-        for kind in ("volumeMounts", "volumes"):
-            place = (
-                container
-                if kind == "volumeMounts"
-                else each["spec"]["template"]["spec"]
-            )
-            place[kind] = [one for one in place[kind] if one["name"] != "jwks"]
-    if tenancy.cpus and not tenancy.gpus and identity(each)[2] == "worker":
-        cores = min(tenancy.cpus, _cores_of_worker())
-        container["resources"]["limits"]["cpu"] = str(cores)
-    if tenancy.gpu_memory_gib and identity(each)[2] == "worker":
-        text = str(tenancy.gpu_memory_gib * 2**30)
-        container["env"].append({"name": "GUISE_GPU_MEMORY_BYTES_MAX", "value": text})
+    """Return an object with the settings that only a cluster's file or a spec has."""
+    kind, _, name = identity(each)
+    if kind == "Service" and name == "door" and cluster.jwks:
+        _fetch_keys(each, cluster.jwks)
+    if kind == "Service" and name == "worker":
+        _bound(_container(each), tenancy)
     return each
+
+
+def _fetch_keys(door: Manifest, address: str) -> None:
+    """Have a door fetch the issuer's keys, and mount none."""
+    pod, container = door["spec"]["template"]["spec"], _container(door)
+    [jwks] = [entry for entry in container["env"] if entry["name"] == "GUISE_JWKS"]
+    jwks["value"] = address
+    for part, kind in ((pod, "volumes"), (container, "volumeMounts")):
+        part[kind] = [one for one in part[kind] if one["name"] != "jwks"]
+
+
+def _bound(worker: dict[str, Any], tenancy: Tenancy) -> None:
+    """Give a worker no more cores, and no more of a GPU, than its tenant has."""
+    if tenancy.cpus and not tenancy.gpus:
+        cores = min(tenancy.cpus, _cores_of_worker())
+        worker["resources"]["limits"]["cpu"] = str(cores)
+    if tenancy.gpu_memory_gib:
+        text = str(tenancy.gpu_memory_gib * 2**30)
+        worker["env"].append({"name": "GUISE_GPU_MEMORY_BYTES_MAX", "value": text})
+
+
+def _container(service: Manifest) -> dict[str, Any]:
+    [container] = service["spec"]["template"]["spec"]["containers"]
+    found: dict[str, Any] = container
+    return found
 
 
 def _labelled(objects: Iterable[Manifest], tenant: str) -> list[Manifest]:

@@ -22,7 +22,7 @@ from functions.settings import variables
 from knative.cluster import Cluster, Option, read
 from knative.kustomize import build, pin
 from knative.lint import faults
-from knative.render import everybody, flags, pool, render
+from knative.render import everybody_config_map, flags, pool_config_map, render
 from tools import schemas
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def everything() -> dict[str, list[Manifest]]:
         cluster("oidc", store=shared.store),
     )
     specs = {"acme": "id: acme\n"}
-    found["who there is"] = [everybody(specs), pool(specs)]
+    found["who there is"] = [everybody_config_map(specs), pool_config_map(specs)]
     return found
 
 

@@ -70,10 +70,20 @@ def test_one_tenant_is_printed_for_kubectl(
 ) -> None:
     """Every object a document, the namespace before what lies in it, and no fault."""
     assert run(folder, "acme", *CLUSTER) == 0
-    objects = list(yaml.safe_load_all(capsys.readouterr().out))
+    printed = capsys.readouterr()
+    objects = list(yaml.safe_load_all(printed.out))
     assert objects[0]["kind"] == "Namespace"
     needed = ["kubernetes.podspec-priorityclassname"]  # the example's option
     assert manifests.lint(objects, needed) == []
+    assert f"off by default: {needed[0]}; docs/operations.md" in printed.err
+
+
+def test_no_flag_is_spoken_of_that_nothing_needs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The option for priority is no matter of who is in the pool."""
+    assert run(folder, "bolt", *CLUSTER) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_everybody_and_what_the_pool_knows(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from functions.cli.tenant.making import current
+from functions.cli.terminal import err
 from functions.local.manifests import ManifestError
 from functions.problems import InvalidRequest, Unavailable
 from functions.roster.reading import write
@@ -17,12 +18,18 @@ from functions.storage.locate import PLACE, Stores
 from functions.tenant import Tenant
 from knative.cluster import ClusterError, read
 from knative.kustomize import KustomizeError, identity
-from knative.render import Tenancy, everybody, pool, render
+from knative.render import (
+    Tenancy,
+    everybody_config_map,
+    flags,
+    pool_config_map,
+    render,
+)
 from models import channels
 from models.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from functions.cli.tenant.place import Place
@@ -50,13 +57,15 @@ def render_tenants(
     specs = [current(place, Tenant(name)) for name in ids]
     if not specs:
         raise InvalidRequest("name a tenant, or say --all")
-    objects = [one for spec in specs for one in _rendered(spec, cluster, file, packs)]
-    _print(objects)
+    made = _Made()
+    for spec in specs:
+        made.add(spec, cluster, file, packs)
+    made.print()
 
 
 def _render_all(place: Place, cluster: Cluster, file: Path, packs: Path) -> None:
     """Print everybody whose objects there are; then raise for the others."""
-    objects: list[Manifest] = []
+    made = _Made()
     known: dict[str, str] = {}
     pooled: dict[str, str] = {}
     faults: list[str] = []
@@ -66,24 +75,55 @@ def _render_all(place: Place, cluster: Cluster, file: Path, packs: Path) -> None
             if not spec.living:
                 continue
             known[spec.id] = write(spec).decode()
-            objects += _rendered(spec, cluster, file, packs)
+            made.add(spec, cluster, file, packs)
             if not spec.isolation.compute:
                 pooled[spec.id] = known[spec.id]
         except ManifestError as error:
             faults.append(str(error))
         except Unavailable as error:  # its spec is broken: the pool goes without
             faults.append(f"{tenant.id}: {error}")
-    _print([*objects, everybody(known), pool(pooled)])
+    made.print(everybody_config_map(known), pool_config_map(pooled))
     if faults:
         raise ManifestError(f"all but {len(faults)} are rendered: {'; '.join(faults)}")
 
 
-def _print(objects: Sequence[Manifest]) -> None:
-    """Print objects, or raise `ManifestError` where one would replace another."""
-    counted = Counter(map(identity, objects))
-    if twice := ["/".join(each) for each, count in counted.items() if count > 1]:
-        raise ManifestError(f"twice, so one would replace the other: {twice}")
-    sys.stdout.write(as_yaml(objects))
+class _Made:
+    """What is rendered: the objects of some tenants, and the flags that they need."""
+
+    def __init__(self) -> None:
+        self._objects: list[Manifest] = []
+        self._flags: set[str] = set()
+
+    def add(self, spec: Spec, cluster: Cluster, file: Path, packs: Path) -> None:
+        """Add a tenant's objects, all of them, or raise `ManifestError`."""
+        if not spec.living:
+            raise ManifestError(
+                f"{spec.id} is {spec.state}, and has nothing to render: "
+                "delete what it has on the cluster"
+            )
+        try:
+            tenancy = tenancy_of(spec, cluster, file, packs)
+            self._objects += render(tenancy, cluster)
+        except (ClusterError, KustomizeError, ModelError) as error:
+            raise ManifestError(f"{spec.id}: {error}") from error
+        self._flags.update(flags(tenancy, cluster))
+
+    def print(self, *more: Manifest) -> None:
+        """Print the objects, and `more`, for kubectl; and for a person the flags.
+
+        Raises `ManifestError` where one object would replace another.
+        """
+        objects = [*self._objects, *more]
+        counted = Counter(map(identity, objects))
+        if twice := ["/".join(each) for each, count in counted.items() if count > 1]:
+            raise ManifestError(f"twice, so one would replace the other: {twice}")
+        sys.stdout.write(as_yaml(objects))
+        if self._flags:
+            err().print(
+                "the cluster must have these flags, which are off by default: "
+                f"{', '.join(sorted(self._flags))}; docs/operations.md has where",
+                markup=False,
+            )
 
 
 def as_yaml(objects: Iterable[Manifest]) -> str:
@@ -117,20 +157,6 @@ class _Plain(yaml.SafeDumper):
 
 
 _Plain.add_representer(str, _Plain.represent_str)
-
-
-def _rendered(
-    spec: Spec, cluster: Cluster, file: Path, packs: Path
-) -> Iterator[Manifest]:
-    if not spec.living:
-        raise ManifestError(
-            f"{spec.id} is {spec.state}, and has nothing to render: "
-            "delete what it has on the cluster"
-        )
-    try:
-        yield from render(tenancy_of(spec, cluster, file, packs), cluster)
-    except (ClusterError, KustomizeError, ModelError) as error:
-        raise ManifestError(f"{spec.id}: {error}") from error
 
 
 def tenancy_of(spec: Spec, cluster: Cluster, file: Path, packs: Path) -> Tenancy:
