@@ -99,6 +99,15 @@ def test_who_is_not_known_to_audit_is_told_what_it_must_have(
     assert (tmp_path / "specs/acme.yaml").exists()
 
 
+def test_on_one_machine_no_secret_is_spoken_of(tmp_path: Path) -> None:
+    """Its keys are where its audit reads them; that did not answer, and no more."""
+    where = ("--home", tmp_path, "--audit", "http://127.0.0.1:9")
+    ran = run("tenant", "create", "acme", *where, environ=environ())
+    assert ran.returncode == 1
+    assert "no-receipt" in ran.stderr
+    assert "Secret" not in ran.stderr
+
+
 def test_a_call_comes_with_the_cluster_s_token_where_there_is_one(
     tmp_path: Path, audit: str, headers: list[str]
 ) -> None:
