@@ -366,6 +366,14 @@ def test_a_cluster_that_cannot_be(tmp_path: Path, change: dict[str, Any]) -> Non
         clusters.read(tmp_path / "cluster.yml")
 
 
+def test_a_cluster_with_tokens_is_told_where_its_name_is(tmp_path: Path) -> None:
+    """The fault names the field, and what to type to get it."""
+    told = yaml.safe_load(EXAMPLE.read_text()) | {"options": ["oidc"]}
+    (tmp_path / "cluster.yml").write_text(yaml.safe_dump(told))
+    with pytest.raises(ClusterError, match="oidc_issuer.*openid-configuration"):
+        clusters.read(tmp_path / "cluster.yml")
+
+
 def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
     """No file, no cluster."""
     with pytest.raises(ClusterError):
