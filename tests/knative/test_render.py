@@ -370,7 +370,7 @@ def test_a_cluster_with_tokens_is_told_where_its_name_is(tmp_path: Path) -> None
     """The fault names the field, and what to type to get it."""
     told = yaml.safe_load(EXAMPLE.read_text()) | {"options": ["oidc"]}
     (tmp_path / "cluster.yml").write_text(yaml.safe_dump(told))
-    with pytest.raises(ClusterError, match="oidc_issuer.*openid-configuration"):
+    with pytest.raises(ClusterError, match=r"oidc_issuer.*openid-configuration"):
         clusters.read(tmp_path / "cluster.yml")
 
 
