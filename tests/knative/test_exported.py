@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
     from functions.tenant import Key, Tenant
 
+pytestmark = pytest.mark.xdist_group("exported")  # it pushes once for all
+
 Pushed = dict[str, list[dict[str, str]]]
 """Each series' name as Prometheus has it, and the labels that it came with."""
 
