@@ -12,6 +12,7 @@ from functions.audit import app as audit
 from functions.keys import MemoryKeys
 from functions.local.manifests import parse
 from functions.tenant import Tenant
+from knative import wiring
 from tests.audit.house import TokensByName
 from tests.swap.house import SWAP, House, finalized, picture
 from tests.swap.notices import binary
@@ -161,6 +162,12 @@ def test_each_notice_of_a_shared_bucket_comes_once() -> None:
         assert way({"type": kind, "subject": "eu/acme/results/j/job.json"}) == []
     for kind in sorted(events.NOTICES):
         assert [name for name, _ in way({"type": kind})] == [AUDIT, WORKER]
+
+
+def test_the_linter_knows_the_same_notices_of_uploads() -> None:
+    """It imports nothing of the functions, and says again what they take."""
+    uploads = events.S3_OBJECTS | {events.OBJECT_FINALIZED}
+    assert (uploads, events.NOTICES) == (wiring.UPLOADS, wiring.NOTICES)
 
 
 @pytest.mark.parametrize("kind", sorted(events.WAKE_UPS))
