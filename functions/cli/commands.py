@@ -13,6 +13,7 @@ from functions.cli.jobs.commands import jobs
 from functions.cli.keys.commands import keys
 from functions.cli.models.commands import release
 from functions.cli.models.commands.making import making
+from functions.cli.options import HOME, Home, Json
 from functions.cli.tenant.commands import tenant as tenants
 
 app = typer.Typer(
@@ -33,11 +34,6 @@ app.add_typer(tenants, name="tenant")
 packs.add_typer(making)
 packs.add_typer(release)
 
-Home = Annotated[
-    Path,
-    typer.Option("--home", help="Where everything of this machine's stack lies."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Where the output goes.")]
 Url = Annotated[
     str,
@@ -51,7 +47,6 @@ Models = Annotated[
     Path | None,
     typer.Option("--models", help="A prepared pack to run; without it, the lite one."),
 ]
-HOME = Path(".guise")
 
 
 @app.command()

@@ -15,24 +15,14 @@ if TYPE_CHECKING:
     from functions.audit.store import Store
     from functions.keys import FileKeys
 
-HOME = Path(".guise")
 
-Home = Annotated[
-    Path,
-    typer.Option("--home", help="Where everything of this machine's stack lies."),
-]
 Database = Annotated[
     str,
     typer.Option(
         help="The log's database; else GUISE_DATABASE, else the one in --home."
     ),
 ]
-Keys = Annotated[
-    Path | None,
-    typer.Option(help="The folder of keys; else GUISE_KEYS, else the one in --home."),
-]
 Tenant = Annotated[str, typer.Option(help="Whose log.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @dataclass(frozen=True, slots=True)

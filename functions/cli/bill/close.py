@@ -35,24 +35,6 @@ class Closing:
     json: bool
 
 
-def migrate_ledger(url: str, *, json: bool) -> None:
-    """Migrate the tables at `url`, and print which versions that took."""
-    from functions.billing.ledger import SCHEMA
-    from functions.database import migrate, open_database
-
-    engine = open_database(url)
-    try:
-        done = migrate(engine, SCHEMA)
-    finally:
-        engine.dispose()
-    if json:
-        print_json({"version": SCHEMA.newest, "done": done})
-    elif done:
-        say(f"migrated to {SCHEMA.newest}: {', '.join(done)}")
-    else:
-        say(f"nothing to do: the tables are of version {SCHEMA.newest}")
-
-
 def close_period(what: Closing, *, now: datetime | None = None) -> None:
     """Close a period for each tenant, issue the invoices unless held, and tell.
 

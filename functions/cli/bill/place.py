@@ -18,20 +18,14 @@ if TYPE_CHECKING:
     from functions.billing.ledger import Ledger
     from functions.billing.rates import RateCards
 
-HOME = Path(".guise")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
-Home = Annotated[
-    Path,
-    typer.Option("--home", help="Where everything of this machine's stack lies."),
-]
 Database = Annotated[
     str,
     typer.Option(
         help="The ledger's database; else GUISE_DATABASE, else the one in --home."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def moment_ms(text: str) -> int:

@@ -7,17 +7,13 @@ from typing import Annotated
 
 import typer
 
-HOME = Path(".guise")
+from functions.cli.options import HOME, Home, Json
 
 jobs = typer.Typer(
     no_args_is_help=True, help="Jobs: what became of them, and another try."
 )
 
 Job = Annotated[str, typer.Argument(help="The job's id.")]
-Home = Annotated[
-    Path,
-    typer.Option("--home", help="Where everything of this machine's stack lies."),
-]
 Tenant = Annotated[str, typer.Option(help="Whose jobs.")]
 Store = Annotated[
     str,
@@ -31,7 +27,6 @@ TokenFile = Annotated[
     Path | None,
     typer.Option(help="A file with the bearer token, for --url."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @jobs.command("list")

@@ -27,21 +27,12 @@ if TYPE_CHECKING:
     from functions.storage import Stores
     from functions.tenant import Tenant
 
-HOME = Path(".guise")
 _CLEARED: Final = "what no key opened was deleted"
 
 Id = Annotated[str, typer.Argument(help="The tenant's id.")]
-Home = Annotated[
-    Path,
-    typer.Option("--home", help="Where everything of this machine's stack lies."),
-]
 Tenants = Annotated[
     Path | None,
     typer.Option(help="The folder of specs; else GUISE_TENANTS, else the home's."),
-]
-Keys = Annotated[
-    Path | None,
-    typer.Option(help="The folder of keys; else GUISE_KEYS, else the one in --home."),
 ]
 Store = Annotated[
     str,
@@ -54,7 +45,6 @@ Audit = Annotated[
 Actor = Annotated[
     str, typer.Option(help="Who does it, for the log: a login or a role.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from functions.cli.audit.place import HOME, Database, Home, Json, Keys, Place, Tenant
+from functions.cli.audit.place import Database, Place, Tenant
+from functions.cli.options import HOME, Home, Json, Keys
 
 erasing = typer.Typer()
 

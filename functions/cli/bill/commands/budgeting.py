@@ -7,14 +7,11 @@ from typing import Annotated
 
 import typer
 
-from functions.cli.bill.place import HOME, Database, Home, Json, Place
+from functions.cli.bill.place import Database, Place
+from functions.cli.options import HOME, Home, Json, Keys
 
 budgeting = typer.Typer()
 
-Keys = Annotated[
-    Path | None,
-    typer.Option(help="The folder of keys; else GUISE_KEYS, else the one in --home."),
-]
 Rates = Annotated[
     Path | None,
     typer.Option(help="The rate cards; else GUISE_RATES, else those that come along."),

@@ -7,16 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from functions.cli.bill.place import HOME, Database, Home, Json, Place
+from functions.cli.bill.place import Database, Place
+from functions.cli.options import HOME, Home, Json, Keys
 
 closing = typer.Typer()
 
 Tenant = Annotated[str, typer.Option(help="Whose.")]
 Period = Annotated[str, typer.Option(help="A month in UTC, such as 2026-11.")]
-Keys = Annotated[
-    Path | None,
-    typer.Option(help="The folder of keys; else GUISE_KEYS, else the one in --home."),
-]
 Rates = Annotated[
     Path | None,
     typer.Option(help="The rate cards; else GUISE_RATES, else those that come along."),
@@ -33,9 +30,10 @@ def migrate(home: Home = HOME, database: Database = "", *, json: Json = False) -
 
     On PostgreSQL as their owner.
     """
-    from functions.cli.bill.close import migrate_ledger
+    from functions.billing.ledger import SCHEMA
+    from functions.cli.databases import migrate_tables
 
-    migrate_ledger(Place(home, database).url(), json=json)
+    migrate_tables(Place(home, database).url(), SCHEMA, json=json)
 
 
 @closing.command()

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from functions.cli.bill.place import HOME, Database, Home, Json, Place
+from functions.cli.bill.place import Database, Place
+from functions.cli.options import HOME, Home, Json
 
 reconciling = typer.Typer()
 

@@ -7,13 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
-HOME = Path(".guise")
+from functions.cli.options import HOME, Json
 
 release = typer.Typer(help="From a signed pack to the tenants that get it.")
 
 Pack = Annotated[str, typer.Argument(help="A pack's id, e.g. insightface.")]
 Root = Annotated[Path, typer.Option(help="Where packs and their channels lie.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Actor = Annotated[str, typer.Option(help="Who does this; you, unless said.")]
 Tenant = Annotated[str, typer.Argument(help="A tenant's id.")]
 Channel = Literal["alpha", "beta", "stable"]

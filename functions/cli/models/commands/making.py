@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from functions.cli.options import Json  # noqa: TC001  # Typer reads the annotations
+
 ROOT = Path(".guise") / "models"
 
 making = typer.Typer(help="From weights to a pack.")
@@ -32,7 +34,6 @@ Private = Annotated[
 Fp16 = Annotated[
     bool, typer.Option("--fp16", help="Halve the large networks: float16, for GPUs.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @making.command("import")

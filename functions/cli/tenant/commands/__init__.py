@@ -7,20 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from functions.cli.options import HOME, Home, Json, Keys
 from functions.cli.tenant.commands.files import files
 from functions.cli.tenant.commands.keys import resting
-from functions.cli.tenant.place import (
-    HOME,
-    Actor,
-    Audit,
-    Home,
-    Id,
-    Json,
-    Keys,
-    Place,
-    Store,
-    Tenants,
-)
+from functions.cli.tenant.place import Actor, Audit, Id, Place, Store, Tenants
 
 tenant = typer.Typer(
     no_args_is_help=True,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from functions.cli.tenant.place import HOME, Home, Id, Json, Keys, Place, Store, Tenants
+from functions.cli.options import HOME, Home, Json, Keys
+from functions.cli.tenant.place import Id, Place, Store, Tenants
 
 files = typer.Typer()
 

@@ -6,18 +6,8 @@ from typing import Annotated
 
 import typer
 
-from functions.cli.tenant.place import (
-    HOME,
-    Actor,
-    Audit,
-    Home,
-    Id,
-    Json,
-    Keys,
-    Place,
-    Store,
-    Tenants,
-)
+from functions.cli.options import HOME, Home, Json, Keys
+from functions.cli.tenant.place import Actor, Audit, Id, Place, Store, Tenants
 
 resting = typer.Typer()
 
